@@ -107,7 +107,9 @@ int frame_parser_keep(struct frame_parser *p)
             bytes_close(&p->kept);
         }
         bytes_reset(&p->kept);
-        bytes_put(&p->kept, left > 0 ? p->data + p->pos : NULL, left);
+        if (left > 0) {
+            bytes_put(&p->kept, p->data + p->pos, left);
+        }
         if (bytes_error(&p->kept) != 0) {
             p->failed = bytes_error(&p->kept);
             return p->failed;
@@ -141,8 +143,8 @@ int frame_parser_next(struct frame_parser *p, struct frame *ret_frame, struct er
     if (p->failed != 0) {
         return error_set(err, p->failed, "stream already failed: %s", error_name(p->failed));
     }
-    const uint8_t *h = p->data + p->pos;
     size_t left = p->len - p->pos;
+    const uint8_t *h = left > 0 ? p->data + p->pos : NULL;
     if (left >= FRAME_HEADER_SIZE) {
         p->failed = check_header(p, h, err);
         if (p->failed != 0) {
