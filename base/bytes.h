@@ -1,9 +1,9 @@
 /* Byte buffers and bounded cursors.
  *
- * struct bytes: a growable buffer with a hard limit. Writing past the limit, or out of memory, makes the
- * error stick (bytes_error) and later writes do nothing: write it all, test once.
- * struct cursor: a reader over borrowed memory. A read past the end makes the error stick and returns zeros:
- * read it all, test once. All sizes in bytes. */
+ * struct bytes: a growable buffer with a hard limit. Writing past the limit, or out of memory,
+ * makes the error stick (bytes_error) and later writes do nothing: write it all, test once. struct
+ * cursor: a reader over borrowed memory. A read past the end makes the error stick and returns
+ * zeros: read it all, test once. All sizes in bytes. */
 #ifndef BASE_BYTES_H
 #define BASE_BYTES_H
 
@@ -23,7 +23,8 @@ void bytes_close(struct bytes *b);
 /* Empty, error cleared, memory kept. */
 void bytes_reset(struct bytes *b);
 int bytes_error(const struct bytes *b);
-/* Room for `n` more bytes at the end; NULL (and the error sticks) when there is none. Does not change len. */
+/* Room for `n` more bytes at the end; NULL (and the error sticks) when there is none. Does not
+ * change len. */
 uint8_t *bytes_reserve(struct bytes *b, size_t n);
 void bytes_put(struct bytes *b, const void *data, size_t n);
 void bytes_put_u8(struct bytes *b, uint8_t v);

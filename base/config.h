@@ -1,6 +1,7 @@
-/* Node configuration: one table of options (base/config_table.h), text files of `name = value` lines, `#` comments.
- * A wrong name, type, range or repeated option is an error that names file, line, option and what was expected.
- * Lists (cluster.node, log.topic) are repeated lines. Read once at start; immutable afterwards; any thread may read. */
+/* Node configuration: one table of options (base/config_table.c), text files of `name = value`
+ * lines, `#` comments. A wrong name, type, range or repeated option is an error that names file,
+ * line, option and what was expected. Lists (cluster.node, log.topic) are repeated lines. Read once
+ * at start; immutable afterwards; any thread may read. */
 #ifndef BASE_CONFIG_H
 #define BASE_CONFIG_H
 
@@ -21,8 +22,9 @@ struct config_address {
     uint16_t port;
 };
 
-/* cluster.node = n1 id=1 peer=127.0.0.1:7101 broker=127.0.0.1:7201 http=127.0.0.1:8081 rtmp=127.0.0.1:1935
- * What others connect to. A node listens on the addresses of its own line unless listen.* says otherwise. */
+/* cluster.node = n1 id=1 peer=127.0.0.1:7101 broker=127.0.0.1:7201 http=127.0.0.1:8081
+ * rtmp=127.0.0.1:1935 What others connect to. A node listens on the addresses of its own line
+ * unless listen.* says otherwise. */
 struct config_node {
     char name[CONFIG_NAME_MAX];
     uint32_t id; /* 1..2^31; the Raft server id */
@@ -50,7 +52,10 @@ struct config {
     char data_dir[CONFIG_PATH_MAX];  /* node.data */
     char web_dir[CONFIG_PATH_MAX];   /* node.web: built page; "" serves none */
     uint32_t roles;                  /* node.roles, a list of names; default all */
-    char secret[256];                /* cluster.secret: proves membership between nodes and admin commands */
+    char secret[256]; /* cluster.secret: proves membership between nodes and admin commands */
+    /* Where this node listens: its own line's addresses, or listen.peer, .broker, .http, .rtmp.
+     * Name and id as in its line. */
+    struct config_node listen;
     struct config_node nodes[CONFIG_NODES_MAX];
     uint32_t n_nodes;
     struct config_topic topics[CONFIG_TOPICS_MAX];
@@ -72,7 +77,8 @@ struct config {
     uint32_t log_level; /* 0 error .. 3 debug */
 };
 
-/* Defaults, then the file, then checks across options (own node present, ids and names unique, ...). */
+/* Defaults, then the file, then checks across options (own node present, ids and names unique,
+ * ...). */
 int config_load(const char *path, struct config *ret_config, struct error *err);
 /* Same from memory; `name` stands for the path in errors. */
 int config_parse(const char *name, const char *text, struct config *ret_config, struct error *err);
@@ -81,7 +87,8 @@ const struct config_node *config_self(const struct config *config);
 const struct config_node *config_node_by_id(const struct config *config, uint32_t id);
 /* "host:port" with a port in 1..65535. */
 int config_address_parse(const char *text, struct config_address *ret_address, struct error *err);
-/* Every option with its type, range, default and sentence, for `weir node --help-config` and docs/configuration.md. */
+/* Every option with its type, range, default and sentence, for `weir node --help-config` and
+ * docs/configuration.md. */
 void config_print_help(FILE *out);
 
 #endif

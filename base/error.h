@@ -1,8 +1,8 @@
 /* Errors: one table of codes for programs, one text for people.
  *
- * Functions return 0 or a negative WEIR_E code; the text goes into the caller's `struct error`, which may be NULL.
- * System errors are carried as -errno (all WEIR_E codes are <= -1000, so the two ranges never meet).
- * Any thread; no allocation. */
+ * Functions return 0 or a negative WEIR_E code; the text goes into the caller's `struct error`,
+ * which may be NULL. System errors are carried as -errno (all WEIR_E codes are <= -1000, so the two
+ * ranges never meet). Any thread; no allocation. */
 #ifndef BASE_ERROR_H
 #define BASE_ERROR_H
 
@@ -46,7 +46,8 @@ const char *error_name(int code);
 int error_set(struct error *err, int code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* Same with errno appended: ENOSPC becomes WEIR_ENOSPC, ENOMEM WEIR_ENOMEM, EIO WEIR_EIO, others -errno. */
+/* Same with errno appended: ENOSPC becomes WEIR_ENOSPC, ENOMEM WEIR_ENOMEM, EIO WEIR_EIO, others
+ * -errno. */
 int error_errno(struct error *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* Maps a positive errno value to the code that error_errno would return. */

@@ -1,5 +1,6 @@
-/* Intrusive doubly linked list with a head. Embed `struct list` in the element; container_of gets it back.
- * list_init before use; list_remove leaves the element initialised, so removing twice is harmless. */
+/* Intrusive doubly linked list with a head. Embed `struct list` in the element; container_of gets
+ * it back. list_init before use; list_remove leaves the element initialised, so removing twice is
+ * harmless. */
 #ifndef BASE_LIST_H
 #define BASE_LIST_H
 
@@ -10,11 +11,11 @@ struct list {
     struct list *next, *prev;
 };
 
-#define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+#define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 #define list_entry(ptr, type, member)   container_of(ptr, type, member)
 
-/* Iterates; the body must not remove any element but by list_pop on a detached list: move the queue out
- * with list_move_all first, then pop and fire. */
+/* Iterates; the body must not remove any element but by list_pop on a detached list: move the queue
+ * out with list_move_all first, then pop and fire. */
 #define LIST_FOREACH(it, head) for (struct list *it = (head)->next; it != (head); it = it->next)
 /* As above; the body may remove `it` itself. */
 #define LIST_FOREACH_SAFE(it, nx, head)                                                            \

@@ -1,8 +1,13 @@
-/* Operational log: one line an event on stderr, `2026-01-02T03:04:05.678Z level event key=value ...`.
- * `event` names what happened in snake_case (leader_elected, part_committed); keys are snake_case, string values with
- * spaces are quoted by the caller with LOG_Q. Log where an error is handled, never also where it is returned. Any thread. */
+/* Operational log: one line an event on stderr, `2026-01-02T03:04:05.678Z level event key=value
+ * ...`. `event` names what happened in snake_case (leader_elected, part_committed); keys are
+ * snake_case, string values with spaces are quoted by the caller with LOG_Q. Log where an error is
+ * handled, never also where it is returned. Any thread. */
 #ifndef BASE_LOGGING_H
 #define BASE_LOGGING_H
+
+/* Around a string value that may hold spaces: log_warn("x", "path=" LOG_Q, path). Control
+ * characters become '?' in any case. */
+#define LOG_Q "\"%s\""
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 

@@ -1,5 +1,6 @@
-/* Metrics, rendered in the Prometheus text format (version 0.0.4). Names: weir_<area>_<what>_<unit|total>.
- * Registration takes a lock and may be done on any thread; updating is a relaxed atomic operation. Metrics live for ever. */
+/* Metrics, rendered in the Prometheus text format (version 0.0.4). Names:
+ * weir_<area>_<what>_<unit|total>. Registration takes a lock and may be done on any thread;
+ * updating is a relaxed atomic operation. Metrics live for ever. */
 #ifndef BASE_METRICS_H
 #define BASE_METRICS_H
 
@@ -13,14 +14,15 @@ struct metric {
 };
 
 #define METRIC_BUCKETS 24
-/* Powers of two of a microsecond: bucket k counts values <= 2^k us. */
+/* Powers of two of a microsecond: bucket k counts values in (2^(k-1), 2^k] us. Rendered, as
+ * Prometheus does, cumulatively and in seconds: the name ends in _seconds. */
 struct metric_histogram {
     _Atomic uint64_t bucket[METRIC_BUCKETS];
     _Atomic uint64_t count, sum_us;
 };
 
-/* `labels` is the text between the braces ("topic=\"chat\"") or "". The same name and labels give the same metric. Aborts out of
- * memory (only at start). */
+/* `labels` is the text between the braces ("topic=\"chat\"") or "". The same name and labels give
+ * the same metric. Aborts out of memory (only at start). */
 struct metric *metric_counter(const char *name, const char *labels, const char *help);
 struct metric *metric_gauge(const char *name, const char *labels, const char *help);
 struct metric_histogram *metric_histogram(const char *name, const char *labels, const char *help);

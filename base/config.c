@@ -1,0 +1,347 @@
+#include "base/config.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/config_table.h"
+
+#define CONFIG_FILE_MAX (1024 * 1024)
+#define CONFIG_LINE_MAX 2048
+
+/* Where the parser stands, for its errors. */
+struct parse {
+    const char *file;
+    unsigned line;
+    struct config *config;
+    unsigned given[64]; /* line of each option of the table, 0: not yet */
+};
+
+static const struct option_spec *option_find(const char *name)
+{
+    for (size_t i = 0; i < option_table_len; i++) {
+        if (strcmp(option_table[i].name, name) == 0) {
+            return &option_table[i];
+        }
+    }
+    return NULL;
+}
+
+static bool is_list(const struct option_spec *spec)
+{
+    return spec->type == OPTION_NODE || spec->type == OPTION_TOPIC;
+}
+
+static char *trim(char *s)
+{
+    s += strspn(s, " \t\r");
+    size_t n = strlen(s);
+    while (n > 0 && strchr(" \t\r", s[n - 1]) != NULL) {
+        n--;
+    }
+    s[n] = '\0';
+    return s;
+}
+
+static int parse_line(struct parse *p, char *line, struct error *err)
+{
+    char *comment = strchr(line, '#');
+    /* A # inside a word (a secret, a path) is not a comment. */
+    while (comment != NULL && comment != line && strchr(" \t", comment[-1]) == NULL) {
+        comment = strchr(comment + 1, '#');
+    }
+    if (comment != NULL) {
+        *comment = '\0';
+    }
+    char *name = trim(line);
+    if (*name == '\0') {
+        return 0;
+    }
+    char *value = strchr(name, '=');
+    if (value == NULL) {
+        return error_set(err, WEIR_ECONFIG, "%s:%u: '%.60s': expected name = value", p->file,
+                         p->line, name);
+    }
+    *value++ = '\0';
+    name = trim(name);
+    value = trim(value);
+    const struct option_spec *spec = option_find(name);
+    if (spec == NULL) {
+        return error_set(err, WEIR_ECONFIG, "%s:%u: %.60s: no such option", p->file, p->line, name);
+    }
+    unsigned *given = &p->given[spec - option_table];
+    if (*given != 0 && !is_list(spec)) {
+        return error_set(err, WEIR_ECONFIG, "%s:%u: %s: already given on line %u", p->file, p->line,
+                         name, *given);
+    }
+    *given = p->line;
+    struct error why;
+    int rc = option_set(spec, value, p->config, &why);
+    if (rc != 0) {
+        char expects[96];
+        option_expects(spec, expects, sizeof(expects));
+        return error_set(err, rc, "%s:%u: %s: %s; expected %s", p->file, p->line, name, why.text,
+                         expects);
+    }
+    return 0;
+}
+
+static int parse_lines(struct parse *p, const char *text, struct error *err)
+{
+    while (*text != '\0') {
+        char line[CONFIG_LINE_MAX];
+        size_t n = strcspn(text, "\n");
+        p->line++;
+        if (n >= sizeof(line)) {
+            return error_set(err, WEIR_ECONFIG, "%s:%u: longer than %d bytes", p->file, p->line,
+                             CONFIG_LINE_MAX - 1);
+        }
+        memcpy(line, text, n);
+        line[n] = '\0';
+        text += text[n] == '\n' ? n + 1 : n;
+        int rc = parse_line(p, line, err);
+        if (rc != 0) {
+            return rc;
+        }
+    }
+    return 0;
+}
+
+static void set_defaults(struct config *config)
+{
+    for (size_t i = 0; i < option_table_len; i++) {
+        const struct option_spec *spec = &option_table[i];
+        char value[128];
+        size_t n = spec->initial != NULL ? strlen(spec->initial) : 0;
+        if (n == 0) {
+            continue; /* zero is the empty value of every type */
+        }
+        assert(n < sizeof(value));
+        memcpy(value, spec->initial, n + 1);
+        int rc = option_set(spec, value, config, NULL);
+        assert(rc == 0);
+        (void)rc;
+    }
+}
+
+static int check_given(const struct parse *p, struct error *err)
+{
+    for (size_t i = 0; i < option_table_len; i++) {
+        if (option_table[i].initial == NULL && p->given[i] == 0) {
+            char expects[96];
+            option_expects(&option_table[i], expects, sizeof(expects));
+            return error_set(err, WEIR_ECONFIG, "%s: %s must be given; expected %s", p->file,
+                             option_table[i].name, expects);
+        }
+    }
+    return 0;
+}
+
+static int check_addresses(const struct parse *p, struct error *err)
+{
+    const struct config *c = p->config;
+    const struct config_address *seen[CONFIG_NODES_MAX * 4];
+    unsigned n = 0;
+    for (uint32_t i = 0; i < c->n_nodes; i++) {
+        const struct config_node *node = &c->nodes[i];
+        const struct config_address *all[] = {&node->peer, &node->broker, &node->http, &node->rtmp};
+        for (unsigned k = 0; k < 4; k++) {
+            for (unsigned j = 0; j < n; j++) {
+                if (seen[j]->port == all[k]->port && strcmp(seen[j]->host, all[k]->host) == 0) {
+                    return error_set(err, WEIR_ECONFIG,
+                                     "%s: cluster.node %s: %s:%u is used twice; expected an "
+                                     "address of its own for each service",
+                                     p->file, node->name, all[k]->host, all[k]->port);
+                }
+            }
+            seen[n++] = all[k];
+        }
+    }
+    return 0;
+}
+
+/* Checks across options. */
+static int check_whole(const struct parse *p, struct error *err)
+{
+    const struct config *c = p->config;
+    if (c->n_nodes == 0) {
+        return error_set(err, WEIR_ECONFIG, "%s: no cluster.node line; expected one per node",
+                         p->file);
+    }
+    bool found = false;
+    for (uint32_t i = 0; i < c->n_nodes; i++) {
+        found = found || strcmp(c->nodes[i].name, c->node_name) == 0;
+    }
+    if (!found) {
+        return error_set(err, WEIR_ECONFIG,
+                         "%s: node.name: no cluster.node line is named %s; expected one of them",
+                         p->file, c->node_name);
+    }
+    if (c->raft_election_ms < 4 * c->raft_heartbeat_ms) {
+        return error_set(err, WEIR_ECONFIG,
+                         "%s: raft.election_ms: %u is too short for raft.heartbeat_ms %u; "
+                         "expected at least %u",
+                         p->file, c->raft_election_ms, c->raft_heartbeat_ms,
+                         4 * c->raft_heartbeat_ms);
+    }
+    if (c->media_segment_ms < c->media_part_ms) {
+        return error_set(err, WEIR_ECONFIG,
+                         "%s: media.segment_ms: %u is shorter than media.part_ms %u; expected at "
+                         "least one part",
+                         p->file, c->media_segment_ms, c->media_part_ms);
+    }
+    if (c->log_inflight_mib * 1024 < c->log_batch_kib_max) {
+        return error_set(err, WEIR_ECONFIG,
+                         "%s: log.inflight_mib: %u MiB is less than one batch of "
+                         "log.batch_kib_max %u KiB",
+                         p->file, c->log_inflight_mib, c->log_batch_kib_max);
+    }
+    return check_addresses(p, err);
+}
+
+static void set_listen(struct config *config)
+{
+    const struct config_node *self = config_self(config);
+    struct config_node *listen = &config->listen;
+    struct config_node own = *self;
+    own.peer = listen->peer.port != 0 ? listen->peer : own.peer;
+    own.broker = listen->broker.port != 0 ? listen->broker : own.broker;
+    own.http = listen->http.port != 0 ? listen->http : own.http;
+    own.rtmp = listen->rtmp.port != 0 ? listen->rtmp : own.rtmp;
+    *listen = own;
+}
+
+/* A node that is told nothing else has these. */
+static void set_default_topics(struct config *config)
+{
+    static const char *const lines[] = {"chat partitions=8", "lifecycle partitions=8",
+                                        "ledger partitions=4", "accounts partitions=1",
+                                        "meta partitions=1"};
+    for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+        char value[64];
+        memcpy(value, lines[i], strlen(lines[i]) + 1);
+        int rc = option_set(option_find("log.topic"), value, config, NULL);
+        assert(rc == 0);
+        (void)rc;
+    }
+}
+
+int config_parse(const char *name, const char *text, struct config *ret_config, struct error *err)
+{
+    struct config *config = calloc(1, sizeof(*config));
+    if (config == NULL) {
+        return error_set(err, WEIR_ENOMEM, "%s: out of memory", name);
+    }
+    struct parse p = {.file = name, .config = config};
+    assert(option_table_len <= sizeof(p.given) / sizeof(p.given[0]));
+    set_defaults(config);
+    int rc = parse_lines(&p, text, err);
+    if (rc == 0) {
+        rc = check_given(&p, err);
+    }
+    if (rc == 0) {
+        rc = check_whole(&p, err);
+    }
+    if (rc == 0) {
+        set_listen(config);
+        if (config->n_topics == 0) {
+            set_default_topics(config);
+        }
+        if (p.given[option_find("media.replicas") - option_table] == 0 &&
+            config->media_replicas > config->n_nodes) {
+            config->media_replicas = config->n_nodes;
+        }
+        if (config->media_replicas > config->n_nodes) {
+            rc = error_set(err, WEIR_ECONFIG,
+                           "%s: media.replicas: %u is more than there are nodes; expected 1 to %u",
+                           name, config->media_replicas, config->n_nodes);
+        }
+    }
+    if (rc == 0) {
+        *ret_config = *config;
+    }
+    free(config);
+    return rc;
+}
+
+/* The whole file with a zero byte after it; to be freed. */
+static int read_file(const char *path, char **ret_text, struct error *err)
+{
+    FILE *f = fopen(path, "re");
+    if (f == NULL) {
+        return error_errno(err, "open %s", path);
+    }
+    char *text = malloc(CONFIG_FILE_MAX + 1);
+    if (text == NULL) {
+        (void)fclose(f);
+        return error_set(err, WEIR_ENOMEM, "%s: out of memory", path);
+    }
+    size_t n = fread(text, 1, CONFIG_FILE_MAX + 1, f);
+    int rc = 0;
+    if (ferror(f)) {
+        rc = error_errno(err, "read %s", path);
+    } else if (n > CONFIG_FILE_MAX) {
+        rc = error_set(err, WEIR_ECONFIG, "%s: larger than %d bytes", path, CONFIG_FILE_MAX);
+    } else if (memchr(text, '\0', n) != NULL) {
+        rc = error_set(err, WEIR_ECONFIG, "%s: not a text file", path);
+    }
+    (void)fclose(f);
+    if (rc != 0) {
+        free(text);
+        return rc;
+    }
+    text[n] = '\0';
+    *ret_text = text;
+    return 0;
+}
+
+int config_load(const char *path, struct config *ret_config, struct error *err)
+{
+    char *text;
+    int rc = read_file(path, &text, err);
+    if (rc != 0) {
+        return rc;
+    }
+    rc = config_parse(path, text, ret_config, err);
+    free(text);
+    return rc;
+}
+
+const struct config_node *config_self(const struct config *config)
+{
+    for (uint32_t i = 0; i < config->n_nodes; i++) {
+        if (strcmp(config->nodes[i].name, config->node_name) == 0) {
+            return &config->nodes[i];
+        }
+    }
+    return NULL;
+}
+
+const struct config_node *config_node_by_id(const struct config *config, uint32_t id)
+{
+    for (uint32_t i = 0; i < config->n_nodes; i++) {
+        if (config->nodes[i].id == id) {
+            return &config->nodes[i];
+        }
+    }
+    return NULL;
+}
+
+void config_print_help(FILE *out)
+{
+    for (size_t i = 0; i < option_table_len; i++) {
+        const struct option_spec *spec = &option_table[i];
+        char expects[96];
+        option_expects(spec, expects, sizeof(expects));
+        (void)fprintf(out, "%s%s\n    %s\n    takes %s", spec->name,
+                      is_list(spec) ? " (repeated)" : "", spec->help, expects);
+        if (spec->initial == NULL) {
+            (void)fprintf(out, "; must be given\n");
+        } else if (spec->initial[0] != '\0') {
+            (void)fprintf(out, "; default %s\n", spec->initial);
+        } else {
+            (void)fprintf(out, "\n");
+        }
+    }
+}
