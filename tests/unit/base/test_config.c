@@ -1,0 +1,133 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/config.h"
+
+#define BASE                                                                                       \
+    "node.name = n1\n"                                                                             \
+    "node.data = /tmp/n1 # where\n"                                                                \
+    "cluster.secret = 0123456789abcdef#x\n"
+#define NODE1 "cluster.node = n1 id=1 peer=127.0.0.1:1 broker=h:2 http=[::1]:3 rtmp=h:4\n"
+#define NODE2 "cluster.node = n2 id=2 peer=127.0.0.1:5 broker=h:6 http=h:7 rtmp=h:8\n"
+
+static struct config config;
+static struct error err;
+
+static void parse__fills_defaults_and_values(void **state)
+{
+    (void)state;
+    assert_int_equal(config_parse("f",
+                                  BASE NODE1 NODE2 "log.topic = chat partitions=3\n"
+                                                   "chat.rate_ms=250\r\n"
+                                                   "node.roles = log, edge\n"
+                                                   "listen.http = 0.0.0.0:80\n",
+                                  &config, &err),
+                     0);
+    assert_string_equal(config.data_dir, "/tmp/n1");
+    assert_string_equal(config.secret, "0123456789abcdef#x");
+    assert_int_equal(config.roles, CONFIG_ROLE_LOG | CONFIG_ROLE_EDGE);
+    assert_int_equal(config.chat_rate_ms, 250);
+    assert_int_equal(config.log_segment_mib, 64);
+    assert_int_equal(config.log_level, 2);
+    assert_int_equal(config.n_topics, 1);
+    assert_int_equal(config.topics[0].partitions, 3);
+    assert_int_equal(config_self(&config)->id, 1);
+    assert_string_equal(config_self(&config)->http.host, "::1");
+    assert_int_equal(config.listen.http.port, 80);
+    assert_int_equal(config.listen.broker.port, 2);
+    assert_string_equal(config_node_by_id(&config, 2)->name, "n2");
+    assert_null(config_node_by_id(&config, 3));
+}
+
+static void parse__wrong_input_names_line_option_and_what_was_expected(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *error;
+    } cases[] = {
+        {BASE NODE1 "log.segment_mib = 0\n",
+         "f:5: log.segment_mib: 0 is out of range; expected 1 to 1024"},
+        {BASE NODE1 "log.segment_mib = 64k\n",
+         "f:5: log.segment_mib: '64k' is not a whole number; expected 1 to 1024"},
+        {BASE NODE1 "log.segment_mib = -1\n",
+         "f:5: log.segment_mib: '-1' is not a whole number; expected 1 to 1024"},
+        {BASE NODE1 "log.segment_mib = 99999999999999999999999\n",
+         "f:5: log.segment_mib: 99999999999999999999999 is out of range; expected 1 to 1024"},
+        {BASE NODE1 "log.sgment_mib = 1\n", "f:5: log.sgment_mib: no such option"},
+        {BASE NODE1 "hello\n", "f:5: 'hello': expected name = value"},
+        {BASE NODE1 "chat.rate_ms=1\nchat.rate_ms=1\n",
+         "f:6: chat.rate_ms: already given on line 5"},
+        {BASE NODE1 "node.roles = log cook\n",
+         "f:5: node.roles: 'cook' is not a role; expected some of log ingest transcode edge "
+         "chat api"},
+        {BASE NODE1 "logging.level = loud\n",
+         "f:5: logging.level: 'loud' is not a level; expected error, warn, info or debug"},
+        {BASE NODE1 "listen.http = 80\n",
+         "f:5: listen.http: '80' is not host:port; expected host:port"},
+        {BASE NODE1 "listen.http = h:0\n",
+         "f:5: listen.http: 'h:0': the port must be 1 to 65535; expected host:port"},
+        {BASE NODE1 "log.topic = a/b partitions=1\n",
+         "f:5: log.topic: 'a/b' is not a name (letters, digits, _ and -, at most 63); expected "
+         "NAME partitions=1..1024"},
+        {BASE NODE1 "cluster.node = n2 id=1 peer=h:11 broker=h:12 http=h:13 rtmp=h:14\n",
+         "f:5: cluster.node: id=1 is already that of node n1; expected NAME id=1..2147483648 "
+         "peer=H:P broker=H:P http=H:P rtmp=H:P"},
+        {BASE NODE1 "cluster.node = n2 id=2 peer=h:2 broker=h:12 http=h:13 rtmp=h:14\n",
+         "f: cluster.node n2: h:2 is used twice; expected an address of its own for each "
+         "service"},
+        {BASE NODE2, "f: node.name: no cluster.node line is named n1; expected one of them"},
+        {BASE, "f: no cluster.node line; expected one per node"},
+        {"node.name=n1\nnode.data=/x\n" NODE1,
+         "f: cluster.secret must be given; expected 16 to 255 characters"},
+        {"cluster.secret = short\n",
+         "f:1: cluster.secret: it has 5 characters; expected 16 to 255 characters"},
+        {BASE NODE1 "raft.heartbeat_ms = 200\n",
+         "f: raft.election_ms: 500 is too short for raft.heartbeat_ms 200; expected at least "
+         "800"},
+        {BASE NODE1 "media.replicas = 2\n",
+         "f: media.replicas: 2 is more than there are nodes; expected 1 to 1"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        assert_int_equal(config_parse("f", cases[i].text, &config, &err), WEIR_ECONFIG);
+        assert_string_equal(err.text, cases[i].error);
+    }
+}
+
+static void load__missing_file_is_named(void **state)
+{
+    (void)state;
+    assert_true(config_load("/nowhere/weir.conf", &config, &err) < 0);
+    assert_string_equal(err.text, "open /nowhere/weir.conf: No such file or directory");
+}
+
+static void help__names_every_option(void **state)
+{
+    (void)state;
+    char *text = NULL;
+    size_t n = 0;
+    FILE *f = open_memstream(&text, &n);
+    assert_non_null(f);
+    config_print_help(f);
+    assert_int_equal(fclose(f), 0);
+    assert_non_null(strstr(text, "log.segment_mib\n    Size at which"));
+    assert_non_null(strstr(text, "takes 1 to 1024; default 64"));
+    free(text);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(parse__fills_defaults_and_values),
+        cmocka_unit_test(parse__wrong_input_names_line_option_and_what_was_expected),
+        cmocka_unit_test(load__missing_file_is_named),
+        cmocka_unit_test(help__names_every_option),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,434 @@
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include <cmocka.h>
+
+#include "base/env_uv.h"
+
+static uv_loop_t loop;
+static struct env *env;
+static char dir[64];
+static unsigned steps;
+
+static int setup(void **state)
+{
+    (void)state;
+    struct error err;
+    steps = 0;
+    (void)snprintf(dir, sizeof(dir), "/tmp/weir-env-XXXXXX");
+    assert_non_null(mkdtemp(dir));
+    assert_int_equal(uv_loop_init(&loop), 0);
+    assert_int_equal(env_uv_new(&loop, &env, &err), 0);
+    return 0;
+}
+
+static int remove_name(void *data, const char *name)
+{
+    (void)data;
+    char path[512];
+    (void)snprintf(path, sizeof(path), "%s/%s", dir, name);
+    return env_unlink(env, path, NULL);
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    (void)env_dir_list(env, dir, remove_name, NULL, NULL);
+    (void)rmdir(dir);
+    env_uv_free(env);
+    assert_int_equal(uv_loop_close(&loop), 0);
+    return 0;
+}
+
+static void run_until(const unsigned *n, unsigned until)
+{
+    while (*n < until) {
+        (void)uv_run(&loop, UV_RUN_ONCE);
+    }
+}
+
+static char *path_of(const char *name)
+{
+    static char path[512];
+    (void)snprintf(path, sizeof(path), "%s/%s", dir, name);
+    return path;
+}
+
+/* --- Timers, deferred and posted calls --- */
+
+static void count_timer(struct env_timer *t)
+{
+    (void)t;
+    steps++;
+}
+
+static void timer__is_never_early(void **state)
+{
+    (void)state;
+    struct env_timer timer = {0};
+    assert_int_equal(env_timer_init(env, &timer), 0);
+    uint64_t begin = env_now_ns(env);
+    env_timer_start(&timer, 2500, count_timer);
+    run_until(&steps, 1);
+    assert_true(env_now_ns(env) - begin >= 2500000);
+    env_timer_start(&timer, 1000000000, count_timer);
+    env_timer_close(&timer);
+    env_timer_close(&timer);
+}
+
+struct chain {
+    struct env_defer defer;
+    unsigned left;
+};
+
+static void run_chain(struct env_defer *defer)
+{
+    struct chain *c = defer->data;
+    steps++;
+    if (c->left-- > 0) {
+        env_defer(env, defer, run_chain);
+    }
+}
+
+static void defer__runs_before_the_loop_blocks_also_when_deferred_by_a_deferred_call(void **state)
+{
+    (void)state;
+    struct chain c = {.left = 3};
+    c.defer.data = &c;
+    env_defer(env, &c.defer, run_chain);
+    env_defer(env, &c.defer, run_chain);
+    assert_int_equal(steps, 0);
+    while (steps < 4) {
+        (void)uv_run(&loop, UV_RUN_NOWAIT);
+    }
+    assert_false(c.defer.scheduled);
+    env_defer(env, &c.defer, run_chain);
+    env_defer_cancel(&c.defer);
+    (void)uv_run(&loop, UV_RUN_NOWAIT);
+    assert_int_equal(steps, 4);
+}
+
+static void on_post(void *arg)
+{
+    assert_int_equal((unsigned)(uintptr_t)arg, steps);
+    steps++;
+}
+
+static void *post_many(void *arg)
+{
+    (void)arg;
+    for (uintptr_t i = 0; i < 1000; i++) {
+        if (env_post(env, on_post, (void *)i) != 0) {
+            abort();
+        }
+    }
+    return NULL;
+}
+
+static void post__runs_on_the_loop_in_order(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, post_many, NULL), 0);
+    run_until(&steps, 1000);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+}
+
+/* --- Disk --- */
+
+static void on_io(struct env_io *io, int status)
+{
+    assert_int_equal(status, 0);
+    assert_int_equal((unsigned)(uintptr_t)io->data, steps);
+    steps++;
+}
+
+static void file__requests_complete_in_order_and_read_back(void **state)
+{
+    (void)state;
+    struct error err;
+    struct env_file *file;
+    assert_int_equal(
+        env_file_open(env, path_of("f"), ENV_OPEN_WRITE | ENV_OPEN_CREATE, &file, &err), 0);
+    char a[] = "hello ", b[] = "world", got[16] = {0};
+    struct iovec out[2] = {{a, 6}, {b, 5}}, in = {got, sizeof(got)};
+    struct env_io io[4] = {{.iov = out, .n_iov = 2, .sync = true, .data = (void *)0},
+                           {.iov = out, .n_iov = 1, .offset = 11, .data = (void *)1},
+                           {.iov = &in, .n_iov = 1, .offset = 6, .data = (void *)2},
+                           {.sync = true, .offset = 4096, .data = (void *)3}};
+    env_file_write(file, &io[0], on_io);
+    env_file_write(file, &io[1], on_io);
+    env_file_read(file, &io[2], on_io);
+    env_file_allocate_start(file, &io[3], on_io);
+    assert_int_equal(steps, 0);
+    env_file_wait(file);
+    assert_int_equal(steps, 0);
+    run_until(&steps, 4);
+    assert_int_equal(io[2].n_bytes, 11);
+    assert_string_equal(got, "worldhello ");
+    uint64_t size;
+    assert_int_equal(env_file_size(file, &size, &err), 0);
+    assert_int_equal(size, 4096);
+    env_file_close(file);
+}
+
+static void on_failed_io(struct env_io *io, int status)
+{
+    (void)io;
+    assert_true(status < 0);
+    steps++;
+}
+
+static void file__error_comes_with_the_callback(void **state)
+{
+    (void)state;
+    struct error err;
+    struct env_file *file;
+    assert_int_equal(
+        env_file_open(env, path_of("f"), ENV_OPEN_WRITE | ENV_OPEN_CREATE, &file, &err), 0);
+    env_file_close(file);
+    assert_int_equal(env_file_open(env, path_of("f"), ENV_OPEN_READ, &file, &err), 0);
+    char a[] = "x";
+    struct iovec iov = {a, 1};
+    struct env_io io = {.iov = &iov, .n_iov = 1};
+    env_file_write(file, &io, on_failed_io);
+    run_until(&steps, 1);
+    env_file_close(file);
+    struct env_io sync = {0};
+    env_dir_sync_start(env, "/nowhere/at/all", &sync, on_failed_io);
+    run_until(&steps, 2);
+}
+
+static void file__names_have_errors_of_their_own(void **state)
+{
+    (void)state;
+    struct error err;
+    struct env_file *file, *second;
+    const int create = ENV_OPEN_WRITE | ENV_OPEN_CREATE;
+    assert_int_equal(env_file_open(env, path_of("no"), ENV_OPEN_READ, &file, &err), WEIR_ENOTFOUND);
+    assert_int_equal(env_file_open(env, path_of("f"), create | ENV_OPEN_LOCK, &file, &err), 0);
+    assert_int_equal(env_file_open(env, path_of("f"), create | ENV_OPEN_EXCL, &second, &err),
+                     WEIR_EEXISTS);
+    assert_int_equal(env_file_open(env, path_of("f"), create | ENV_OPEN_LOCK, &second, &err),
+                     WEIR_EBUSY);
+    env_file_close(file);
+    assert_int_equal(env_unlink(env, path_of("no"), &err), WEIR_ENOTFOUND);
+    assert_int_equal(env_dir_make(env, path_of("f"), &err), WEIR_EEXISTS);
+    assert_int_equal(env_dir_make(env, dir, &err), 0);
+}
+
+/* --- Sockets --- */
+
+struct side {
+    struct env_stream *stream;
+    uint64_t received, sent;
+    int end;
+};
+static struct side server, client;
+static unsigned closed;
+
+static void on_server_read(struct env_stream *s, const uint8_t *data, size_t n, int status)
+{
+    (void)s;
+    for (size_t i = 0; i < n; i++) {
+        assert_int_equal(data[i], (uint8_t)(server.received + i));
+    }
+    server.received += n;
+    server.end = status != 0 ? status : server.end;
+    steps++;
+}
+
+static void on_accept(struct env_listener *l, struct env_stream *s)
+{
+    assert_ptr_equal(env_listener_data(l), &server);
+    server.stream = s;
+    assert_memory_equal(env_stream_peer(s), "127.0.0.1:", 10);
+    env_stream_read_start(s, on_server_read);
+    steps++;
+}
+
+static void on_connect(struct env_stream *s, int status)
+{
+    assert_ptr_equal(env_stream_data(s), &client);
+    client.end = status;
+    steps++;
+}
+
+static void on_sent(struct env_send *send, int status)
+{
+    assert_int_equal(status, 0);
+    client.sent += (uintptr_t)send->data;
+    steps++;
+}
+
+static void on_cancelled(struct env_send *send, int status)
+{
+    (void)send;
+    assert_int_equal(status, WEIR_ECLOSED);
+    assert_int_equal(closed, 0);
+    client.sent = UINT64_MAX;
+}
+
+static void on_close(void *data)
+{
+    (void)data;
+    closed++;
+}
+
+static struct env_listener *connect_pair(const char *host)
+{
+    struct error err;
+    struct env_listener *listener;
+    memset(&server, 0, sizeof(server));
+    memset(&client, 0, sizeof(client));
+    closed = 0;
+    assert_int_equal(env_listen(env, "127.0.0.1", 0, on_accept, &server, &listener, &err), 0);
+    assert_int_equal(env_connect(env, host, env_listener_port(listener), on_connect, &client,
+                                 &client.stream, &err),
+                     0);
+    run_until(&steps, 2);
+    assert_int_equal(client.end, 0);
+    return listener;
+}
+
+static void stream__large_sends_arrive_in_order(void **state)
+{
+    (void)state;
+    struct env_listener *listener = connect_pair("localhost");
+    enum { PIECE = 1 << 20, PIECES = 8 };
+    uint8_t *data = malloc(PIECE);
+    assert_non_null(data);
+    for (size_t i = 0; i < PIECE; i++) {
+        data[i] = (uint8_t)i;
+    }
+    struct env_send sends[PIECES] = {0};
+    for (unsigned i = 0; i < PIECES; i++) {
+        struct iovec iov[2] = {{data, 1000}, {data + 1000, PIECE - 1000}};
+        sends[i].data = (void *)(uintptr_t)PIECE;
+        env_stream_send(client.stream, &sends[i], iov, 2, on_sent);
+    }
+    assert_int_equal(client.sent, 0);
+    assert_true(env_stream_queued_bytes(client.stream) > 0);
+    struct iovec one = {data, 1};
+    assert_int_equal(env_stream_try_send(client.stream, &one, 1), 0);
+    while (client.sent < PIECE * PIECES || server.received < PIECE * PIECES) {
+        (void)uv_run(&loop, UV_RUN_ONCE);
+    }
+    assert_int_equal(env_stream_try_send(client.stream, &one, 1), 1);
+    env_stream_close(client.stream, on_close, NULL);
+    while (server.end == 0 || closed == 0) {
+        (void)uv_run(&loop, UV_RUN_ONCE);
+    }
+    assert_int_equal(server.end, WEIR_ECLOSED);
+    env_stream_close(server.stream, NULL, NULL);
+    env_listener_close(listener);
+    free(data);
+}
+
+static void stream__close_completes_queued_sends_first(void **state)
+{
+    (void)state;
+    struct env_listener *listener = connect_pair("127.0.0.1");
+    env_stream_read_stop(server.stream);
+    size_t n = 64 << 20;
+    uint8_t *data = calloc(1, n);
+    assert_non_null(data);
+    struct iovec iov = {data, n};
+    struct env_send send = {0};
+    env_stream_send(client.stream, &send, &iov, 1, on_cancelled);
+    env_stream_close(client.stream, on_close, NULL);
+    run_until(&closed, 1);
+    assert_true(client.sent == UINT64_MAX);
+    env_stream_close(server.stream, NULL, NULL);
+    env_listener_close(listener);
+    free(data);
+}
+
+static void stream__detached_descriptor_stays_open(void **state)
+{
+    (void)state;
+    struct env_listener *listener = connect_pair("127.0.0.1");
+    int fd = env_stream_detach_fd(client.stream);
+    assert_true(fd >= 0);
+    (void)uv_run(&loop, UV_RUN_NOWAIT);
+    const uint8_t data[3] = {0, 1, 2};
+    assert_int_equal(write(fd, data, 3), 3);
+    while (server.received < 3) {
+        (void)uv_run(&loop, UV_RUN_ONCE);
+    }
+    (void)close(fd);
+    while (server.end == 0) {
+        (void)uv_run(&loop, UV_RUN_ONCE);
+    }
+    env_stream_close(server.stream, NULL, NULL);
+    env_listener_close(listener);
+}
+
+static void listen__occupied_port_is_named(void **state)
+{
+    (void)state;
+    struct env_listener *listener = connect_pair("127.0.0.1"), *second;
+    struct error err;
+    char expected[64];
+    (void)snprintf(expected, sizeof(expected), "listen on 127.0.0.1:%u: address already in use",
+                   env_listener_port(listener));
+    assert_int_equal(
+        env_listen(env, "127.0.0.1", env_listener_port(listener), on_accept, NULL, &second, &err),
+        -EADDRINUSE);
+    assert_string_equal(err.text, expected);
+    env_stream_close(client.stream, NULL, NULL);
+    env_stream_close(server.stream, NULL, NULL);
+    env_listener_close(listener);
+}
+
+static void connect__refused_and_unknown_names_come_with_the_callback(void **state)
+{
+    (void)state;
+    struct env_listener *listener = connect_pair("127.0.0.1");
+    uint16_t port = env_listener_port(listener);
+    env_stream_close(client.stream, NULL, NULL);
+    env_stream_close(server.stream, NULL, NULL);
+    env_listener_close(listener);
+    (void)uv_run(&loop, UV_RUN_NOWAIT);
+    steps = 0;
+    assert_int_equal(env_connect(env, "127.0.0.1", port, on_connect, &client, &client.stream, NULL),
+                     0);
+    run_until(&steps, 1);
+    assert_int_equal(client.end, -ECONNREFUSED);
+    env_stream_close(client.stream, NULL, NULL);
+    /* Closed while its name is looked up: no callback but that of the close. */
+    assert_int_equal(env_connect(env, "localhost", port, on_connect, &client, &client.stream, NULL),
+                     0);
+    env_stream_close(client.stream, on_close, NULL);
+    run_until(&closed, 1);
+    assert_int_equal(steps, 1);
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        T(timer__is_never_early),
+        T(defer__runs_before_the_loop_blocks_also_when_deferred_by_a_deferred_call),
+        T(post__runs_on_the_loop_in_order),
+        T(file__requests_complete_in_order_and_read_back),
+        T(file__error_comes_with_the_callback),
+        T(file__names_have_errors_of_their_own),
+        T(stream__large_sends_arrive_in_order),
+        T(stream__close_completes_queued_sends_first),
+        T(stream__detached_descriptor_stays_open),
+        T(listen__occupied_port_is_named),
+        T(connect__refused_and_unknown_names_come_with_the_callback),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
