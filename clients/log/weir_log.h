@@ -1,12 +1,15 @@
 /* weir_log: the C client of the log. Our own nodes use it exactly as outsiders do.
  *
- * One client belongs to one env (loop thread); all calls and callbacks happen there; callbacks come later, never from inside the
- * call. It learns topics and leaders from any seed, keeps one connection per broker, finds new leaders by itself, and batches without waiting: what
- * is handed over while a request to a partition is on its way leaves together in the next one.
+ * One client belongs to one env (loop thread); all calls and callbacks happen there; callbacks come
+ * later, never from inside the call. It learns topics and leaders from any seed, keeps one
+ * connection per broker, finds new leaders by itself, and batches without waiting: what is handed
+ * over while a request to a partition is on its way leaves together in the next one.
  *
- * Duplicates: a produce whose connection broke after it was sent completes with WEIR_EUNKNOWN, unless WEIR_PRODUCE_RETRY was given: then it is sent
- * again and MAY BE STORED TWICE. The client never repeats silently. (Give WEIR_PRODUCE_RETRY only where the reader discards duplicates.)
- * What was refused before it was stored (not leader, busy, no connection) is always retried until timeout_ms. */
+ * Duplicates: a produce whose connection broke after it was sent completes with WEIR_EUNKNOWN,
+ * unless WEIR_PRODUCE_RETRY was given: then it is sent again and MAY BE STORED TWICE. The client
+ * never repeats silently. (Give WEIR_PRODUCE_RETRY only where the reader discards duplicates.) What
+ * was refused before it was stored (not leader, busy, no connection) is always retried until
+ * timeout_ms. */
 #ifndef CLIENTS_LOG_WEIR_LOG_H
 #define CLIENTS_LOG_WEIR_LOG_H
 
@@ -18,11 +21,11 @@ struct weir_client;
 struct weir_client_options {
     const char *const *seeds; /* "host:port" of brokers; copied */
     unsigned n_seeds;
-    const char *secret;           /* cluster secret; copied */
-    const char *name;             /* shown in the brokers' logs; copied */
-    uint32_t timeout_ms;          /* of a produce, from weir_produce on; 0: 30,000 */
-    uint64_t inflight_bytes_max;  /* produced and not completed; 0: 64 MiB */
-    uint32_t batch_bytes_max;     /* 0: 256 KiB */
+    const char *secret;            /* cluster secret; copied */
+    const char *name;              /* shown in the brokers' logs; copied */
+    uint32_t timeout_ms;           /* of a produce, from weir_produce on; 0: 30,000 */
+    uint64_t inflight_bytes_max;   /* produced and not completed; 0: 64 MiB */
+    uint32_t batch_bytes_max;      /* 0: 256 KiB */
     uint32_t inflight_batches_max; /* per partition, unacknowledged batches on the wire; 0: 4 */
 };
 
@@ -31,7 +34,8 @@ int weir_client_new(struct env *env, const struct weir_client_options *options,
 /* Completes what is open with WEIR_ECLOSED (or WEIR_EUNKNOWN), closes consumers, then cb. */
 void weir_client_free(struct weir_client *client, void (*cb)(void *data), void *data);
 
-/* cb once the topic's partition count is known (0), or WEIR_ENOTFOUND (no such topic), WEIR_ETIMEOUT. */
+/* cb once the topic's partition count is known (0), or WEIR_ENOTFOUND (no such topic),
+ * WEIR_ETIMEOUT. */
 struct weir_topic_req;
 typedef void (*weir_topic_cb)(struct weir_topic_req *req, int status, uint32_t n_partitions);
 struct weir_topic_req {
@@ -60,22 +64,26 @@ struct weir_produce {
     uint64_t priv[8];
 };
 #define WEIR_PARTITION_BY_KEY UINT32_MAX
-/* One record; key and value are copied into the batch before this returns. `key` may be NULL when a partition is given. Refused now: WEIR_EBUSY (inflight_bytes_max: wait
- * for a completion), WEIR_ETOOBIG, WEIR_ENOMEM, WEIR_EINVAL; then cb does not run. Records of one partition keep the order of the calls. */
+/* One record; key and value are copied into the batch before this returns. `key` may be NULL when a
+ * partition is given. Refused now: WEIR_EBUSY (inflight_bytes_max: wait for a completion),
+ * WEIR_ETOOBIG, WEIR_ENOMEM, WEIR_EINVAL; then cb does not run. Records of one partition keep the
+ * order of the calls. */
 int weir_produce(struct weir_client *client, const char *topic, uint32_t partition, const void *key,
                  size_t key_len, const void *value, size_t value_len, int flags,
                  struct weir_produce *req, weir_produce_cb cb);
 
-/* A consumer of one partition: from the local broker where its node is among the first seed, else the leader; follows forever. */
+/* A consumer of one partition: from the local broker where its node is among the first seed, else
+ * the leader; follows forever. */
 struct weir_consumer;
 struct weir_consumer_events {
     void *data;
-    /* Records in order, without a gap, the first one at or after `from`. Borrowed during the callback. `high_watermark` is
-     * the partition's at that time. */
+    /* Records in order, without a gap, the first one at or after `from`. Borrowed during the
+     * callback. `high_watermark` is the partition's at that time. */
     void (*records)(void *data, struct weir_consumer *c, const struct batch_record *records,
                     unsigned n, int64_t high_watermark);
-    /* WEIR_ERANGE: the offset is not (or no longer) in the log; WEIR_ENOTFOUND: no such topic or partition. The consumer has stopped. Passing
-     * troubles (a dead broker) are not reported: it goes on elsewhere. */
+    /* WEIR_ERANGE: the offset is not (or no longer) in the log; WEIR_ENOTFOUND: no such topic or
+     * partition. The consumer has stopped. Passing troubles (a dead broker) are not reported: it
+     * goes on elsewhere. */
     void (*failed)(void *data, struct weir_consumer *c, int status, const char *text);
     /* Optional: reached the high watermark for the first time. */
     void (*caught_up)(void *data, struct weir_consumer *c, int64_t high_watermark);
@@ -85,7 +93,8 @@ struct weir_consumer_events {
 int weir_consume(struct weir_client *client, const char *topic, uint32_t partition, int64_t from,
                  const struct weir_consumer_events *events, struct weir_consumer **ret_consumer,
                  struct error *err);
-void weir_consumer_pause(struct weir_consumer *c); /* no more callbacks until resumed; bounded memory */
+void weir_consumer_pause(
+    struct weir_consumer *c); /* no more callbacks until resumed; bounded memory */
 void weir_consumer_resume(struct weir_consumer *c);
 /* No callback after this. */
 void weir_consumer_close(struct weir_consumer *c);

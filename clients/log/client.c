@@ -1,0 +1,522 @@
+/* Brokers, metadata, topics, and the life of a client. */
+#include "clients/log/client_priv.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/logging.h"
+
+#define TIMEOUT_MS_DEFAULT       30000
+#define INFLIGHT_BYTES_DEFAULT   (64u << 20)
+#define BATCH_BYTES_DEFAULT      (256u << 10)
+#define INFLIGHT_BATCHES_DEFAULT 4
+
+static void dial(struct client_broker *b);
+
+/* --- Brokers --- */
+
+struct client_broker *client_broker_of(struct weir_client *c, uint32_t node_id)
+{
+    for (unsigned i = 0; i < c->n_brokers && node_id != 0; i++) {
+        if (c->brokers[i]->node_id == node_id) {
+            return c->brokers[i];
+        }
+    }
+    return NULL;
+}
+
+static int broker_add(struct weir_client *c, const char *host, uint16_t port, uint32_t node_id)
+{
+    for (unsigned i = 0; i < c->n_brokers; i++) {
+        struct client_broker *b = c->brokers[i];
+        if (strcmp(b->host, host) == 0 && b->port == port) {
+            return 0;
+        }
+    }
+    if (c->n_brokers == CLIENT_BROKERS_MAX) {
+        return WEIR_ETOOBIG;
+    }
+    struct client_broker *b = calloc(1, sizeof(*b));
+    if (b == NULL || env_timer_init(c->env, &b->redial) != 0) {
+        free(b);
+        return WEIR_ENOMEM;
+    }
+    b->client = c;
+    b->redial.data = b;
+    (void)snprintf(b->host, sizeof(b->host), "%s", host);
+    b->port = port;
+    b->node_id = node_id;
+    b->backoff_us = CLIENT_BACKOFF_MIN_US;
+    c->brokers[c->n_brokers++] = b;
+    dial(b);
+    return 0;
+}
+
+static void on_redial(struct env_timer *timer)
+{
+    dial(timer->data);
+}
+
+static void redial_later(struct client_broker *b)
+{
+    env_timer_start(&b->redial, b->backoff_us, on_redial);
+    b->backoff_us =
+        b->backoff_us * 2 < CLIENT_BACKOFF_MAX_US ? b->backoff_us * 2 : CLIENT_BACKOFF_MAX_US;
+}
+
+static void on_link_closed(void *data, struct broker_link *link, const struct error *why)
+{
+    struct client_broker *b = data;
+    (void)link;
+    b->link = NULL;
+    b->ready = false;
+    if (strcmp(b->trouble, why->text) != 0) {
+        (void)snprintf(b->trouble, sizeof(b->trouble), "%s", why->text);
+        log_warn("broker_link_closed", "client=%s reason=\"%s\"", b->client->name, why->text);
+    }
+    redial_later(b);
+    /* What waited for this broker looks for another one. */
+    client_refresh(b->client);
+    consumers_kick(b->client);
+}
+
+static void ask_metadata(struct client_broker *b);
+
+static void on_link_ready(void *data, struct broker_link *link, const Weir__BrokerWelcome *welcome)
+{
+    struct client_broker *b = data;
+    (void)link;
+    b->ready = true;
+    b->node_id = welcome->node_id;
+    b->backoff_us = CLIENT_BACKOFF_MIN_US;
+    b->trouble[0] = '\0';
+    ask_metadata(b);
+    LIST_FOREACH_SAFE(it, nx, &b->client->busy)
+    {
+        producer_pump(list_entry(it, struct client_partition, busy_link));
+    }
+    consumers_kick(b->client);
+}
+
+static void on_pushed(void *data, struct broker_link *link, const struct frame *frame,
+                      const ProtobufCMessage *head)
+{
+    struct client_broker *b = data;
+    (void)link;
+    if (frame->type != BROKER_LEADERS) {
+        return;
+    }
+    const Weir__BrokerLeaders *m = (const Weir__BrokerLeaders *)head;
+    for (size_t i = 0; i < m->n_leaders; i++) {
+        const Weir__BrokerLeader *l = m->leaders[i];
+        client_leader_news(b->client, l->topic, l->partition, l->leader_id, l->term);
+    }
+}
+
+static void dial(struct client_broker *b)
+{
+    struct weir_client *c = b->client;
+    struct broker_link_events events = {
+        .data = b, .ready = on_link_ready, .pushed = on_pushed, .closed = on_link_closed};
+    struct error err = {0};
+    if (broker_link_open(c->env, b->host, b->port, c->secret, c->name, &events, &b->link, &err) !=
+        0) {
+        log_warn("broker_dial_failed", "client=%s broker=%s:%u reason=\"%s\"", c->name, b->host,
+                 b->port, err.text);
+        b->link = NULL;
+        redial_later(b);
+    }
+}
+
+/* --- Metadata --- */
+
+static struct client_topic *topic_find(struct weir_client *c, const char *name)
+{
+    for (unsigned i = 0; i < c->n_topics; i++) {
+        if (strcmp(c->topics[i]->name, name) == 0) {
+            return c->topics[i];
+        }
+    }
+    return NULL;
+}
+
+struct client_topic *client_topic_get(struct weir_client *c, const char *name)
+{
+    struct client_topic *t = topic_find(c, name);
+    if (t != NULL || c->n_topics == CLIENT_TOPICS_MAX || strlen(name) >= sizeof(t->name)) {
+        return t;
+    }
+    t = calloc(1, sizeof(*t));
+    if (t != NULL) {
+        t->client = c;
+        (void)snprintf(t->name, sizeof(t->name), "%s", name);
+        list_init(&t->early);
+        list_init(&t->reqs);
+        c->topics[c->n_topics++] = t;
+    }
+    return t;
+}
+
+static void complete_topic_reqs(struct list *from, int status, uint32_t n_partitions)
+{
+    struct list reqs;
+    list_init(&reqs);
+    list_move_all(&reqs, from);
+    for (struct list *el = list_pop(&reqs); el != NULL; el = list_pop(&reqs)) {
+        struct weir_topic_req *req = list_entry(el, struct weir_topic_req, link);
+        req->cb(req, status, n_partitions);
+    }
+}
+
+static void topic_learn(struct weir_client *c, const Weir__BrokerTopic *m)
+{
+    struct client_topic *t = client_topic_get(c, m->name);
+    if (t == NULL || t->n_partitions != 0 || m->partitions == 0 ||
+        m->partitions > CLIENT_PARTITIONS_MAX) {
+        return;
+    }
+    t->partitions = calloc(m->partitions, sizeof(*t->partitions));
+    if (t->partitions == NULL) {
+        return; /* asked again with the next metadata */
+    }
+    for (uint32_t i = 0; i < m->partitions; i++) {
+        producer_partition_init(&t->partitions[i], t, i);
+    }
+    t->n_partitions = m->partitions;
+}
+
+void client_leader_news(struct weir_client *c, const char *topic, uint32_t partition,
+                        uint32_t leader_id, uint64_t term)
+{
+    struct client_topic *t = topic_find(c, topic);
+    if (t == NULL || partition >= t->n_partitions) {
+        return;
+    }
+    struct client_partition *p = &t->partitions[partition];
+    /* Within a term there is one leader; a node that does not know it yet tells nothing new. */
+    if (term < p->term || (term == p->term && leader_id == 0)) {
+        return;
+    }
+    bool moved = leader_id != 0 && leader_id != p->leader_id;
+    p->term = term;
+    p->leader_id = leader_id;
+    if (moved) {
+        p->retry_at_ns = 0;
+        p->backoff_us = CLIENT_BACKOFF_MIN_US;
+        if (p->n_inflight > 0 && p->grace_until_ns == 0) {
+            p->grace_until_ns = env_now_ns(c->env) + CLIENT_GRACE_US * 1000u;
+            client_tick_within(c, CLIENT_GRACE_US);
+        }
+        producer_pump(p);
+    }
+}
+
+static void settle_topics(struct weir_client *c)
+{
+    for (unsigned i = 0; i < c->n_topics; i++) {
+        struct client_topic *t = c->topics[i];
+        if (t->n_partitions != 0) {
+            producer_topic_known(t);
+            complete_topic_reqs(&t->reqs, 0, t->n_partitions);
+        } else if (c->informed) {
+            producer_topic_failed(t, WEIR_ENOTFOUND);
+            complete_topic_reqs(&t->reqs, WEIR_ENOTFOUND, 0);
+        }
+    }
+}
+
+static void on_metadata(struct broker_request *req, int status, const struct frame *reply,
+                        const ProtobufCMessage *head)
+{
+    struct client_broker *b = req->data;
+    struct weir_client *c = b->client;
+    (void)reply;
+    if (status != 0 || c->closing) {
+        return;
+    }
+    const Weir__BrokerMetadata *m = (const Weir__BrokerMetadata *)head;
+    for (size_t i = 0; i < m->n_nodes; i++) {
+        const Weir__BrokerNode *n = m->nodes[i];
+        if (n->port > 0 && n->port <= UINT16_MAX && client_broker_of(c, n->id) == NULL) {
+            int rv = broker_add(c, n->host, (uint16_t)n->port, n->id);
+            if (rv != 0) {
+                log_warn("broker_ignored", "client=%s broker=%s:%u reason=\"%s\"", c->name, n->host,
+                         n->port, error_name(rv));
+            }
+        }
+    }
+    for (size_t i = 0; i < m->n_topics; i++) {
+        topic_learn(c, m->topics[i]);
+    }
+    for (size_t i = 0; i < m->n_leaders; i++) {
+        const Weir__BrokerLeader *l = m->leaders[i];
+        client_leader_news(c, l->topic, l->partition, l->leader_id, l->term);
+    }
+    c->informed = true;
+    settle_topics(c);
+    consumers_kick(c);
+}
+
+static void ask_metadata(struct client_broker *b)
+{
+    Weir__BrokerMetadataRequest m = WEIR__BROKER_METADATA_REQUEST__INIT;
+    m.watch = true;
+    if (b->link == NULL || !b->ready || b->metadata.active) {
+        return;
+    }
+    b->metadata.data = b;
+    if (broker_link_request(b->link, BROKER_METADATA_REQUEST, &m.base, NULL, 0, BROKER_METADATA,
+                            &b->metadata, on_metadata) != 0) {
+        client_tick_within(b->client, CLIENT_BACKOFF_MAX_US);
+    }
+}
+
+void client_refresh(struct weir_client *c)
+{
+    for (unsigned i = 0; i < c->n_brokers; i++) {
+        ask_metadata(c->brokers[i]);
+    }
+}
+
+/* --- Topics --- */
+
+void weir_topic(struct weir_client *c, const char *topic, struct weir_topic_req *req,
+                weir_topic_cb cb)
+{
+    struct client_topic *t = client_topic_get(c, topic);
+    req->cb = cb;
+    req->priv[0] = env_now_ns(c->env) + (uint64_t)c->options.timeout_ms * 1000000u;
+    list_push_back(t != NULL ? &t->reqs : &c->hopeless, &req->link);
+    client_flush_soon(c);
+    client_tick_within(c, CLIENT_SWEEP_US);
+}
+
+static void sweep_topics(struct weir_client *c, uint64_t now_ns)
+{
+    for (unsigned i = 0; i < c->n_topics; i++) {
+        LIST_FOREACH_SAFE(it, nx, &c->topics[i]->reqs)
+        {
+            struct weir_topic_req *req = list_entry(it, struct weir_topic_req, link);
+            if (now_ns >= req->priv[0]) {
+                list_remove(&req->link);
+                req->cb(req, WEIR_ETIMEOUT, 0);
+                break; /* the callback may have changed the list; the rest at the next sweep */
+            }
+        }
+    }
+}
+
+uint32_t weir_partition_for_key(const void *key, size_t len, uint32_t n_partitions)
+{
+    /* MurmurHash2, 32 bits, with Kafka's seed (org.apache.kafka.common.utils.Utils.murmur2). */
+    const uint32_t m = 0x5bd1e995;
+    const uint8_t *data = key;
+    uint32_t h = 0x9747b28cU ^ (uint32_t)len;
+    size_t i = 0;
+    for (; i + 4 <= len; i += 4) {
+        uint32_t k = load_le32(data + i);
+        k *= m;
+        k ^= k >> 24;
+        k *= m;
+        h *= m;
+        h ^= k;
+    }
+    switch (len - i) {
+    case 3:
+        h ^= (uint32_t)data[i + 2] << 16;
+        __attribute__((fallthrough));
+    case 2:
+        h ^= (uint32_t)data[i + 1] << 8;
+        __attribute__((fallthrough));
+    case 1:
+        h ^= data[i];
+        h *= m;
+        break;
+    default:
+        break;
+    }
+    h ^= h >> 13;
+    h *= m;
+    h ^= h >> 15;
+    return (h & 0x7fffffff) % n_partitions;
+}
+
+/* --- The clock --- */
+
+static void on_tick(struct env_timer *timer)
+{
+    struct weir_client *c = timer->data;
+    uint64_t now = env_now_ns(c->env);
+    bool waiting = false;
+    c->tick_due_ns = 0;
+    if (!c->informed) {
+        client_refresh(c);
+    }
+    producer_sweep(c, now);
+    sweep_topics(c, now);
+    consumers_kick(c);
+    for (unsigned i = 0; i < c->n_topics; i++) {
+        waiting |= !list_empty(&c->topics[i]->reqs) || !list_empty(&c->topics[i]->early);
+    }
+    if (waiting || !list_empty(&c->busy) || !list_empty(&c->consumers)) {
+        client_tick_within(c, CLIENT_SWEEP_US);
+    }
+}
+
+void client_tick_within(struct weir_client *c, uint64_t delay_us)
+{
+    uint64_t due = env_now_ns(c->env) + delay_us * 1000u;
+    if (!c->closing && (c->tick_due_ns == 0 || due < c->tick_due_ns)) {
+        c->tick_due_ns = due;
+        env_timer_start(&c->tick, delay_us, on_tick);
+    }
+}
+
+static void on_flush(struct env_defer *defer)
+{
+    struct weir_client *c = defer->data;
+    complete_topic_reqs(&c->hopeless, WEIR_ENOTFOUND, 0);
+    settle_topics(c);
+    producer_flush(c);
+    consumers_kick(c);
+}
+
+void client_flush_soon(struct weir_client *c)
+{
+    c->flush.data = c;
+    if (!c->closing) {
+        env_defer(c->env, &c->flush, on_flush);
+    }
+}
+
+/* --- Life --- */
+
+static int seed_add(struct weir_client *c, const char *seed, struct error *err)
+{
+    struct config_address address;
+    int rv = config_address_parse(seed, &address, err);
+    if (rv == 0) {
+        rv = broker_add(c, address.host, address.port, 0);
+        if (rv != 0) {
+            (void)error_set(err, rv, "broker %s: %s", seed, error_name(rv));
+        }
+    }
+    return rv;
+}
+
+static void client_release(struct weir_client *c)
+{
+    void (*cb)(void *data) = c->free_cb;
+    void *data = c->free_data;
+    for (unsigned i = 0; i < c->n_brokers; i++) {
+        free(c->brokers[i]);
+    }
+    for (unsigned i = 0; i < c->n_topics; i++) {
+        free(c->topics[i]->partitions);
+        free(c->topics[i]);
+    }
+    free(c->secret);
+    free(c->name);
+    free(c);
+    if (cb != NULL) {
+        cb(data);
+    }
+}
+
+static void on_closed_link(void *data)
+{
+    struct weir_client *c = data;
+    if (--c->links_open == 0) {
+        client_release(c);
+    }
+}
+
+static void teardown(struct env_defer *defer)
+{
+    struct weir_client *c = defer->data;
+    env_timer_close(&c->tick);
+    consumers_close(c);
+    producer_close(c);
+    for (unsigned i = 0; i < c->n_topics; i++) {
+        complete_topic_reqs(&c->topics[i]->reqs, WEIR_ECLOSED, 0);
+    }
+    complete_topic_reqs(&c->hopeless, WEIR_ECLOSED, 0);
+    c->links_open = 1; /* this function's own */
+    for (unsigned i = 0; i < c->n_brokers; i++) {
+        struct client_broker *b = c->brokers[i];
+        env_timer_close(&b->redial);
+        if (b->link != NULL) {
+            c->links_open++;
+            broker_link_close(b->link, on_closed_link, c);
+            b->link = NULL;
+        }
+    }
+    on_closed_link(c);
+}
+
+void weir_client_free(struct weir_client *c, void (*cb)(void *data), void *data)
+{
+    assert(!c->closing);
+    c->closing = true;
+    c->free_cb = cb;
+    c->free_data = data;
+    env_defer_cancel(&c->flush);
+    c->teardown.data = c;
+    env_defer(c->env, &c->teardown, teardown);
+}
+
+static void set_options(struct weir_client *c, const struct weir_client_options *options)
+{
+    c->options = *options;
+    c->options.seeds = NULL;
+    c->options.secret = c->options.name = NULL;
+    c->options.timeout_ms = options->timeout_ms != 0 ? options->timeout_ms : TIMEOUT_MS_DEFAULT;
+    c->options.inflight_bytes_max =
+        options->inflight_bytes_max != 0 ? options->inflight_bytes_max : INFLIGHT_BYTES_DEFAULT;
+    c->options.batch_bytes_max =
+        options->batch_bytes_max != 0 ? options->batch_bytes_max : BATCH_BYTES_DEFAULT;
+    c->options.inflight_batches_max = options->inflight_batches_max != 0
+                                          ? options->inflight_batches_max
+                                          : INFLIGHT_BATCHES_DEFAULT;
+}
+
+int weir_client_new(struct env *env, const struct weir_client_options *options,
+                    struct weir_client **ret_client, struct error *err)
+{
+    if (options->n_seeds == 0 || options->n_seeds > CONFIG_NODES_MAX) {
+        return error_set(err, WEIR_EINVAL, "a log client needs 1 to %d brokers, given %u",
+                         CONFIG_NODES_MAX, options->n_seeds);
+    }
+    struct weir_client *c = calloc(1, sizeof(*c));
+    if (c == NULL) {
+        return error_set(err, WEIR_ENOMEM, "no memory for a log client");
+    }
+    c->env = env;
+    set_options(c, options);
+    list_init(&c->busy);
+    list_init(&c->dirty);
+    list_init(&c->idle);
+    list_init(&c->consumers);
+    list_init(&c->hopeless);
+    c->secret = strdup(options->secret);
+    c->name = strdup(options->name != NULL ? options->name : "client");
+    if (c->secret == NULL || c->name == NULL || env_timer_init(env, &c->tick) != 0) {
+        free(c->secret);
+        free(c->name);
+        free(c);
+        return error_set(err, WEIR_ENOMEM, "no memory for a log client");
+    }
+    c->tick.data = c;
+    for (unsigned i = 0; i < options->n_seeds; i++) {
+        int rv = seed_add(c, options->seeds[i], err);
+        if (rv != 0) {
+            weir_client_free(c, NULL, NULL);
+            return rv;
+        }
+    }
+    c->n_seeds = c->n_brokers;
+    *ret_client = c;
+    return 0;
+}

@@ -1,0 +1,143 @@
+/* The client's inside: shared by client.c (brokers, metadata, topics), producer.c (partitions,
+ * batches) and consumer.c. */
+#ifndef CLIENTS_LOG_CLIENT_PRIV_H
+#define CLIENTS_LOG_CLIENT_PRIV_H
+
+#include "base/config.h"
+#include "clients/log/link.h"
+#include "clients/log/weir_log.h"
+
+#define CLIENT_BROKERS_MAX    (2 * CONFIG_NODES_MAX)
+#define CLIENT_TOPICS_MAX     64
+#define CLIENT_PARTITIONS_MAX 65536
+#define CLIENT_BACKOFF_MIN_US 2000u
+#define CLIENT_BACKOFF_MAX_US 100000u
+/* After news of another leader, how long the old one may still answer for what it was sent. */
+#define CLIENT_GRACE_US 100000u
+/* How often timeouts are looked at. */
+#define CLIENT_SWEEP_US 50000u
+
+struct client_broker {
+    struct weir_client *client;
+    char host[128];
+    uint16_t port;
+    uint32_t node_id;         /* 0: not known yet */
+    struct broker_link *link; /* NULL between attempts */
+    bool ready;
+    struct env_timer redial;
+    uint64_t backoff_us;
+    char trouble[ERROR_TEXT_MAX]; /* last one logged: said once, not at every attempt */
+    struct broker_request metadata;
+};
+
+/* One RecordBatch on its way; its record requests complete together. */
+struct batch {
+    struct list link; /* in client_partition.waiting or .inflight, or the client's idle list */
+    struct client_partition *partition;
+    struct bytes data;
+    struct batch_builder builder;
+    struct list records; /* struct weir_produce.link */
+    uint32_t n_records;
+    int flags;
+    uint64_t sequence; /* order within the partition */
+    uint64_t created_ns;
+    bool maybe_stored;  /* an earlier attempt had an unknown outcome */
+    uint64_t bytes;     /* counted against inflight_bytes_max */
+    uint32_t leader_id; /* it was sent to */
+    struct client_broker *broker;
+    struct broker_request request;
+};
+
+struct client_partition {
+    struct client_topic *topic;
+    uint32_t index;
+    uint32_t leader_id; /* 0: not known */
+    uint64_t term;      /* of what is known of the leader */
+    uint32_t generation;
+    bool draining; /* a batch was refused: nothing is sent until all that are out have come back */
+    uint64_t retry_at_ns; /* nothing is sent before */
+    uint64_t backoff_us;
+    uint64_t grace_until_ns; /* 0: none */
+    struct batch *open;      /* being filled */
+    struct list waiting;     /* full or refused, in order */
+    struct list inflight;    /* in order */
+    unsigned n_inflight;
+    uint64_t sequence;
+    struct list busy_link;  /* client.busy: has a batch anywhere */
+    struct list dirty_link; /* client.dirty: to be looked at at the end of this turn */
+};
+
+/* A record given before its topic is known. */
+struct early {
+    struct list link;
+    struct weir_produce *req;
+    uint64_t created_ns;
+    uint32_t partition;
+    int flags;
+    bool null_key, null_value;
+    size_t key_len, value_len;
+    uint8_t bytes[];
+};
+
+struct client_topic {
+    struct weir_client *client;
+    char name[CONFIG_NAME_MAX];
+    uint32_t n_partitions; /* 0: not known */
+    struct client_partition *partitions;
+    struct list early;
+    struct list reqs; /* struct weir_topic_req.link */
+};
+
+struct weir_client {
+    struct env *env;
+    struct weir_client_options options; /* without seeds */
+    char *secret;
+    char *name;
+    struct client_broker *brokers[CLIENT_BROKERS_MAX]; /* seeds first, in their order */
+    unsigned n_brokers, n_seeds;
+    struct client_topic *topics[CLIENT_TOPICS_MAX];
+    unsigned n_topics;
+    bool informed; /* metadata has come at least once: an absent topic does not exist */
+    struct list busy, dirty;
+    struct list idle; /* batches whose memory is reused */
+    unsigned n_idle;
+    uint64_t inflight_bytes;
+    struct list consumers;
+    struct list hopeless; /* struct weir_topic_req.link: of topics that can't be */
+    struct env_timer tick;
+    uint64_t tick_due_ns; /* 0: not running */
+    struct env_defer flush;
+    bool closing;
+    struct env_defer teardown;
+    unsigned links_open; /* while closing */
+    void (*free_cb)(void *data);
+    void *free_data;
+};
+
+/* client.c */
+struct client_broker *client_broker_of(struct weir_client *c, uint32_t node_id);
+struct client_topic *client_topic_get(struct weir_client *c,
+                                      const char *name); /* NULL: too many, no memory */
+/* Asks some broker that is connected. */
+void client_refresh(struct weir_client *c);
+/* Makes sure the tick runs within delay_us. */
+void client_tick_within(struct weir_client *c, uint64_t delay_us);
+void client_flush_soon(struct weir_client *c);
+/* News of a leader; older terms are ignored. */
+void client_leader_news(struct weir_client *c, const char *topic, uint32_t partition,
+                        uint32_t leader_id, uint64_t term);
+
+/* producer.c */
+void producer_topic_known(struct client_topic *t); /* early records go to their partitions */
+void producer_topic_failed(struct client_topic *t, int status);
+void producer_pump(struct client_partition *p);
+void producer_partition_init(struct client_partition *p, struct client_topic *t, uint32_t index);
+void producer_sweep(struct weir_client *c, uint64_t now_ns); /* timeouts, grace, due retries */
+void producer_close(struct weir_client *c);
+void producer_flush(struct weir_client *c);
+
+/* consumer.c */
+void consumers_kick(struct weir_client *c);
+void consumers_close(struct weir_client *c);
+
+#endif
