@@ -1,0 +1,689 @@
+/* Copies of objects on several nodes: put (replicate) and get (fetch). Both walk a list of
+ * candidate nodes, in an order that prefers nodes without a recent failure, and never wait long for
+ * a silent one. */
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/config.h"
+#include "base/crc32c.h"
+#include "base/logging.h"
+#include "base/metrics.h"
+#include "media/store.h"
+
+/* A call takes this long at most, and a second more for each 4 MB; a healthy node answers in a few
+ * milliseconds. */
+#define CALL_TIMEOUT_MS   1000
+#define CALL_BYTES_PER_MS 4096
+/* A put that is not answered after this is also sent to the next node: a paused or cut-off node
+ * must not cost the stream its latency. */
+#define HEDGE_US 200000
+/* A node that failed is chosen last for this long. */
+#define FAILED_NS      3000000000u
+#define REPLICATES_MAX 4096
+#define ERROR_BODY_MAX 1024
+#define PATH_BYTES     256
+#define HEADER_BYTES   300
+#define BUCKETS        256
+
+struct peer {
+    const struct config_node *node; /* NULL: this node */
+    uint64_t failed_until_ns;
+};
+
+/* Peers in the order in which they are tried. */
+struct candidates {
+    unsigned n, next;
+    uint8_t peer[CONFIG_NODES_MAX];
+};
+
+struct store_cluster {
+    struct env *env;
+    struct store *local;
+    struct http_client *http;
+    unsigned copies; /* wanted */
+    unsigned n_peers;
+    struct peer peers[CONFIG_NODES_MAX]; /* [0] is this node */
+    const char *self_name;
+    char headers[HEADER_BYTES];
+    struct list replicates;
+    unsigned n_replicates;
+    struct list fetches[BUCKETS];
+    unsigned n_fetches, n_waiters;
+    bool closing;
+    struct metric *hedges, *failures, *remote_gets, *fetch_joined;
+};
+
+static const char *peer_name(const struct store_cluster *c, unsigned peer)
+{
+    return peer == 0 ? c->self_name : c->peers[peer].node->name;
+}
+
+static void peer_failed(struct store_cluster *c, unsigned peer, const char *what, int status)
+{
+    uint64_t now = env_now_ns(c->env);
+    if (now >= c->peers[peer].failed_until_ns) {
+        log_warn("store_node_failed", "node=%s what=%s status=%d", peer_name(c, peer), what,
+                 status);
+    }
+    metric_add(c->failures, 1);
+    c->peers[peer].failed_until_ns = now + FAILED_NS;
+}
+
+static bool peer_suspect(const struct store_cluster *c, unsigned peer)
+{
+    return env_now_ns(c->env) < c->peers[peer].failed_until_ns;
+}
+
+static void candidates_add(struct candidates *list, unsigned peer)
+{
+    for (unsigned i = 0; i < list->n; i++) {
+        if (list->peer[i] == peer) {
+            return;
+        }
+    }
+    list->peer[list->n++] = (uint8_t)peer;
+}
+
+int store_cluster_new(struct env *env, struct store *local, struct http_client *http,
+                      const struct config *config, struct store_cluster **ret_cluster,
+                      struct error *err)
+{
+    struct store_cluster *c = calloc(1, sizeof(*c));
+    if (c == NULL) {
+        return error_set(err, WEIR_ENOMEM, "store cluster: out of memory");
+    }
+    c->env = env;
+    c->local = local;
+    c->http = http;
+    const struct config_node *self = config_self(config);
+    c->self_name = self->name;
+    c->n_peers = 1;
+    for (unsigned i = 0; i < config->n_nodes; i++) {
+        if (&config->nodes[i] != self) {
+            c->peers[c->n_peers++].node = &config->nodes[i];
+        }
+    }
+    c->copies = config->media_replicas < c->n_peers ? config->media_replicas : c->n_peers;
+    c->copies = c->copies < STORE_NODES_MAX ? c->copies : STORE_NODES_MAX;
+    (void)snprintf(c->headers, sizeof(c->headers), "X-Weir-Secret: %s\r\n", config->secret);
+    list_init(&c->replicates);
+    for (unsigned i = 0; i < BUCKETS; i++) {
+        list_init(&c->fetches[i]);
+    }
+    c->hedges = metric_counter("weir_store_hedges_total", "", "Puts sent to one more node.");
+    c->failures = metric_counter("weir_store_node_failures_total", "", "Calls that failed.");
+    c->remote_gets = metric_counter("weir_store_remote_gets_total", "", "Ranges from other nodes.");
+    c->fetch_joined =
+        metric_counter("weir_store_fetch_joined_total", "", "Readers that joined a fetch.");
+    *ret_cluster = c;
+    return 0;
+}
+
+static int call_peer(struct store_cluster *c, unsigned peer, const char *method, const char *path,
+                     struct http_body *body, size_t response_max, http_call_cb cb, void *data,
+                     struct http_call **ret_call)
+{
+    const struct config_node *node = c->peers[peer].node;
+    size_t bytes = body != NULL ? body->len : response_max;
+    const struct http_call_options options = {.method = method,
+                                              .host = node->http.host,
+                                              .port = node->http.port,
+                                              .path = path,
+                                              .headers = c->headers,
+                                              .body = body,
+                                              .timeout_ms = CALL_TIMEOUT_MS +
+                                                            (uint32_t)(bytes / CALL_BYTES_PER_MS),
+                                              .response_max = response_max};
+    return http_call(c->http, &options, cb, data, ret_call, NULL);
+}
+
+/* --- Replicate
+ * -------------------------------------------------------------------------------------------------
+ */
+
+struct attempt {
+    struct replicate *owner;
+    unsigned peer;
+    struct http_call *call; /* NULL for the local put */
+    bool running, stored;
+    uint64_t started_ns;
+};
+
+struct replicate {
+    struct store_cluster *cluster;
+    struct list link;
+    struct env_timer hedge;
+    struct env_defer defer;
+    struct candidates candidates;
+    struct attempt attempts[CONFIG_NODES_MAX]; /* by candidate */
+    unsigned n_stored;
+    bool local_running; /* its callback will come, whatever happens */
+    bool finished;      /* answered; waits for the local put only */
+    bool decided;       /* the answer is on its way */
+    bool no_space;
+    int status;
+    struct http_body *bytes;
+    uint64_t position;
+    store_replicate_cb cb;
+    void *data;
+    char object[STORE_OBJECT_NAME_MAX + 1];
+};
+
+static void replicate_free(struct replicate *r)
+{
+    http_body_unref(r->bytes);
+    free(r);
+}
+
+/* Cancelled because others were faster: a node that let the hedge fire is slow, one that was only
+ * just asked is not. */
+static void attempt_overtaken(struct replicate *r, const struct attempt *a)
+{
+    if (env_now_ns(r->cluster->env) - a->started_ns >= HEDGE_US * 1000u) {
+        peer_failed(r->cluster, a->peer, "slow", WEIR_ETIMEOUT);
+    }
+}
+
+/* Everything but the local put is let go of at once; that one can't be. */
+static void replicate_finish(struct replicate *r, int status)
+{
+    struct store_cluster *c = r->cluster;
+    env_timer_close(&r->hedge);
+    env_defer_cancel(&r->defer);
+    list_remove(&r->link);
+    c->n_replicates--;
+    r->finished = true;
+    const char *nodes[STORE_NODES_MAX];
+    unsigned n = 0;
+    for (unsigned i = 0; i < r->candidates.next; i++) {
+        struct attempt *a = &r->attempts[i];
+        if (a->running && a->call != NULL) {
+            http_call_cancel(a->call);
+            attempt_overtaken(r, a);
+        }
+        if (a->stored && n < STORE_NODES_MAX) {
+            nodes[n++] = peer_name(c, a->peer);
+        }
+    }
+    store_replicate_cb cb = r->cb;
+    void *data = r->data;
+    if (!r->local_running) {
+        replicate_free(r);
+    }
+    cb(data, status, nodes, status == 0 ? n : 0);
+}
+
+static void replicate_deferred(struct env_defer *defer)
+{
+    struct replicate *r = defer->data;
+    replicate_finish(r, r->status);
+}
+
+static void replicate_finish_later(struct replicate *r, int status)
+{
+    r->decided = true;
+    r->status = status;
+    r->defer.data = r;
+    env_defer(r->cluster->env, &r->defer, replicate_deferred);
+}
+
+static unsigned replicate_running(const struct replicate *r)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < r->candidates.next; i++) {
+        n += r->attempts[i].running ? 1 : 0;
+    }
+    return n;
+}
+
+static bool replicate_start_next(struct replicate *r);
+
+/* After an attempt ended: enough copies, or one more candidate, or none left. */
+static void replicate_check(struct replicate *r)
+{
+    if (r->n_stored >= r->cluster->copies) {
+        replicate_finish_later(r, 0);
+        return;
+    }
+    while (r->n_stored + replicate_running(r) < r->cluster->copies) {
+        if (!replicate_start_next(r)) {
+            break;
+        }
+    }
+    if (replicate_running(r) == 0) {
+        replicate_finish_later(r, r->no_space ? WEIR_ENOSPC : WEIR_EUNAVAILABLE);
+    }
+}
+
+static void attempt_done(struct attempt *a, int status)
+{
+    struct replicate *r = a->owner;
+    a->running = false;
+    a->call = NULL;
+    if (status == 0) {
+        a->stored = true;
+        r->n_stored++;
+    } else {
+        r->no_space = r->no_space || status == WEIR_ENOSPC;
+        peer_failed(r->cluster, a->peer, "put", status);
+    }
+    replicate_check(r);
+}
+
+static void local_put_done(void *data, int status)
+{
+    struct attempt *a = data;
+    struct replicate *r = a->owner;
+    r->local_running = false;
+    if (r->finished) {
+        replicate_free(r);
+        return;
+    }
+    attempt_done(a, status);
+}
+
+/* 507 is what nodes/edge answers when its disk is full. */
+static int put_status(int http_status)
+{
+    if (http_status >= 200 && http_status < 300) {
+        return 0;
+    }
+    if (http_status == 507) {
+        return WEIR_ENOSPC;
+    }
+    return http_status < 0 ? http_status : WEIR_EUNAVAILABLE;
+}
+
+static void remote_put_done(void *data, int status, struct http_body *body)
+{
+    (void)body;
+    attempt_done(data, put_status(status));
+}
+
+static int attempt_start(struct replicate *r, struct attempt *a)
+{
+    struct store_cluster *c = r->cluster;
+    if (a->peer == 0) {
+        int rc = store_put(c->local, r->object, r->position, r->bytes, local_put_done, a, NULL);
+        r->local_running = rc == 0;
+        return rc;
+    }
+    char path[PATH_BYTES];
+    (void)snprintf(path, sizeof(path), "/internal/store/%s?position=%" PRIu64, r->object,
+                   r->position);
+    return call_peer(c, a->peer, "PUT", path, r->bytes, ERROR_BODY_MAX, remote_put_done, a,
+                     &a->call);
+}
+
+/* False: no candidate is left. One that fails at once counts as tried. */
+static bool replicate_start_next(struct replicate *r)
+{
+    if (r->candidates.next == r->candidates.n) {
+        return false;
+    }
+    struct attempt *a = &r->attempts[r->candidates.next];
+    a->owner = r;
+    a->peer = r->candidates.peer[r->candidates.next++];
+    a->started_ns = env_now_ns(r->cluster->env);
+    int rc = attempt_start(r, a);
+    a->running = rc == 0;
+    if (rc != 0) {
+        r->no_space = r->no_space || rc == WEIR_ENOSPC;
+        peer_failed(r->cluster, a->peer, "put", rc);
+    }
+    return true;
+}
+
+static void replicate_hedge(struct env_timer *timer)
+{
+    struct replicate *r = timer->data;
+    if (!r->decided && replicate_start_next(r)) {
+        metric_add(r->cluster->hedges, 1);
+        env_timer_start(&r->hedge, HEDGE_US, replicate_hedge);
+    }
+}
+
+/* This node first; then the others, from one that the object's name picks, so that the parts of a
+ * segment stay together. Twice: healthy nodes, then suspects. */
+static void replicate_candidates(struct replicate *r)
+{
+    struct store_cluster *c = r->cluster;
+    uint32_t first = crc32c(0, r->object, strlen(r->object));
+    unsigned n_others = c->n_peers - 1;
+    for (unsigned suspect = 0; suspect < 2; suspect++) {
+        if (peer_suspect(c, 0) == (suspect == 1)) {
+            candidates_add(&r->candidates, 0);
+        }
+        for (unsigned i = 0; i < n_others; i++) {
+            unsigned peer = 1 + (first + i) % n_others;
+            if (peer_suspect(c, peer) == (suspect == 1)) {
+                candidates_add(&r->candidates, peer);
+            }
+        }
+    }
+}
+
+int store_replicate(struct store_cluster *c, const char *object, uint64_t position,
+                    struct http_body *bytes, store_replicate_cb cb, void *data, struct error *err)
+{
+    if (c->closing) {
+        return error_set(err, WEIR_ECLOSED, "store: closing");
+    }
+    if (!store_object_valid(object) || bytes->len == 0) {
+        return error_set(err, WEIR_EINVAL, "store: bad object name or empty put");
+    }
+    if (bytes->len > STORE_PUT_MAX) {
+        return error_set(err, WEIR_ETOOBIG, "object %s: %zu bytes", object, bytes->len);
+    }
+    if (c->n_replicates >= REPLICATES_MAX) {
+        return error_set(err, WEIR_EBUSY, "store: too many puts");
+    }
+    struct replicate *r = calloc(1, sizeof(*r));
+    if (r == NULL || env_timer_init(c->env, &r->hedge) != 0) {
+        free(r);
+        return error_set(err, WEIR_ENOMEM, "object %s: out of memory", object);
+    }
+    r->cluster = c;
+    r->hedge.data = r;
+    r->bytes = http_body_ref(bytes);
+    r->position = position;
+    r->cb = cb;
+    r->data = data;
+    memcpy(r->object, object, strlen(object) + 1);
+    list_push_back(&c->replicates, &r->link);
+    c->n_replicates++;
+    replicate_candidates(r);
+    env_timer_start(&r->hedge, HEDGE_US, replicate_hedge);
+    replicate_check(r);
+    return 0;
+}
+
+/* --- Fetch
+ * -----------------------------------------------------------------------------------------------------
+ */
+
+struct waiter {
+    struct list link;
+    store_get_cb cb;
+    void *data;
+};
+
+struct fetch {
+    struct store_cluster *cluster;
+    struct list link; /* in its bucket, while readers may join */
+    struct list waiters;
+    struct candidates candidates;
+    struct env_defer defer;
+    struct http_call *call;
+    bool local_running, finished;
+    unsigned peer; /* being asked */
+    int status;
+    struct http_body *body;
+    uint64_t position, size;
+    bool has_crc;
+    uint32_t crc32c;
+    char object[STORE_OBJECT_NAME_MAX + 1];
+};
+
+static struct list *fetch_bucket(struct store_cluster *c, const char *object, uint64_t position)
+{
+    uint32_t h = crc32c(0, object, strlen(object));
+    return &c->fetches[(h ^ position) % BUCKETS];
+}
+
+static void fetch_free(struct fetch *f)
+{
+    http_body_unref(f->body);
+    free(f);
+}
+
+static void fetch_finish(struct fetch *f)
+{
+    struct store_cluster *c = f->cluster;
+    env_defer_cancel(&f->defer);
+    list_remove(&f->link);
+    c->n_fetches--;
+    f->finished = true;
+    struct list waiters;
+    list_init(&waiters);
+    list_move_all(&waiters, &f->waiters);
+    for (struct list *it; (it = list_pop(&waiters)) != NULL;) {
+        struct waiter *w = list_entry(it, struct waiter, link);
+        store_get_cb cb = w->cb;
+        void *data = w->data;
+        free(w);
+        c->n_waiters--;
+        cb(data, f->status, f->status == 0 ? f->body : NULL);
+    }
+    if (!f->local_running) {
+        fetch_free(f);
+    }
+}
+
+static void fetch_deferred(struct env_defer *defer)
+{
+    fetch_finish(defer->data);
+}
+
+static void fetch_finish_later(struct fetch *f, int status, struct http_body *body)
+{
+    f->status = status;
+    f->body = body != NULL ? http_body_ref(body) : NULL;
+    f->defer.data = f;
+    env_defer(f->cluster->env, &f->defer, fetch_deferred);
+}
+
+static bool fetch_good(const struct fetch *f, const struct http_body *body)
+{
+    return body != NULL && body->len == f->size &&
+           (!f->has_crc || crc32c(0, body->data, body->len) == f->crc32c);
+}
+
+static void fetch_next(struct fetch *f);
+
+static void fetch_answered(struct fetch *f, int status, struct http_body *body)
+{
+    if (status == 0 && !fetch_good(f, body)) {
+        log_warn("store_bad_copy", "node=%s object=%s position=%" PRIu64 " size=%" PRIu64,
+                 peer_name(f->cluster, f->peer), f->object, f->position, f->size);
+        status = WEIR_ECORRUPT;
+    }
+    if (status == 0) {
+        store_cache_keep(f->cluster->local, f->object, f->position, body);
+        fetch_finish_later(f, 0, body);
+        return;
+    }
+    f->status = status;
+    fetch_next(f);
+}
+
+static void local_get_done(void *data, int status, struct http_body *body)
+{
+    struct fetch *f = data;
+    f->local_running = false;
+    if (f->finished) {
+        fetch_free(f);
+        return;
+    }
+    fetch_answered(f, status, body);
+}
+
+static void remote_get_done(void *data, int status, struct http_body *body)
+{
+    struct fetch *f = data;
+    f->call = NULL;
+    if (status < 0) {
+        peer_failed(f->cluster, f->peer, "get", status);
+    }
+    bool found = status == 200 || status == 206;
+    fetch_answered(f, found ? 0 : WEIR_ENOTFOUND, body);
+}
+
+static int fetch_ask(struct fetch *f)
+{
+    struct store_cluster *c = f->cluster;
+    if (f->peer == 0) {
+        int rc = store_get(c->local, f->object, f->position, f->size, local_get_done, f, NULL);
+        f->local_running = rc == 0;
+        return rc;
+    }
+    char path[PATH_BYTES];
+    (void)snprintf(path, sizeof(path), "/internal/store/%s?position=%" PRIu64 "&size=%" PRIu64,
+                   f->object, f->position, f->size);
+    metric_add(c->remote_gets, 1);
+    return call_peer(c, f->peer, "GET", path, NULL, f->size + ERROR_BODY_MAX, remote_get_done, f,
+                     &f->call);
+}
+
+static void fetch_next(struct fetch *f)
+{
+    while (f->candidates.next < f->candidates.n) {
+        f->peer = f->candidates.peer[f->candidates.next++];
+        int rc = fetch_ask(f);
+        if (rc == 0) {
+            return;
+        }
+        f->status = rc;
+    }
+    fetch_finish_later(f, f->status == WEIR_ECORRUPT ? WEIR_ECORRUPT : WEIR_ENOTFOUND, NULL);
+}
+
+static bool listed(const struct store_cluster *c, const struct store_range *range, unsigned peer)
+{
+    for (unsigned i = 0; i < range->n_nodes; i++) {
+        if (strcmp(range->nodes[i], peer_name(c, peer)) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Those said to hold it (this node, healthy ones, suspects), then the rest in the same order. */
+static void fetch_candidates(struct fetch *f, const struct store_range *range)
+{
+    const struct store_cluster *c = f->cluster;
+    for (unsigned pass = 0; pass < 4; pass++) {
+        bool want_listed = pass < 2;
+        bool want_suspect = pass % 2 == 1;
+        for (unsigned peer = 0; peer < c->n_peers; peer++) {
+            bool suspect = peer != 0 && peer_suspect(c, peer);
+            if (listed(c, range, peer) == want_listed && suspect == want_suspect) {
+                candidates_add(&f->candidates, peer);
+            }
+        }
+    }
+}
+
+static struct fetch *fetch_find(struct store_cluster *c, const struct store_range *range)
+{
+    struct list *bucket = fetch_bucket(c, range->object, range->position);
+    LIST_FOREACH(it, bucket)
+    {
+        struct fetch *f = list_entry(it, struct fetch, link);
+        if (f->position == range->position && f->size == range->size &&
+            f->has_crc == range->has_crc && f->crc32c == range->crc32c &&
+            strcmp(f->object, range->object) == 0) {
+            return f;
+        }
+    }
+    return NULL;
+}
+
+static struct fetch *fetch_new(struct store_cluster *c, const struct store_range *range)
+{
+    struct fetch *f = calloc(1, sizeof(*f));
+    if (f == NULL) {
+        return NULL;
+    }
+    f->cluster = c;
+    f->position = range->position;
+    f->size = range->size;
+    f->has_crc = range->has_crc;
+    f->crc32c = range->crc32c;
+    memcpy(f->object, range->object, strlen(range->object) + 1);
+    list_init(&f->waiters);
+    list_push_back(fetch_bucket(c, f->object, f->position), &f->link);
+    c->n_fetches++;
+    fetch_candidates(f, range);
+    return f;
+}
+
+static int fetch_check(const struct store_cluster *c, const struct store_range *range,
+                       struct error *err)
+{
+    if (c->closing) {
+        return error_set(err, WEIR_ECLOSED, "store: closing");
+    }
+    if (!store_object_valid(range->object) || range->size == 0) {
+        return error_set(err, WEIR_EINVAL, "store: bad range");
+    }
+    if (range->size > STORE_PUT_MAX) {
+        return error_set(err, WEIR_ETOOBIG, "object %s: %" PRIu64 " bytes", range->object,
+                         range->size);
+    }
+    if (c->n_waiters >= STORE_WAITERS_MAX || c->n_fetches >= STORE_FETCHES_MAX) {
+        return error_set(err, WEIR_EBUSY, "store: too many readers");
+    }
+    return 0;
+}
+
+int store_fetch(struct store_cluster *c, const struct store_range *range, store_get_cb cb,
+                void *data, struct error *err)
+{
+    int rc = fetch_check(c, range, err);
+    if (rc != 0) {
+        return rc;
+    }
+    struct waiter *w = malloc(sizeof(*w));
+    struct fetch *f = w != NULL ? fetch_find(c, range) : NULL;
+    bool joined = f != NULL;
+    f = joined || w == NULL ? f : fetch_new(c, range);
+    if (f == NULL) {
+        free(w);
+        return error_set(err, WEIR_ENOMEM, "object %s: out of memory", range->object);
+    }
+    *w = (struct waiter){.cb = cb, .data = data};
+    list_push_back(&f->waiters, &w->link);
+    c->n_waiters++;
+    if (joined) {
+        metric_add(c->fetch_joined, 1);
+        return 0;
+    }
+    struct http_body *cached = store_cached(c->local, f->object, f->position, f->size);
+    if (fetch_good(f, cached)) {
+        fetch_finish_later(f, 0, cached);
+    } else {
+        fetch_next(f);
+    }
+    http_body_unref(cached);
+    return 0;
+}
+
+/* --- The end
+ * ---------------------------------------------------------------------------------------------------
+ */
+
+void store_cluster_free(struct store_cluster *c)
+{
+    if (c == NULL) {
+        return;
+    }
+    c->closing = true;
+    while (!list_empty(&c->replicates)) {
+        replicate_finish(list_entry(c->replicates.next, struct replicate, link), WEIR_ECLOSED);
+    }
+    for (unsigned i = 0; i < BUCKETS; i++) {
+        while (!list_empty(&c->fetches[i])) {
+            struct fetch *f = list_entry(c->fetches[i].next, struct fetch, link);
+            if (f->call != NULL) {
+                http_call_cancel(f->call);
+            }
+            f->status = WEIR_ECLOSED;
+            fetch_finish(f);
+        }
+    }
+    free(c);
+}
