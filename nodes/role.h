@@ -1,6 +1,6 @@
 /* A role: one job of a node. `weir node` starts those that the configuration switches on.
  *
- * Threads: the log role (nodes/broker) runs on a loop thread of its own; all others share the front loop and its services below, and
+ * Threads: the log role (nodes/broker/broker.h) runs on a loop thread of its own; all others share the front loop and its services below, and
  * reach the log only through the client. A role never includes another role: they meet in the log, in the views, and over HTTP. */
 #ifndef NODES_ROLE_H
 #define NODES_ROLE_H
@@ -38,11 +38,5 @@ extern const struct role role_ingest, role_transcode, role_edge, role_chat, role
 /* True when the request carries the cluster secret (header X-Weir-Secret), compared in constant time; else it has been answered with 401. All
  * /internal/ and /api/admin/ routes begin with it. */
 bool node_authorised(const struct node *node, struct http_exchange *ex);
-
-/* The log role: its own thread. */
-struct broker;
-/* Blocks until listening (0) or failed. */
-int broker_start(const struct config *config, struct broker **ret_broker, struct error *err);
-void broker_stop(struct broker *broker); /* blocks until drained and closed */
 
 #endif

@@ -1,0 +1,440 @@
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uv.h>
+
+#include "base/crc32c.h"
+#include "base/env_uv.h"
+#include "base/logging.h"
+#include "nodes/broker/broker_priv.h"
+
+#define PEER_QUEUE_BYTES (64u << 20)
+#define TAIL_BYTES       (8u << 20)
+#define INDEX_BYTES      (64u << 10)
+#define PARTITION_BITS   10 /* of a group's id; the rest names the topic */
+#define METRICS_SWEEPS   10 /* sweeps between two updates of the gauges */
+
+/* --- Replicas --- */
+
+struct replica *broker_replica(struct broker *b, const char *topic, uint32_t partition)
+{
+    uint32_t first = 0;
+    for (uint32_t i = 0; i < b->config->n_topics; i++) {
+        const struct config_topic *t = &b->config->topics[i];
+        if (strcmp(t->name, topic) == 0) {
+            return partition < t->partitions ? &b->replicas[first + partition] : NULL;
+        }
+        first += t->partitions;
+    }
+    return NULL;
+}
+
+uint32_t replica_leader(const struct replica *r)
+{
+    uint32_t leader = r->group != NULL ? group_leader(r->group) : 0;
+    return leader == r->broker->self->id && !group_is_leader(r->group) ? 0 : leader;
+}
+
+uint64_t replica_term(const struct replica *r)
+{
+    return r->group != NULL ? group_term(r->group).v : 0;
+}
+
+static void on_committed(void *data, struct group *g)
+{
+    (void)g;
+    replica_serve_soon(data);
+}
+
+static void on_leader_changed(void *data, struct group *g, uint32_t leader_id)
+{
+    struct replica *r = data;
+    struct broker *b = r->broker;
+    r->news = true;
+    b->tell_leaders.data = b;
+    env_defer(b->env, &b->tell_leaders, broker_tell_leaders);
+    if (leader_id == b->self->id) {
+        log_info("leader_elected", "topic=%s partition=%u term=%llu", r->topic->name, r->partition,
+                 (unsigned long long)group_term(g).v);
+    } else {
+        log_debug("leader_changed", "topic=%s partition=%u leader=%u", r->topic->name, r->partition,
+                  leader_id);
+    }
+}
+
+static void replica_fail(struct replica *r, const struct error *error)
+{
+    (void)snprintf(r->failed, sizeof(r->failed), "%s", error->text);
+    log_error("replica_failed", "topic=%s partition=%u reason=\"%s\"", r->topic->name, r->partition,
+              error->text);
+    metric_add(r->broker->metrics.failed_replicas, 1);
+}
+
+static void on_failed(void *data, struct group *g, const struct error *error)
+{
+    (void)g;
+    replica_fail(data, error);
+}
+
+static void replica_open(struct replica *r)
+{
+    struct broker *b = r->broker;
+    const struct config *config = b->config;
+    struct error err = {0};
+    char dir[CONFIG_PATH_MAX + CONFIG_NAME_MAX + 32];
+    uint32_t voters[CONFIG_NODES_MAX];
+    for (uint32_t i = 0; i < config->n_nodes; i++) {
+        voters[i] = config->nodes[i].id;
+    }
+    (void)snprintf(dir, sizeof(dir), "%s/log/%s-%u", config->data_dir, r->topic->name,
+                   r->partition);
+    struct group_options options = {
+        .id = r->group_id,
+        .dir = dir,
+        .partition = {.segment_bytes = (uint64_t)config->log_segment_mib << 20,
+                      .tail_bytes = TAIL_BYTES,
+                      .index_bytes = INDEX_BYTES},
+        .voters = voters,
+        .n_voters = config->n_nodes,
+        .heartbeat_ms = config->raft_heartbeat_ms,
+        .election_ms = config->raft_election_ms,
+        .inflight_bytes_max = (uint64_t)config->log_inflight_mib << 20,
+        .free_bytes_min = (uint64_t)config->log_free_mib_min << 20,
+    };
+    struct group_events events = {.data = r,
+                                  .committed = on_committed,
+                                  .leader_changed = on_leader_changed,
+                                  .failed = on_failed};
+    int rv = env_dir_make(b->env, dir, &err);
+    if (rv == 0) {
+        rv = group_open(b->env, b->transport, &options, &events, &r->group, &err);
+    }
+    if (rv != 0) {
+        r->group = NULL;
+        replica_fail(r, &err);
+    }
+}
+
+/* A group's id follows from its topic's name, so that the order of the configuration's lines means
+ * nothing. */
+static uint32_t group_id_of(const struct config_topic *t, uint32_t partition)
+{
+    return crc32c(0, t->name, strlen(t->name)) << PARTITION_BITS | partition;
+}
+
+static int replicas_init(struct broker *b, struct error *err)
+{
+    const struct config *config = b->config;
+    for (uint32_t i = 0; i < config->n_topics; i++) {
+        b->n_replicas += config->topics[i].partitions;
+        for (uint32_t k = 0; k < i; k++) {
+            if (group_id_of(&config->topics[i], 0) == group_id_of(&config->topics[k], 0)) {
+                return error_set(err, WEIR_ECONFIG,
+                                 "topics %s and %s hash to the same group id: rename one",
+                                 config->topics[i].name, config->topics[k].name);
+            }
+        }
+    }
+    b->replicas = calloc(b->n_replicas > 0 ? b->n_replicas : 1, sizeof(*b->replicas));
+    if (b->replicas == NULL) {
+        return error_set(err, WEIR_ENOMEM, "no memory for %u replicas", b->n_replicas);
+    }
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < config->n_topics; i++) {
+        for (uint32_t k = 0; k < config->topics[i].partitions; k++, n++) {
+            struct replica *r = &b->replicas[n];
+            char labels[CONFIG_NAME_MAX + 64];
+            r->broker = b;
+            r->topic = &config->topics[i];
+            r->partition = k;
+            r->index = n;
+            r->group_id = group_id_of(r->topic, k);
+            list_init(&r->fetches);
+            (void)snprintf(labels, sizeof(labels), "topic=\"%s\",partition=\"%u\"", r->topic->name,
+                           k);
+            r->lag = metric_gauge("weir_broker_lag_entries", labels,
+                                  "Entries that the slowest follower lacks; 0 where not leading.");
+            r->high_watermark = metric_gauge("weir_broker_high_watermark", labels,
+                                             "First offset that is not committed here.");
+        }
+    }
+    return 0;
+}
+
+/* --- The sweep --- */
+
+static void update_gauges(struct broker *b)
+{
+    int64_t leading = 0;
+    for (uint32_t i = 0; i < b->n_replicas; i++) {
+        struct replica *r = &b->replicas[i];
+        uint64_t lag = 0;
+        if (r->group == NULL) {
+            continue;
+        }
+        const struct partition *p = group_partition(r->group);
+        uint64_t last = partition_last_index(p).v;
+        for (uint32_t k = 0; k < b->config->n_nodes && group_is_leader(r->group); k++) {
+            uint32_t id = b->config->nodes[k].id;
+            uint64_t match = id == b->self->id ? last : group_match_index(r->group, id).v;
+            lag = last > match && last - match > lag ? last - match : lag;
+        }
+        leading += group_is_leader(r->group);
+        metric_set(r->lag, (int64_t)lag);
+        metric_set(r->high_watermark, partition_high_watermark(p).v);
+    }
+    metric_set(b->metrics.leading, leading);
+    metric_set(b->metrics.inflight_bytes, (int64_t)b->inflight_bytes);
+}
+
+static void on_sweep(struct env_timer *timer)
+{
+    struct broker *b = timer->data;
+    uint64_t now = env_now_ns(b->env);
+    LIST_FOREACH_SAFE(it, nx, &b->conns)
+    {
+        conn_sweep(list_entry(it, struct conn, link), now);
+    }
+    if (b->sweeps++ % METRICS_SWEEPS == 0) {
+        update_gauges(b);
+    }
+    env_timer_start(&b->sweep, BROKER_SWEEP_US, on_sweep);
+}
+
+/* --- Stopping --- */
+
+static void on_transport_closed(void *data)
+{
+    struct broker *b = data;
+    b->stopped = true;
+}
+
+static void stop_transport(struct broker *b)
+{
+    env_timer_close(&b->sweep);
+    env_defer_cancel(&b->tell_leaders);
+    for (uint32_t i = 0; i < b->n_replicas; i++) {
+        env_defer_cancel(&b->replicas[i].serve);
+    }
+    if (b->transport != NULL) {
+        transport_close(b->transport, on_transport_closed, b);
+    } else {
+        b->stopped = true;
+    }
+}
+
+static void on_group_closed(void *data)
+{
+    struct broker *b = data;
+    if (--b->groups_open == 0) {
+        stop_transport(b);
+    }
+}
+
+static void stop(void *arg)
+{
+    struct broker *b = arg;
+    b->stopping = true;
+    if (b->listener != NULL) {
+        env_listener_close(b->listener);
+        b->listener = NULL;
+    }
+    LIST_FOREACH_SAFE(it, nx, &b->conns)
+    {
+        conn_close(list_entry(it, struct conn, link));
+    }
+    b->groups_open = 1; /* this function's own */
+    for (uint32_t i = 0; i < b->n_replicas; i++) {
+        struct group *g = b->replicas[i].group;
+        if (g != NULL) {
+            b->groups_open++;
+            b->replicas[i].group = NULL;
+            group_close(g, on_group_closed, b);
+        }
+    }
+    on_group_closed(b);
+}
+
+/* --- Starting --- */
+
+static void metrics_init(struct broker *b)
+{
+    b->metrics.records = metric_counter("weir_broker_produce_records_total", "",
+                                        "Records acknowledged by this node.");
+    b->metrics.bytes =
+        metric_counter("weir_broker_produce_bytes_total", "", "Batch bytes acknowledged.");
+    b->metrics.refused =
+        metric_counter("weir_broker_produce_refused_total", "", "Batches refused for now.");
+    b->metrics.invalid =
+        metric_counter("weir_broker_produce_invalid_total", "", "Batches that were no good.");
+    b->metrics.fetched_bytes =
+        metric_counter("weir_broker_fetch_bytes_total", "", "Batch bytes handed to consumers.");
+    b->metrics.connections =
+        metric_gauge("weir_broker_connections", "", "Connections of log clients.");
+    b->metrics.leading =
+        metric_gauge("weir_broker_leaders", "", "Partitions that this node leads.");
+    b->metrics.failed_replicas =
+        metric_gauge("weir_broker_replicas_failed", "", "Replicas of this node that can't go on.");
+    b->metrics.inflight_bytes = metric_gauge("weir_broker_inflight_bytes", "",
+                                             "Batch bytes proposed here and not yet committed.");
+    b->metrics.produce_us = metric_histogram("weir_broker_produce_us", "",
+                                             "From a batch's arrival to its commit, microseconds.");
+}
+
+static int open_transport(struct broker *b, struct error *err)
+{
+    const struct config *config = b->config;
+    struct transport_peer peers[CONFIG_NODES_MAX];
+    unsigned n = 0;
+    for (uint32_t i = 0; i < config->n_nodes; i++) {
+        const struct config_node *node = &config->nodes[i];
+        if (node->id != b->self->id) {
+            peers[n++] = (struct transport_peer){.id = node->id,
+                                                 .name = node->name,
+                                                 .host = node->peer.host,
+                                                 .port = node->peer.port};
+        }
+    }
+    struct transport_options options = {
+        .self_id = b->self->id,
+        .listen_host = config->listen.peer.host,
+        .listen_port = config->listen.peer.port,
+        .peers = peers,
+        .n_peers = n,
+        .secret = config->secret,
+        .queue_bytes_max = PEER_QUEUE_BYTES,
+    };
+    return transport_new(b->env, &options, &b->transport, err);
+}
+
+static int start(struct broker *b, struct error *err)
+{
+    int rv = replicas_init(b, err);
+    if (rv == 0) {
+        rv = open_transport(b, err);
+    }
+    if (rv == 0) {
+        rv = env_timer_init(b->env, &b->sweep);
+        b->sweep.data = b;
+    }
+    if (rv != 0) {
+        return rv;
+    }
+    /* The port first: what can't listen must not take part in elections. */
+    rv = env_listen(b->env, b->config->listen.broker.host, b->config->listen.broker.port,
+                    conn_accept, b, &b->listener, err);
+    if (rv != 0) {
+        return rv;
+    }
+    for (uint32_t i = 0; i < b->n_replicas; i++) {
+        replica_open(&b->replicas[i]);
+    }
+    env_timer_start(&b->sweep, BROKER_SWEEP_US, on_sweep);
+    log_info("broker_started", "node=%s id=%u listen=%s:%u replicas=%u", b->self->name, b->self->id,
+             b->config->listen.broker.host, b->config->listen.broker.port, b->n_replicas);
+    return 0;
+}
+
+static void gate_open(struct broker_gate *gate, int status, const struct error *err)
+{
+    pthread_mutex_lock(&gate->lock);
+    gate->done = true;
+    gate->status = status;
+    gate->error = *err;
+    pthread_cond_signal(&gate->changed);
+    pthread_mutex_unlock(&gate->lock);
+}
+
+static void *run(void *arg)
+{
+    struct broker *b = arg;
+    struct error err = {0};
+    uv_loop_t loop;
+    int rv = uv_loop_init(&loop);
+    if (rv == 0) {
+        rv = env_uv_new(&loop, &b->env, &err);
+        if (rv != 0) {
+            (void)uv_loop_close(&loop);
+        }
+    }
+    if (rv != 0) {
+        gate_open(&b->gate, rv, &err);
+        return NULL;
+    }
+    b->started_ns = env_now_ns(b->env);
+    rv = start(b, &err);
+    if (rv != 0) {
+        stop(b);
+    } else {
+        gate_open(&b->gate, 0, &err);
+    }
+    while (!b->stopped) {
+        (void)uv_run(&loop, UV_RUN_ONCE);
+    }
+    env_uv_free(b->env);
+    while (uv_loop_close(&loop) == UV_EBUSY) {
+        (void)uv_run(&loop, UV_RUN_ONCE);
+    }
+    if (rv != 0) {
+        gate_open(&b->gate, rv, &err);
+    }
+    return NULL;
+}
+
+static void broker_free(struct broker *b)
+{
+    pthread_cond_destroy(&b->gate.changed);
+    pthread_mutex_destroy(&b->gate.lock);
+    free(b->replicas);
+    free(b);
+}
+
+int broker_start(const struct config *config, struct broker **ret_broker, struct error *err)
+{
+    struct broker *b = calloc(1, sizeof(*b));
+    sigset_t all, before;
+    if (b == NULL) {
+        return error_set(err, WEIR_ENOMEM, "no memory for the broker");
+    }
+    b->config = config;
+    b->self = config_self(config);
+    list_init(&b->conns);
+    pthread_mutex_init(&b->gate.lock, NULL);
+    pthread_cond_init(&b->gate.changed, NULL);
+    metrics_init(b);
+    /* Signals are the front loop's. */
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    int rc = pthread_create(&b->thread, NULL, run, b);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (rc != 0) {
+        broker_free(b);
+        return error_set(err, error_from_errno(rc), "can't start the broker's thread: %s",
+                         strerrordesc_np(rc));
+    }
+    pthread_mutex_lock(&b->gate.lock);
+    while (!b->gate.done) {
+        pthread_cond_wait(&b->gate.changed, &b->gate.lock);
+    }
+    pthread_mutex_unlock(&b->gate.lock);
+    if (b->gate.status != 0) {
+        int rv = error_set(err, b->gate.status, "%s", b->gate.error.text);
+        (void)pthread_join(b->thread, NULL);
+        broker_free(b);
+        return rv;
+    }
+    *ret_broker = b;
+    return 0;
+}
+
+void broker_stop(struct broker *b)
+{
+    /* Without memory to say so the process can only go the hard way, which the log survives. */
+    if (env_post(b->env, stop, b) != 0) {
+        abort();
+    }
+    (void)pthread_join(b->thread, NULL);
+    broker_free(b);
+}

@@ -1,0 +1,164 @@
+/* The broker's inside. Everything but broker_start and broker_stop runs on its loop thread.
+ *
+ *   broker.c    thread, replicas, start and stop, the periodic sweep
+ *   conn.c      connections: handshake, frames in, replies out, back-pressure
+ *   produce.c   batches from connections to groups
+ *   fetch.c     reads, and the reads that wait
+ *   requests.c  the table of requests; metadata, offsets, status, hash */
+#ifndef NODES_BROKER_BROKER_PRIV_H
+#define NODES_BROKER_BROKER_PRIV_H
+
+#include <pthread.h>
+
+#include "base/metrics.h"
+#include "consensus/group.h"
+#include "nodes/broker/broker.h"
+#include "proto/auth.h"
+#include "proto/messages.h"
+
+#define BROKER_CONNECTIONS_MAX   1024u
+#define BROKER_FETCHES_MAX       2048u       /* waiting, per connection */
+#define BROKER_PRODUCES_MAX      4096u       /* in flight, per connection */
+#define BROKER_CONN_INFLIGHT_MAX (64u << 20) /* bytes of batches in flight, per connection */
+#define BROKER_OUT_HIGH          (8u << 20) /* bytes waiting for a slow peer: nothing more is read from it \
+                                             */
+#define BROKER_OUT_MAX           (64u << 20) /* and past this it is closed */
+#define BROKER_FETCH_BYTES_MAX   (4u << 20)
+#define BROKER_FETCH_WAIT_MS_MAX 30000u
+#define BROKER_HASH_BYTES_MAX    (4u << 20)
+#define BROKER_HANDSHAKE_NS      5000000000u
+#define BROKER_IDLE_NS           30000000000u /* clients ping; one that is silent so long is gone */
+#define BROKER_SWEEP_US          100000u
+#define BROKER_REQUEST_HEAD_MAX  (64u << 10)
+
+struct replica {
+    struct broker *broker;
+    const struct config_topic *topic;
+    uint32_t partition;
+    uint32_t index; /* in broker.replicas */
+    uint32_t group_id;
+    struct group *group;         /* NULL: could not be opened */
+    char failed[ERROR_TEXT_MAX]; /* "": healthy */
+    bool news;                   /* its leader changed in this turn */
+    struct list fetches;         /* struct fetch.replica_link: waiting for records */
+    struct env_defer serve;
+    struct metric *lag, *high_watermark;
+};
+
+/* Tells the thread that started us how it went. */
+struct broker_gate {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool done;
+    int status;
+    struct error error;
+};
+
+struct broker {
+    const struct config *config;
+    const struct config_node *self;
+    pthread_t thread;
+    struct broker_gate gate;
+    struct env *env;
+    struct transport *transport;
+    struct env_listener *listener;
+    struct replica *replicas;
+    uint32_t n_replicas;
+    struct list conns;
+    unsigned n_conns;
+    uint64_t inflight_bytes;
+    uint64_t started_ns;
+    uint64_t sweeps;
+    struct env_timer sweep;
+    struct env_defer tell_leaders;
+    bool stopping, stopped;
+    unsigned groups_open; /* while stopping */
+    struct {
+        struct metric *records, *bytes, *refused, *invalid, *fetched_bytes, *connections, *leading,
+            *failed_replicas, *inflight_bytes;
+        struct metric_histogram *produce_us;
+    } metrics;
+};
+
+enum conn_state { CONN_HELLO, CONN_OPEN, CONN_CLOSED };
+
+struct conn {
+    struct broker *broker;
+    struct env_stream *stream;
+    struct list link;
+    enum conn_state state;
+    char peer[64];
+    char name[64];
+    uint8_t nonce[AUTH_NONCE_SIZE];
+    struct frame_parser parser;
+    uint64_t opened_ns, heard_ns;
+    bool watching; /* leaders */
+    bool paused;   /* not reading: too much in flight, or the peer does not drain */
+    bool parsing;
+    /* Output: one buffer fills while the other is on its way. */
+    struct bytes out[2];
+    unsigned filling;
+    bool sending;
+    struct env_send send;
+    struct env_defer flush;
+    /* In flight */
+    unsigned n_produces;
+    uint64_t produce_bytes;
+    struct list fetches; /* struct fetch.conn_link */
+    unsigned n_fetches;
+    uint32_t *fences; /* per replica: produce of a generation below is refused; NULL: none yet */
+    bool stream_gone;
+};
+
+/* A read that waits. */
+struct fetch {
+    struct list conn_link, replica_link;
+    struct conn *conn;
+    struct replica *replica;
+    uint64_t correlation;
+    int64_t offset;
+    uint32_t bytes_max;
+    uint64_t deadline_ns;
+};
+
+/* broker.c */
+struct replica *broker_replica(struct broker *b, const char *topic, uint32_t partition);
+/* 0 unless the leader can take proposals now. */
+uint32_t replica_leader(const struct replica *r);
+uint64_t replica_term(const struct replica *r);
+
+/* conn.c */
+void conn_accept(struct env_listener *listener, struct env_stream *stream);
+/* Appends a reply; it leaves at the end of this turn. */
+void conn_reply(struct conn *c, enum message_type type, uint64_t correlation,
+                const ProtobufCMessage *head);
+void conn_reply_error(struct conn *c, uint64_t correlation, int code, const char *text,
+                      const struct replica *leader_of);
+struct bytes *conn_out(struct conn *c); /* what fills; conn_wrote afterwards */
+void conn_wrote(struct conn *c);
+size_t conn_queued(const struct conn *c);
+/* Reads on when nothing is in the way any more; frees a closed connection when the last thing in
+ * flight is back. */
+void conn_settle(struct conn *c);
+/* Tells the peer why, then closes. */
+void conn_fail(struct conn *c, int code, const char *text);
+void conn_close(struct conn *c);
+void conn_sweep(struct conn *c, uint64_t now_ns);
+
+/* requests.c. Negative: the connection is to be closed with that error. */
+int request_dispatch(struct conn *c, const struct frame *frame, struct error *err);
+void broker_tell_leaders(struct env_defer *defer);
+
+/* produce.c */
+int handle_produce(struct conn *c, const struct frame *frame, const ProtobufCMessage *head,
+                   struct error *err);
+
+/* fetch.c */
+int handle_fetch(struct conn *c, const struct frame *frame, const ProtobufCMessage *head,
+                 struct error *err);
+void replica_serve_soon(struct replica *r);
+void conn_serve_fetches(struct conn *c); /* its output has drained */
+void conn_drop_fetches(struct conn *c);
+void fetches_sweep(struct conn *c, uint64_t now_ns);
+
+#endif

@@ -1,0 +1,150 @@
+/* Batches from connections to groups. A refused batch fences those that were sent behind it, so
+ * that a client's retries keep the order of its records (BrokerProduce.generation). */
+#include <stdlib.h>
+
+#include "base/logging.h"
+#include "log/batch.h"
+#include "nodes/broker/broker_priv.h"
+
+#define ATTRIBUTE_APPEND_TIME 8
+
+struct produce {
+    struct group_propose req;
+    struct conn *conn;
+    struct replica *replica;
+    uint64_t correlation;
+    uint64_t started_ns;
+    uint32_t bytes, records;
+};
+
+static bool is_retried(int code)
+{
+    return code == WEIR_ENOTLEADER || code == WEIR_EBUSY || code == WEIR_EUNAVAILABLE;
+}
+
+static void refuse(struct conn *c, struct replica *r, const struct frame *frame,
+                   uint32_t generation, int code, const char *text)
+{
+    struct broker *b = c->broker;
+    metric_add(b->metrics.refused, 1);
+    if (is_retried(code)) {
+        if (c->fences == NULL) {
+            c->fences = calloc(b->n_replicas, sizeof(*c->fences));
+        }
+        if (c->fences == NULL) {
+            conn_fail(c, WEIR_ENOMEM, "out of memory");
+            return;
+        }
+        c->fences[r->index] = generation + 1;
+    }
+    conn_reply_error(c, frame->correlation, code, text, r);
+}
+
+static void on_committed(struct group_propose *req, int status)
+{
+    struct produce *p = req->data;
+    struct conn *c = p->conn;
+    struct broker *b = c->broker;
+    c->n_produces--;
+    c->produce_bytes -= p->bytes;
+    b->inflight_bytes -= p->bytes;
+    if (status == 0) {
+        Weir__BrokerProduced m = WEIR__BROKER_PRODUCED__INIT;
+        m.base_offset = req->base.v;
+        metric_add(b->metrics.records, p->records);
+        metric_add(b->metrics.bytes, p->bytes);
+        metric_observe_us(b->metrics.produce_us, (env_now_ns(b->env) - p->started_ns) / 1000u);
+        conn_reply(c, BROKER_PRODUCED, p->correlation, &m.base);
+    } else {
+        conn_reply_error(c, p->correlation, status, error_name(status), p->replica);
+    }
+    free(p);
+    conn_settle(c);
+}
+
+/* What a client may not write: what only brokers or later versions write. */
+static int check(const struct conn *c, const struct frame *frame, struct batch_info *ret_info,
+                 struct error *err)
+{
+    uint32_t max = c->broker->config->log_batch_kib_max << 10;
+    if (frame->attachment_len > max) {
+        return error_set(err, WEIR_ETOOBIG, "batch of %u bytes, limit %u", frame->attachment_len,
+                         max);
+    }
+    int rv = batch_check(frame->attachment, frame->attachment_len, ret_info, err);
+    if (rv != 0) {
+        return rv;
+    }
+    if (ret_info->size != frame->attachment_len) {
+        return error_set(err, WEIR_EINVAL, "%u bytes behind a batch of %u",
+                         frame->attachment_len - ret_info->size, ret_info->size);
+    }
+    if ((ret_info->attributes & ~ATTRIBUTE_APPEND_TIME) != 0) {
+        return error_set(err, WEIR_EINVAL,
+                         "batch attributes %#x: compression, transactions and control batches are "
+                         "not taken",
+                         ret_info->attributes);
+    }
+    return 0;
+}
+
+int handle_produce(struct conn *c, const struct frame *frame, const ProtobufCMessage *head,
+                   struct error *err)
+{
+    const Weir__BrokerProduce *m = (const Weir__BrokerProduce *)head;
+    struct broker *b = c->broker;
+    struct replica *r = broker_replica(b, m->topic, m->partition);
+    struct batch_info info;
+    struct error why = {0};
+    (void)err;
+    if (r == NULL) {
+        conn_reply_error(c, frame->correlation, WEIR_ENOTFOUND, "no such topic or partition", NULL);
+        return 0;
+    }
+    if (c->fences != NULL && m->generation < c->fences[r->index]) {
+        refuse(c, r, frame, m->generation, WEIR_EBUSY, "a batch in front of it was refused");
+        return 0;
+    }
+    if (r->group == NULL || r->failed[0] != '\0') {
+        refuse(c, r, frame, m->generation, WEIR_EUNAVAILABLE, r->failed);
+        return 0;
+    }
+    if (!group_is_leader(r->group)) {
+        refuse(c, r, frame, m->generation, WEIR_ENOTLEADER, error_name(WEIR_ENOTLEADER));
+        return 0;
+    }
+    int rv = check(c, frame, &info, &why);
+    if (rv != 0) {
+        metric_add(b->metrics.invalid, 1);
+        log_warn("batch_invalid", "peer=%s name=\"%s\" topic=%s partition=%u reason=\"%s\"",
+                 c->peer, c->name, r->topic->name, r->partition, why.text);
+        conn_reply_error(c, frame->correlation, rv, why.text, NULL);
+        return 0;
+    }
+    if (b->inflight_bytes + info.size > (uint64_t)b->config->log_node_inflight_mib << 20) {
+        refuse(c, r, frame, m->generation, WEIR_EBUSY, "this node has too much in flight");
+        return 0;
+    }
+    struct produce *p = malloc(sizeof(*p));
+    if (p == NULL) {
+        refuse(c, r, frame, m->generation, WEIR_EBUSY, "out of memory");
+        return 0;
+    }
+    p->req.data = p;
+    p->conn = c;
+    p->replica = r;
+    p->correlation = frame->correlation;
+    p->started_ns = env_now_ns(b->env);
+    p->bytes = info.size;
+    p->records = info.record_count;
+    rv = group_propose(r->group, &p->req, frame->attachment, info.size, on_committed);
+    if (rv != 0) {
+        free(p);
+        refuse(c, r, frame, m->generation, rv, error_name(rv));
+        return 0;
+    }
+    c->n_produces++;
+    c->produce_bytes += info.size;
+    b->inflight_bytes += info.size;
+    return 0;
+}

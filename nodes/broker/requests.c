@@ -1,0 +1,318 @@
+/* The table of requests, and those that only look. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "nodes/broker/broker_priv.h"
+
+#define LEADERS_PER_NEWS 256 /* in one BROKER_LEADERS */
+
+/* protobuf-c's structs want char *; what is packed is only read. */
+static char *text(const char *s)
+{
+    return (char *)(uintptr_t)s;
+}
+
+static int handle_ping(struct conn *c, const struct frame *frame, const ProtobufCMessage *head,
+                       struct error *err)
+{
+    Weir__BrokerPing m = WEIR__BROKER_PING__INIT;
+    (void)head;
+    (void)err;
+    conn_reply(c, BROKER_PONG, frame->correlation, &m.base);
+    return 0;
+}
+
+/* --- Metadata --- */
+
+static void fill_leader(Weir__BrokerLeader *m, const struct replica *r)
+{
+    weir__broker_leader__init(m);
+    m->topic = text(r->topic->name);
+    m->partition = r->partition;
+    m->leader_id = replica_leader(r);
+    m->term = replica_term(r);
+}
+
+static void send_metadata(struct conn *c, uint64_t correlation, Weir__BrokerLeader *leaders,
+                          Weir__BrokerLeader **list)
+{
+    const struct broker *b = c->broker;
+    Weir__BrokerMetadata m = WEIR__BROKER_METADATA__INIT;
+    Weir__BrokerNode nodes[CONFIG_NODES_MAX], *node_list[CONFIG_NODES_MAX];
+    Weir__BrokerTopic topics[CONFIG_TOPICS_MAX], *topic_list[CONFIG_TOPICS_MAX];
+    for (uint32_t i = 0; i < b->config->n_nodes; i++) {
+        const struct config_node *n = &b->config->nodes[i];
+        weir__broker_node__init(&nodes[i]);
+        nodes[i].id = n->id;
+        nodes[i].name = text(n->name);
+        nodes[i].host = text(n->broker.host);
+        nodes[i].port = n->broker.port;
+        node_list[i] = &nodes[i];
+    }
+    for (uint32_t i = 0; i < b->config->n_topics; i++) {
+        weir__broker_topic__init(&topics[i]);
+        topics[i].name = text(b->config->topics[i].name);
+        topics[i].partitions = b->config->topics[i].partitions;
+        topic_list[i] = &topics[i];
+    }
+    for (uint32_t i = 0; i < b->n_replicas; i++) {
+        fill_leader(&leaders[i], &b->replicas[i]);
+        list[i] = &leaders[i];
+    }
+    m.nodes = node_list;
+    m.n_nodes = b->config->n_nodes;
+    m.topics = topic_list;
+    m.n_topics = b->config->n_topics;
+    m.leaders = list;
+    m.n_leaders = b->n_replicas;
+    conn_reply(c, BROKER_METADATA, correlation, &m.base);
+}
+
+static int handle_metadata(struct conn *c, const struct frame *frame, const ProtobufCMessage *head,
+                           struct error *err)
+{
+    const Weir__BrokerMetadataRequest *m = (const Weir__BrokerMetadataRequest *)head;
+    uint32_t n = c->broker->n_replicas;
+    Weir__BrokerLeader *leaders = calloc(n, sizeof(*leaders));
+    Weir__BrokerLeader **list = calloc(n, sizeof(Weir__BrokerLeader *));
+    int rv = 0;
+    if (leaders != NULL && list != NULL) {
+        c->watching |= m->watch;
+        send_metadata(c, frame->correlation, leaders, list);
+    } else {
+        rv = error_set(err, WEIR_ENOMEM, "out of memory");
+    }
+    free(leaders);
+    free(list);
+    return rv;
+}
+
+static void tell(struct broker *b, Weir__BrokerLeader **list, size_t n)
+{
+    Weir__BrokerLeaders m = WEIR__BROKER_LEADERS__INIT;
+    m.leaders = list;
+    m.n_leaders = n;
+    LIST_FOREACH(it, &b->conns)
+    {
+        struct conn *c = list_entry(it, struct conn, link);
+        if (c->watching) {
+            conn_reply(c, BROKER_LEADERS, 0, &m.base);
+        }
+    }
+}
+
+void broker_tell_leaders(struct env_defer *defer)
+{
+    struct broker *b = defer->data;
+    Weir__BrokerLeader leaders[LEADERS_PER_NEWS], *list[LEADERS_PER_NEWS];
+    size_t n = 0;
+    for (uint32_t i = 0; i < b->n_replicas; i++) {
+        if (b->replicas[i].news) {
+            b->replicas[i].news = false;
+            fill_leader(&leaders[n], &b->replicas[i]);
+            list[n] = &leaders[n];
+            n++;
+        }
+        if (n == LEADERS_PER_NEWS || (n > 0 && i + 1 == b->n_replicas)) {
+            tell(b, list, n);
+            n = 0;
+        }
+    }
+}
+
+/* --- Offsets --- */
+
+static int handle_offsets(struct conn *c, const struct frame *frame, const ProtobufCMessage *head,
+                          struct error *err)
+{
+    const Weir__BrokerOffsetsRequest *m = (const Weir__BrokerOffsetsRequest *)head;
+    const struct replica *r = broker_replica(c->broker, m->topic, m->partition);
+    Weir__BrokerOffsets reply = WEIR__BROKER_OFFSETS__INIT;
+    struct error why = {0};
+    (void)err;
+    if (r == NULL || r->group == NULL) {
+        conn_reply_error(c, frame->correlation, r == NULL ? WEIR_ENOTFOUND : WEIR_EUNAVAILABLE,
+                         r == NULL ? "no such topic or partition" : r->failed, r);
+        return 0;
+    }
+    struct partition *p = group_partition(r->group);
+    reply.start = partition_start_offset(p).v;
+    reply.high_watermark = partition_high_watermark(p).v;
+    reply.end = partition_end_offset(p).v;
+    reply.leader = group_is_leader(r->group);
+    if (m->by_time) {
+        struct log_offset at;
+        int rv = partition_offset_for_time(p, m->time_ms, &at, &why);
+        if (rv != 0) {
+            conn_reply_error(c, frame->correlation, rv, why.text, r);
+            return 0;
+        }
+        reply.by_time = at.v;
+    }
+    conn_reply(c, BROKER_OFFSETS, frame->correlation, &reply.base);
+    return 0;
+}
+
+/* --- Status --- */
+
+static size_t fill_peers(const struct broker *b, const struct replica *r, bool of_leader,
+                         Weir__BrokerPeerStatus *peers, Weir__BrokerPeerStatus **list)
+{
+    size_t n = 0;
+    for (uint32_t i = 0; i < b->config->n_nodes; i++) {
+        uint32_t id = b->config->nodes[i].id;
+        if (id == b->self->id) {
+            continue;
+        }
+        weir__broker_peer_status__init(&peers[n]);
+        peers[n].id = id;
+        peers[n].connected = transport_connected(b->transport, id);
+        peers[n].match_index = of_leader ? group_match_index(r->group, id).v : 0;
+        list[n] = &peers[n];
+        n++;
+    }
+    return n;
+}
+
+static void fill_replica(Weir__BrokerReplicaStatus *m, const struct replica *r)
+{
+    weir__broker_replica_status__init(m);
+    m->topic = text(r->topic->name);
+    m->partition = r->partition;
+    m->failed = text(r->failed);
+    if (r->group == NULL) {
+        return;
+    }
+    const struct partition *p = group_partition(r->group);
+    m->term = group_term(r->group).v;
+    m->leader_id = group_leader(r->group);
+    m->leading = group_is_leader(r->group);
+    m->first_index = partition_first_index(p).v;
+    m->last_index = partition_last_index(p).v;
+    m->durable_index = partition_durable_index(p).v;
+    m->commit_index = partition_commit_index(p).v;
+    m->start_offset = partition_start_offset(p).v;
+    m->high_watermark = partition_high_watermark(p).v;
+    m->end_offset = partition_end_offset(p).v;
+}
+
+struct status_memory {
+    Weir__BrokerReplicaStatus replica;
+    Weir__BrokerPeerStatus peers[CONFIG_NODES_MAX], *peer_list[CONFIG_NODES_MAX];
+};
+
+static void send_status(struct conn *c, uint64_t correlation, struct status_memory *memory,
+                        Weir__BrokerReplicaStatus **list)
+{
+    struct broker *b = c->broker;
+    Weir__BrokerStatus m = WEIR__BROKER_STATUS__INIT;
+    Weir__BrokerPeerStatus peers[CONFIG_NODES_MAX], *peer_list[CONFIG_NODES_MAX];
+    uint64_t free_bytes = 0;
+    (void)env_dir_free_bytes(b->env, b->config->data_dir, &free_bytes, NULL);
+    for (uint32_t i = 0; i < b->n_replicas; i++) {
+        struct status_memory *s = &memory[i];
+        fill_replica(&s->replica, &b->replicas[i]);
+        if (s->replica.leading) {
+            s->replica.peers = s->peer_list;
+            s->replica.n_peers = fill_peers(b, &b->replicas[i], true, s->peers, s->peer_list);
+        }
+        list[i] = &s->replica;
+    }
+    m.node_id = b->self->id;
+    m.node_name = text(b->self->name);
+    m.roles = b->config->roles;
+    m.uptime_ms = (env_now_ns(b->env) - b->started_ns) / 1000000u;
+    m.disk_free_bytes = free_bytes;
+    m.produced_bytes = (uint64_t)b->metrics.bytes->value;
+    m.fetched_bytes = (uint64_t)b->metrics.fetched_bytes->value;
+    m.connections = b->n_conns;
+    m.replicas = list;
+    m.n_replicas = b->n_replicas;
+    m.peers = peer_list;
+    m.n_peers = fill_peers(b, NULL, false, peers, peer_list);
+    conn_reply(c, BROKER_STATUS, correlation, &m.base);
+}
+
+static int handle_status(struct conn *c, const struct frame *frame, const ProtobufCMessage *head,
+                         struct error *err)
+{
+    uint32_t n = c->broker->n_replicas;
+    struct status_memory *memory = calloc(n, sizeof(*memory));
+    Weir__BrokerReplicaStatus **list = calloc(n, sizeof(Weir__BrokerReplicaStatus *));
+    int rv = 0;
+    (void)head;
+    if (memory != NULL && list != NULL) {
+        send_status(c, frame->correlation, memory, list);
+    } else {
+        rv = error_set(err, WEIR_ENOMEM, "out of memory");
+    }
+    free(memory);
+    free(list);
+    return rv;
+}
+
+/* --- Hash --- */
+
+static int handle_hash(struct conn *c, const struct frame *frame, const ProtobufCMessage *head,
+                       struct error *err)
+{
+    const Weir__BrokerHashRequest *m = (const Weir__BrokerHashRequest *)head;
+    const struct replica *r = broker_replica(c->broker, m->topic, m->partition);
+    Weir__BrokerHash reply = WEIR__BROKER_HASH__INIT;
+    uint8_t hash[PARTITION_HASH_SIZE];
+    struct log_index last = LOG_INDEX(0);
+    struct error why = {0};
+    (void)err;
+    if (r == NULL || r->group == NULL) {
+        conn_reply_error(c, frame->correlation, r == NULL ? WEIR_ENOTFOUND : WEIR_EUNAVAILABLE,
+                         r == NULL ? "no such topic or partition" : r->failed, r);
+        return 0;
+    }
+    uint32_t bytes_max =
+        m->bytes_max < BROKER_HASH_BYTES_MAX ? m->bytes_max : BROKER_HASH_BYTES_MAX;
+    int rv = partition_hash(group_partition(r->group), LOG_INDEX(m->first_index),
+                            LOG_INDEX(m->last_index), bytes_max, hash, &last, &why);
+    if (rv != 0) {
+        conn_reply_error(c, frame->correlation, rv, why.text, r);
+        return 0;
+    }
+    reply.hash = (ProtobufCBinaryData){.len = sizeof(hash), .data = hash};
+    reply.last_index = last.v;
+    conn_reply(c, BROKER_HASH, frame->correlation, &reply.base);
+    return 0;
+}
+
+/* --- The table --- */
+
+static const struct {
+    int (*handle)(struct conn *c, const struct frame *frame, const ProtobufCMessage *head,
+                  struct error *err);
+} requests[MESSAGE_TYPES] = {
+    [BROKER_METADATA_REQUEST] = {handle_metadata},
+    [BROKER_PRODUCE] = {handle_produce},
+    [BROKER_FETCH] = {handle_fetch},
+    [BROKER_OFFSETS_REQUEST] = {handle_offsets},
+    [BROKER_STATUS_REQUEST] = {handle_status},
+    [BROKER_HASH_REQUEST] = {handle_hash},
+    [BROKER_PING] = {handle_ping},
+};
+
+int request_dispatch(struct conn *c, const struct frame *frame, struct error *err)
+{
+    ProtobufCMessage *head = NULL;
+    if (frame->type >= MESSAGE_TYPES || requests[frame->type].handle == NULL) {
+        return error_set(err, WEIR_EPROTO, "message type %u (%s) is not a request", frame->type,
+                         message_name(frame->type));
+    }
+    if (frame->head_len > BROKER_REQUEST_HEAD_MAX) {
+        return error_set(err, WEIR_ETOOBIG, "request %s with a head of %u bytes, limit %u",
+                         message_name(frame->type), frame->head_len, BROKER_REQUEST_HEAD_MAX);
+    }
+    int rv = message_unpack(frame, &head, err);
+    if (rv == 0) {
+        rv = requests[frame->type].handle(c, frame, head, err);
+        message_free(head);
+    }
+    return rv;
+}
