@@ -1,13 +1,16 @@
-/* The links between nodes: one TCP connection per pair of nodes carries all groups, both ways. The node with the lower id dials.
+/* The links between nodes: one TCP connection per pair of nodes carries all groups, both ways. The
+ * node with the lower id dials.
  *
- * Frames are those of proto/frame.h; the first ones on a link prove knowledge of the cluster secret (HMAC over both sides' nonces) and
- * carry the node id, the cluster's name and the sender's incarnation. Sends of one turn of the loop leave in one writev per peer.
- * Bounded: bytes queued per peer; past the bound messages are dropped, which Raft tolerates. When the link to a peer closes every
- * group is told at once: a closed link is news (fast failover). Loop thread only. */
+ * Frames are those of proto/frame.h; the first ones on a link prove knowledge of the cluster secret
+ * (HMAC over both sides' nonces) and carry the node id, the cluster's name and the sender's
+ * incarnation. Sends of one turn of the loop leave in one writev per peer. Bounded: bytes queued
+ * per peer; past the bound messages are dropped, which Raft tolerates. When the link to a peer
+ * closes every group is told at once: a closed link is news (fast failover). Loop thread only. */
 #ifndef CONSENSUS_TRANSPORT_H
 #define CONSENSUS_TRANSPORT_H
 
 #include "base/env.h"
+#include "proto/frame.h"
 
 struct transport;
 
@@ -34,5 +37,46 @@ int transport_new(struct env *env, const struct transport_options *options,
 /* All groups are closed. */
 void transport_close(struct transport *t, void (*cb)(void *data), void *data);
 bool transport_connected(const struct transport *t, uint32_t peer_id);
+/* The port listened on (of use when it was 0). */
+uint16_t transport_port(const struct transport *t);
+uint32_t transport_self(const struct transport *t);
+
+/* --- For groups (consensus/group.c)
+ * --------------------------------------------------------------------------- */
+
+/* Called on the loop. */
+struct transport_handler {
+    void *data;
+    /* A message of the group from an authenticated peer; body is what follows the prefix of
+     * consensus/message.h in the head. All is borrowed until the return. Negative: the peer speaks
+     * nonsense and the link is closed. */
+    int (*receive)(void *data, uint32_t peer_id, uint16_t type, const void *body, size_t len,
+                   const void *attachment, size_t attachment_len, struct error *err);
+    void (*link)(void *data, uint32_t peer_id, bool up);
+    /* About every tick_ms of transport_attach, never before what the sockets hold has been read. */
+    void (*tick)(void *data);
+};
+/* `handler` is copied. WEIR_EEXISTS, WEIR_ENOMEM. */
+int transport_attach(struct transport *t, uint32_t group_id, uint32_t tick_ms,
+                     const struct transport_handler *handler, struct error *err);
+/* No handler call after this. */
+void transport_detach(struct transport *t, uint32_t group_id);
+
+#define TRANSPORT_IOV_MAX 256
+/* Called once, later, when the message has left (0) or never will (negative). */
+typedef void (*transport_release_cb)(void *arg, int status);
+struct transport_message {
+    uint32_t peer_id, group_id;
+    uint16_t type;
+    const void *body; /* copied */
+    size_t len;
+    const struct iovec *attachment; /* the array is copied, the memory borrowed until release */
+    unsigned n_attachment;          /* at most TRANSPORT_IOV_MAX */
+    transport_release_cb release;   /* may be NULL when there is no attachment */
+    void *arg;
+};
+/* Queues. WEIR_ECLOSED (no link to that peer), WEIR_EBUSY (its queue is full), WEIR_ENOMEM: release
+ * is not called. */
+int transport_send(struct transport *t, const struct transport_message *m);
 
 #endif

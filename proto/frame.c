@@ -57,10 +57,17 @@ void frame_put(struct bytes *out, const struct frame *frame)
 
 void frame_parser_init(struct frame_parser *p, uint32_t size_max)
 {
-    assert(size_max >= FRAME_HEADER_SIZE);
     *p = (struct frame_parser){.size_max = size_max};
+    bytes_init(&p->kept, 0);
+    frame_parser_set_max(p, size_max);
+}
+
+void frame_parser_set_max(struct frame_parser *p, uint32_t size_max)
+{
+    assert(size_max >= FRAME_HEADER_SIZE);
+    p->size_max = size_max;
     /* A frame's unfinished start and one feed behind it. */
-    bytes_init(&p->kept, (size_t)size_max + 2 * (size_t)FRAME_FEED_MAX);
+    p->kept.max = (size_t)size_max + 2 * (size_t)FRAME_FEED_MAX;
 }
 
 void frame_parser_close(struct frame_parser *p)

@@ -58,6 +58,8 @@ struct frame_parser {
 /* size_max: frames above it are refused with WEIR_ETOOBIG before any of their memory is taken. */
 void frame_parser_init(struct frame_parser *p, uint32_t size_max);
 void frame_parser_close(struct frame_parser *p);
+/* From the next frame on: when a peer has proven itself. */
+void frame_parser_set_max(struct frame_parser *p, uint32_t size_max);
 /* Offers n <= FRAME_FEED_MAX bytes, borrowed until next() returned 0 or frame_parser_keep.
  * Everything fed before must have been taken (next() returned 0) or kept. WEIR_ENOMEM,
  * WEIR_ETOOBIG. */

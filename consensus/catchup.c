@@ -1,0 +1,165 @@
+/* Guard 8: a follower that fell behind what its leader's libraft keeps in memory.
+ *
+ * libraft would send it a snapshot; here a snapshot is only a mark. The follower asks the leader
+ * for committed entries from where it is, about a MiB at a time, and the leader answers with
+ * AppendEntries read from its segments, which pass through all guards like any other: matched
+ * against the entry before, conflicts truncated at the first one only, acknowledged when durable.
+ * The group stays open meanwhile: it hears heartbeats, votes, and may crash anywhere, for what it
+ * has is a valid prefix at any time. In the end libraft's own snapshot message comes again, meets a
+ * log that has its last entry, and is answered "have it". See docs/decisions/0021. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/logging.h"
+#include "consensus/entry_heap.h"
+#include "consensus/group_impl.h"
+
+#define FETCH_BYTES         (1u << 20)
+#define FETCH_UNDURABLE_MAX (8u << 20)
+#define FETCH_REPEAT_NS     1000000000ull
+
+static void ask(struct group *g)
+{
+    struct catchup *c = &g->catchup;
+    struct peer_fetch fetch = {.term = c->term, .first = c->next};
+    struct bytes body;
+    bytes_init(&body, 64);
+    message_encode_fetch(&body, &fetch);
+    (void)flow_send_body(g, c->from->id, PEER_FETCH, &body); /* lost: asked again */
+    bytes_close(&body);
+    c->asked = c->next;
+    c->asked_ns = env_now_ns(g->env);
+}
+
+void catchup_start(struct group *g, struct group_peer *from, const struct raft_install_snapshot *s)
+{
+    struct catchup *c = &g->catchup;
+    if (c->from == from && c->term == s->term) {
+        c->target = s->last_index > c->target ? s->last_index : c->target; /* a resend */
+        catchup_next(g);
+        return;
+    }
+    *c = (struct catchup){
+        .from = from,
+        .term = s->term,
+        .next = g->raft.last_applied + 1, /* what is applied is committed, so it matches */
+        .target = s->last_index,
+    };
+    log_info("raft_catchup_started", "group=%u from=%u next=%llu target=%llu", g->options.id,
+             from->id, (unsigned long long)c->next, (unsigned long long)c->target);
+    catchup_next(g);
+}
+
+void catchup_next(struct group *g)
+{
+    struct catchup *c = &g->catchup;
+    if (c->from == NULL) {
+        return;
+    }
+    if (g->phase != GROUP_UP || g->raft.current_term > c->term || g->raft.state == RAFT_LEADER) {
+        c->from = NULL; /* the next leader tells us anew */
+        return;
+    }
+    if (c->asked != 0 && env_now_ns(g->env) - c->asked_ns < FETCH_REPEAT_NS) {
+        return;
+    }
+    if (c->asked != 0) {
+        c->next = g->raft.last_applied + 1; /* no answer, or one that was dropped on the way in */
+    }
+    if (g->append_bytes < FETCH_UNDURABLE_MAX) {
+        ask(g);
+    }
+}
+
+/* After an append was delivered. */
+void catchup_fetched(struct group *g, const struct message *m)
+{
+    struct catchup *c = &g->catchup;
+    const struct raft_append_entries *a = &m->raft.append_entries;
+    raft_index end = a->prev_log_index + a->n_entries;
+    if (c->from == NULL || m->type != PEER_FETCHED || a->term != c->term || m->end_term == 0) {
+        return;
+    }
+    if (c->asked == 0 || end < c->asked || storage_term(g, end) != m->end_term) {
+        return; /* an old answer, or one that libraft did not take */
+    }
+    c->asked = 0;
+    c->next = end + 1;
+    if (end >= c->target && end >= m->log_commit) {
+        log_info("raft_catchup_done", "group=%u last=%llu", g->options.id, (unsigned long long)end);
+        c->from = NULL;
+        return;
+    }
+    catchup_next(g);
+}
+
+/* --- The leader's side
+ * ------------------------------------------------------------------------------ */
+
+struct reading {
+    struct raft_entry entries[TRANSPORT_IOV_MAX];
+    unsigned n;
+    raft_index last; /* inclusive */
+    bool no_memory;
+};
+
+static int read_entry(void *data, const struct partition_entry *entry)
+{
+    struct reading *reading = data;
+    if (reading->n == TRANSPORT_IOV_MAX || entry->index.v > reading->last) {
+        return 1;
+    }
+    void *base = raft_malloc(entry->len > 0 ? entry->len : 1);
+    if (base == NULL) {
+        reading->no_memory = true;
+        return 1;
+    }
+    memcpy(base, entry->payload, entry->len);
+    reading->entries[reading->n++] = (struct raft_entry){
+        .term = entry->term.v,
+        .type = entry->type == LOG_ENTRY_BATCH     ? RAFT_COMMAND
+                : entry->type == LOG_ENTRY_BARRIER ? RAFT_BARRIER
+                                                   : RAFT_CHANGE,
+        .buf = {.base = base, .len = entry->len},
+    };
+    return 0;
+}
+
+void catchup_serve(struct group *g, struct group_peer *to, const struct peer_fetch *fetch)
+{
+    struct raft *r = &g->raft;
+    raft_index prev = fetch->first - 1;
+    if (g->phase != GROUP_UP || r->state != RAFT_LEADER || fetch->term != r->current_term ||
+        fetch->first == 0 || fetch->first > r->commit_index ||
+        fetch->first < partition_first_index(g->partition).v ||
+        (prev > 0 && storage_term(g, prev) == 0)) {
+        return;
+    }
+    struct error err;
+    struct reading *reading = calloc(1, sizeof(*reading));
+    if (reading == NULL) {
+        return; /* asked again */
+    }
+    /* Only committed entries: they can be read in any order of events, and never change. */
+    reading->last = r->commit_index;
+    int rv = partition_read(g->partition, LOG_INDEX(fetch->first), FETCH_BYTES, read_entry, reading,
+                            &err);
+    if (rv < 0 && rv != WEIR_ENOMEM) {
+        group_fail(g, &err);
+    } else if (reading->n > 0) {
+        struct raft_append_entries a = {
+            .term = r->current_term,
+            .prev_log_index = prev,
+            .prev_log_term = storage_term(g, prev),
+            .leader_commit = prev + reading->n,
+            .entries = reading->entries,
+            .n_entries = reading->n,
+        };
+        (void)flow_send_piece(g, to, PEER_FETCHED, &a);
+    }
+    for (unsigned i = 0; i < reading->n; i++) {
+        raft_free(reading->entries[i].buf.base); /* the frame has pinned it */
+    }
+    free(reading);
+    guard_settle(g);
+}

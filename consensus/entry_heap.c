@@ -1,0 +1,122 @@
+#include "consensus/entry_heap.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <raft.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+/* Before every block; 16 bytes keep malloc's alignment. */
+struct block {
+    _Atomic uint32_t refs;
+    uint32_t magic;
+    uint64_t unused;
+};
+static_assert(sizeof(struct block) == 16, "alignment of what follows");
+
+#define BLOCK_MAGIC 0x77656972u
+
+static struct block *block_of(void *ptr)
+{
+    struct block *b = (struct block *)ptr - 1;
+    assert(b->magic == BLOCK_MAGIC);
+    return b;
+}
+
+static void *block_start(struct block *b)
+{
+    if (b == NULL) {
+        return NULL;
+    }
+    atomic_init(&b->refs, 1);
+    b->magic = BLOCK_MAGIC;
+    return b + 1;
+}
+
+static void *heap_malloc(void *data, size_t size)
+{
+    (void)data;
+    if (size > SIZE_MAX - sizeof(struct block)) {
+        return NULL;
+    }
+    return block_start(malloc(sizeof(struct block) + size));
+}
+
+static void heap_free(void *data, void *ptr)
+{
+    (void)data;
+    if (ptr == NULL) {
+        return;
+    }
+    struct block *b = block_of(ptr);
+    if (atomic_fetch_sub_explicit(&b->refs, 1, memory_order_acq_rel) == 1) {
+        b->magic = 0;
+        free(b);
+    }
+}
+
+static void *heap_calloc(void *data, size_t n, size_t size)
+{
+    (void)data;
+    size_t bytes;
+    if (__builtin_mul_overflow(n, size, &bytes) || bytes > SIZE_MAX - sizeof(struct block)) {
+        return NULL;
+    }
+    return block_start(calloc(1, sizeof(struct block) + bytes));
+}
+
+static void *heap_realloc(void *data, void *ptr, size_t size)
+{
+    if (ptr == NULL) {
+        return heap_malloc(data, size);
+    }
+    struct block *b = block_of(ptr);
+    assert(atomic_load(&b->refs) == 1);
+    b = realloc(b, sizeof(struct block) + size);
+    return b == NULL ? NULL : b + 1;
+}
+
+/* Only libraft's own disk backend asks for these; ours does not use it. */
+static void *heap_aligned_alloc(void *data, size_t alignment, size_t size)
+{
+    (void)data;
+    return aligned_alloc(alignment, size);
+}
+
+static void heap_aligned_free(void *data, size_t alignment, void *ptr)
+{
+    (void)data;
+    (void)alignment;
+    free(ptr);
+}
+
+static struct raft_heap heap = {
+    .malloc = heap_malloc,
+    .free = heap_free,
+    .calloc = heap_calloc,
+    .realloc = heap_realloc,
+    .aligned_alloc = heap_aligned_alloc,
+    .aligned_free = heap_aligned_free,
+};
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void install(void)
+{
+    raft_heap_set(&heap);
+}
+
+void entry_heap_install(void)
+{
+    (void)pthread_once(&once, install);
+}
+
+void entry_heap_pin(void *block)
+{
+    atomic_fetch_add_explicit(&block_of(block)->refs, 1, memory_order_relaxed);
+}
+
+void entry_heap_unpin(void *block)
+{
+    heap_free(NULL, block);
+}

@@ -1,0 +1,82 @@
+/* A closed link is news: a dead process is noticed at once, not after an election timeout. Every
+ * follower forgets the leader, so that it does not refuse its vote on that leader's account, and
+ * the first in rank campaigns a millisecond later. */
+#include "base/logging.h"
+#include "consensus/group_impl.h"
+
+#define FIRST_US     1000
+#define RANK_STEP_US 25000
+#define BUSY_US      2000
+#define RETRY_US     30000
+#define TRIES_MAX    8
+
+static uint64_t rank(const struct group *g, uint32_t dead_id)
+{
+    uint64_t n = 0;
+    for (unsigned i = 0; i < g->n_peers; i++) {
+        n += g->peers[i].id != dead_id && g->peers[i].id < g->self_id;
+    }
+    return n;
+}
+
+static void campaign(struct env_timer *timer)
+{
+    struct group *g = timer->data;
+    struct raft *r = &g->raft;
+    bool leaderless = r->state == RAFT_CANDIDATE ||
+                      (r->state == RAFT_FOLLOWER && r->follower_state.current_leader.id == 0);
+    if (g->phase != GROUP_UP || !leaderless || g->failover_tries >= TRIES_MAX) {
+        return;
+    }
+    if (g->n_appends > 0) {
+        env_timer_start(timer, BUSY_US, campaign); /* guard 5 */
+        return;
+    }
+    g->failover_tries++;
+    /* Others may hear of the death a little later and refuse the first time. */
+    uint64_t spread_us = env_random_u64(g->env) % RETRY_US;
+    env_timer_start(timer, RETRY_US + rank(g, 0) * RETRY_US + spread_us, campaign);
+    guard_campaign(g);
+}
+
+static void leader_lost(struct group *g, struct group_peer *peer)
+{
+    struct raft *r = &g->raft;
+    if (g->phase != GROUP_UP || r->state != RAFT_FOLLOWER ||
+        r->follower_state.current_leader.id != peer->id) {
+        return;
+    }
+    r->follower_state.current_leader.id = 0;
+    g->failover_tries = 0;
+    env_timer_start(&g->failover_timer, FIRST_US + rank(g, peer->id) * RANK_STEP_US, campaign);
+    group_later(g);
+}
+
+void failover_link(struct group *g, struct group_peer *peer, bool up)
+{
+    flow_reset(&peer->flow);
+    peer->flow.commit_sent = 0;
+    if (g->catchup.from == peer && !up) {
+        g->catchup.from = NULL;
+    }
+    if (!up) {
+        leader_lost(g, peer);
+    }
+}
+
+void failover_leader_gone(struct group *g, struct group_peer *peer)
+{
+    log_info("raft_leader_gave_up", "group=%u leader=%u", g->options.id, peer->id);
+    leader_lost(g, peer);
+}
+
+void failover_tell_peers(struct group *g)
+{
+    struct bytes body;
+    bytes_init(&body, 64);
+    message_encode_term(&body, g->raft.current_term);
+    for (unsigned i = 0; i < g->n_peers; i++) {
+        (void)flow_send_body(g, g->peers[i].id, PEER_LEADER_GONE, &body);
+    }
+    bytes_close(&body);
+}

@@ -1,0 +1,253 @@
+/* What the parts of a group share. Not for use outside consensus/ (and its fuzzer, which counts on
+ * nothing but group.h).
+ *
+ *   group.c    opening, closing, proposals, events
+ *   guard.c    every receive, tick and completion, with the guards of docs/raft-guards.md
+ *   flow.c     every send, with the guards that concern sends; AppendEntries in pieces and within a
+ * window storage.c  libraft's raft_io on log/partition.h catchup.c  followers that fell behind
+ * libraft's memory: entries read from the leader's segments failover.c a closed link, a leader that
+ * gives up */
+#ifndef CONSENSUS_GROUP_IMPL_H
+#define CONSENSUS_GROUP_IMPL_H
+
+#include <raft.h>
+
+#include "consensus/group.h"
+#include "consensus/message.h"
+
+#define GROUP_VOTERS_MAX  15
+#define GROUP_PENDING_MAX 64
+#define GROUP_HELD_MAX    256
+#define GROUP_HELD_BYTES  (32u << 20)
+#define GROUP_RELOADS_MAX 16
+/* Unacknowledged pieces per peer; see flow.c. */
+#define FLOW_PIECES_MAX  1024
+#define FLOW_PIECE_BYTES (256u << 10)
+/* What libraft keeps in memory of a group's applied entries, by bytes and by number. */
+#define GROUP_MEMORY_BYTES   (8u << 20)
+#define GROUP_MEMORY_ENTRIES 256u
+
+/* Guards by number, so that the fuzzer can take one away. A release has them all. */
+enum group_guard {
+    GUARD_ORDER_APPEND = 1, /* 1: drain before truncating, cut at the snapshot */
+    GUARD_CLAMP = 2,        /* 2: acknowledge only what was verified */
+    GUARD_BARRIER = 3,      /* 3: barrier on election, results held until it is stored */
+    GUARD_QUORUM = 4,       /* 4: completions released up to the quorum */
+    GUARD_TICK = 5,         /* 5: no tick while appends are in flight; forget silent leaders */
+    GUARD_VOTE = 6,         /* 6: second votes, refused pre-votes */
+    GUARD_SNAPSHOT = 7,     /* 7: no snapshot over an unapplied configuration */
+    GUARD_INSTALL = 8,      /* 8: never install natively */
+    GUARD_DISK = 14,        /* 14: step down when the disk fails */
+    GUARD_FLOW = 15,        /* 15: bounded pieces, commit clamped to the piece */
+    GUARD_RELOAD = 16,      /* 16: reload when libraft gives up */
+};
+#ifdef WEIR_RAFT_FAULTS
+extern uint32_t group_guards_off; /* bit per enum group_guard */
+static inline bool guard_on(enum group_guard guard)
+{
+    return (group_guards_off >> guard & 1) == 0;
+}
+#else
+#define guard_on(guard) true
+#endif
+
+enum group_phase {
+    GROUP_BOOTING,   /* the first configuration entry is being written */
+    GROUP_UP,        /* libraft runs */
+    GROUP_RELOADING, /* libraft gave up; waits for appends in flight, then starts again from disk */
+    GROUP_FAILED,    /* the disk is no good; for the rest of this process */
+    GROUP_CLOSING,
+};
+
+/* Pieces sent to a peer and not yet acknowledged: a ring. */
+struct flow {
+    raft_index sent_end; /* 0: nothing known to be on its way */
+    raft_term sent_term; /* term of that entry */
+    uint64_t bytes;      /* in the ring */
+    raft_index commit_sent;
+    unsigned head, count;
+    struct flow_piece {
+        raft_index end;
+        uint32_t bytes;
+    } * pieces;
+};
+
+struct group_peer {
+    uint32_t id;
+    char address[12];
+    raft_index match; /* from delivered results of this term of ours as leader */
+    struct flow flow;
+};
+
+/* One raft_io append on its way to the disk. */
+struct group_append {
+    struct partition_append req;
+    struct list link;
+    struct group *group;
+    struct raft_io_append *raft_req;
+    raft_index last;
+    uint64_t bytes, started_ns;
+    bool durable;
+    struct log_entry entries[];
+};
+
+/* A message that waits: entries for appends in flight, results for the barrier. */
+struct group_held {
+    struct list link;
+    struct message m;
+    struct group_peer *from;
+};
+
+struct catchup {
+    struct group_peer *from; /* NULL: none */
+    raft_term term;
+    raft_index next;   /* to ask for */
+    raft_index target; /* at least up to here */
+    raft_index asked;  /* first index of the request that has no answer yet; 0: none */
+    uint64_t asked_ns;
+};
+
+struct group {
+    struct env *env;
+    struct transport *transport;
+    struct partition *partition;
+    struct group_options options;
+    char *dir;
+    struct group_events events;
+    enum group_phase phase;
+    uint32_t self_id;
+    char self_address[12];
+    struct group_peer peers[GROUP_VOTERS_MAX];
+    unsigned n_peers;
+
+    struct raft raft;
+    struct raft_io io;
+    struct raft_fsm fsm;
+    raft_io_tick_cb raft_tick;
+    raft_io_recv_cb raft_recv;
+    raft_io_close_cb raft_closed;
+    bool raft_started;
+
+    /* What the disk holds besides entries; the newest snapshot may be in memory only (storage.c).
+     */
+    raft_term term;
+    raft_id vote;
+    struct group_snapshot {
+        raft_index index;
+        raft_term term;
+        raft_index config_index;
+        void *config;
+        uint32_t config_len;
+    } snapshot;
+    raft_index snapshot_stored;      /* index of the one on disk */
+    uint64_t snapshot_bytes_pending; /* applied since */
+
+    /* Requests of libraft that are answered as soon as its call has returned. */
+    struct pending_send {
+        struct raft_io_send *req;
+        int status;
+    } sends[GROUP_PENDING_MAX];
+    unsigned n_sends;
+    struct raft_io_snapshot_put *put;
+    struct raft_io_snapshot_get *gets[GROUP_VOTERS_MAX];
+    unsigned n_gets;
+    bool settling, releasing;
+
+    struct list appends; /* of struct group_append, in order */
+    unsigned n_appends;  /* not yet durable */
+    uint64_t append_bytes;
+    struct list held_appends, held_results;
+    unsigned n_held;
+    uint64_t held_bytes;
+    struct partition_append boot_append;
+    struct log_entry boot_entry;
+    struct raft_buffer boot_config;
+
+    /* Guards. */
+    raft_index verified;  /* 2: our log equals the current term's leader's up to here */
+    raft_index receiving; /* 2: the end of the message being delivered */
+    unsigned short was;   /* 3: state and term at the last look */
+    raft_term was_term;
+    struct raft_barrier barrier;
+    bool barrier_pending;
+    bool may_propose;       /* 3: leader, and the own barrier is applied */
+    unsigned reloads;       /* 16: without progress in between */
+    struct catchup catchup; /* 8 */
+    struct env_timer failover_timer;
+    unsigned failover_tries;
+
+    /* Proposals. */
+    struct list proposals; /* of struct group_propose, in order of proposing */
+    struct list done;
+    uint64_t inflight_bytes;
+    uint64_t space_checked_ns, free_bytes;
+    uint64_t entry_bytes_avg;
+
+    /* Events are told at the end of a turn. */
+    struct env_defer turn;
+    uint32_t leader_told;
+    bool failed_told;
+    struct error failure;
+
+    void (*close_cb)(void *data);
+    void *close_data;
+};
+
+/* group.c */
+int group_start_raft(struct group *g, struct error *err);
+/* Closes libraft; appends not durable yet are completed with status 0 (an append never fails). */
+void group_stop_raft(struct group *g);
+void group_later(struct group *g); /* schedules the end of the turn */
+/* The replica can't go on: steps down, tells the peers, reports. */
+void group_fail(struct group *g, const struct error *error);
+struct group_peer *group_peer(struct group *g, uint32_t id);
+raft_time group_now_ms(const struct group *g);
+
+/* storage.c */
+void storage_io(struct group *g, struct raft_io *ret_io);
+int storage_bootstrap(struct group *g, struct error *err);
+int storage_open(struct group *g, struct error *err); /* reads term, vote and snapshot */
+/* Writes the newest snapshot's metadata if the disk does not have it. */
+int storage_save_snapshot(struct group *g, struct error *err);
+void storage_note_snapshot(struct group *g); /* at a clean close: where we are */
+/* Term of an entry of our log; 0 where there is none. */
+raft_term storage_term(struct group *g, raft_index index);
+raft_index storage_last(const struct group *g);
+void storage_answer_get(struct group *g, struct raft_io_snapshot_get *req);
+
+/* guard.c */
+void guard_receive(struct group *g, struct group_peer *from, struct message *m);
+void guard_tick(struct group *g);
+/* Ticks with an expired election timer. */
+void guard_campaign(struct group *g);
+/* An append is durable, or failed. */
+void guard_append_done(struct group *g, struct group_append *a, int status);
+/* After every call into libraft: answers what it asked for, notices what changed. */
+void guard_settle(struct group *g);
+void guard_drop_held(struct group *g);
+/* Makes a leader follow, by a result of a higher term. */
+void guard_step_down(struct group *g);
+bool guard_log_current(struct group *g); /* term(last_stored) is our own as leader */
+
+/* flow.c */
+void flow_send(struct group *g, const struct raft_message *m, int *ret_status);
+void flow_reset(struct flow *flow);
+void flow_acknowledged(struct flow *flow, raft_index match);
+void flow_commit_news(struct group *g);
+/* Sends an append whose entries are pinned until they left. */
+int flow_send_piece(struct group *g, struct group_peer *peer, uint16_t type,
+                    const struct raft_append_entries *a);
+int flow_send_body(struct group *g, uint32_t peer_id, uint16_t type, const struct bytes *body);
+
+/* catchup.c */
+void catchup_start(struct group *g, struct group_peer *from, const struct raft_install_snapshot *s);
+void catchup_next(struct group *g); /* asks for more if it is time to */
+void catchup_fetched(struct group *g, const struct message *m);
+void catchup_serve(struct group *g, struct group_peer *to, const struct peer_fetch *fetch);
+
+/* failover.c */
+void failover_link(struct group *g, struct group_peer *peer, bool up);
+void failover_leader_gone(struct group *g, struct group_peer *peer);
+void failover_tell_peers(struct group *g);
+
+#endif

@@ -1,0 +1,607 @@
+/* The guards. libraft 0.15.0 used as it is loses committed entries; what each guard stands against,
+ * and what the fuzzer saw without it, is in docs/raft-guards.md. Numbers here are those of that
+ * page. */
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/logging.h"
+#include "consensus/group_impl.h"
+
+static void deliver(struct group *g, struct group_peer *from, struct message *m);
+static bool answer_pending(struct group *g);
+
+static bool is_leader(const struct group *g)
+{
+    return g->raft_started && g->raft.state == RAFT_LEADER;
+}
+
+/* --- Own appends -------------------------------------------------------------------------------
+ */
+
+bool guard_log_current(struct group *g)
+{
+    return storage_term(g, g->raft.last_stored) == g->raft.current_term;
+}
+
+/* Guard 3: an entry of an older term must not be committed by counting copies (Raft, figure 8).
+ * libraft counts for its last stored entry, whatever its term; so no result is shown to it before
+ * that entry is one of our own term. */
+static bool results_must_wait(struct group *g)
+{
+    return guard_on(GUARD_BARRIER) && is_leader(g) && !guard_log_current(g);
+}
+
+/* The highest index that a majority of voters has on disk, ourselves counted by what is durable
+ * here. */
+static raft_index quorum_index(struct group *g)
+{
+    const struct raft_configuration *c = &g->raft.configuration;
+    raft_index v[MESSAGE_SERVERS_MAX];
+    unsigned n = 0;
+    for (unsigned i = 0; i < c->n && n < MESSAGE_SERVERS_MAX; i++) {
+        if (c->servers[i].role != RAFT_VOTER) {
+            continue;
+        }
+        struct group_peer *peer = group_peer(g, (uint32_t)c->servers[i].id);
+        raft_index at = c->servers[i].id == g->self_id ? partition_durable_index(g->partition).v
+                        : peer != NULL                 ? peer->match
+                                                       : 0;
+        unsigned k = n++;
+        for (; k > 0 && v[k - 1] < at; k--) {
+            v[k] = v[k - 1];
+        }
+        v[k] = at;
+    }
+    return n > 0 ? v[n / 2] : 0;
+}
+
+static struct group_append *first_append(struct group *g)
+{
+    return list_empty(&g->appends) ? NULL : list_entry(g->appends.next, struct group_append, link);
+}
+
+/* Completes durable appends towards libraft, in order. Guard 4: libraft commits only its very last
+ * stored entry, so a leader whose disk is ahead of its followers would wait for them to reach an
+ * entry that moves on and on; completions are released only as far as a quorum has come. `all` (no
+ * longer leader, or about to be none): everything durable. */
+static bool release(struct group *g, bool all)
+{
+    bool any = false;
+    struct group_append *a;
+    if (g->releasing) {
+        return false;
+    }
+    g->releasing = true;
+    while ((a = first_append(g)) != NULL && a->durable) {
+        if (!all && guard_on(GUARD_QUORUM) && is_leader(g) && guard_log_current(g) &&
+            a->last > quorum_index(g)) {
+            break;
+        }
+        list_remove(&a->link);
+        g->append_bytes -= a->bytes;
+        a->raft_req->cb(a->raft_req, 0);
+        free(a);
+        (void)answer_pending(g);
+        any = true;
+    }
+    g->releasing = false;
+    return any;
+}
+
+void guard_append_done(struct group *g, struct group_append *a, int status)
+{
+    assert(g->n_appends > 0);
+    g->n_appends--;
+    if (status != 0) {
+        /* Guard 14: a failed append would corrupt libraft's memory on a leader and end the group on
+         * a follower. It stays pinned, as if in flight, until the group is closed. */
+        struct error err;
+        error_set(&err, status, "%s: append up to index %llu failed: %s", g->dir,
+                  (unsigned long long)a->last, error_name(status));
+        group_fail(g, &err);
+        guard_settle(g);
+        return;
+    }
+    a->durable = true;
+    if (g->phase == GROUP_CLOSING) {
+        group_later(g);
+        return;
+    }
+    release(g, false);
+    guard_settle(g);
+    catchup_next(g);
+}
+
+/* --- After every call into libraft
+ * ---------------------------------------------------------------- */
+
+static bool answer_pending(struct group *g)
+{
+    bool any = g->n_sends > 0 || g->put != NULL || g->n_gets > 0;
+    struct pending_send sends[GROUP_PENDING_MAX];
+    unsigned n = g->n_sends;
+    memcpy(sends, g->sends, n * sizeof(sends[0]));
+    g->n_sends = 0;
+    for (unsigned i = 0; i < n; i++) {
+        if (sends[i].req->cb != NULL) {
+            sends[i].req->cb(sends[i].req, sends[i].status);
+        }
+    }
+    if (g->put != NULL) {
+        struct raft_io_snapshot_put *put = g->put;
+        g->put = NULL;
+        put->cb(put, 0);
+    }
+    while (g->n_gets > 0) {
+        storage_answer_get(g, g->gets[--g->n_gets]);
+    }
+    return any;
+}
+
+static void barrier_done(struct raft_barrier *req, int status)
+{
+    struct group *g = req->data;
+    g->barrier_pending = false;
+    if (status == 0 && is_leader(g)) {
+        g->may_propose = true;
+    }
+}
+
+/* Guard 3: a leader's first act is an entry of its own term. */
+static void became_leader(struct group *g)
+{
+    for (unsigned i = 0; i < g->n_peers; i++) {
+        g->peers[i].match = 0;
+        flow_reset(&g->peers[i].flow);
+        g->peers[i].flow.commit_sent = 0;
+    }
+    g->may_propose = false;
+    g->catchup.from = NULL;
+    log_info("raft_leader_elected", "group=%u term=%llu last=%llu", g->options.id,
+             (unsigned long long)g->raft.current_term, (unsigned long long)storage_last(g));
+    if (!guard_on(GUARD_BARRIER)) {
+        g->may_propose = true;
+        return;
+    }
+    g->barrier_pending = true;
+    g->barrier.data = g;
+    if (raft_barrier(&g->raft, &g->barrier, barrier_done) != 0) {
+        g->barrier_pending = false;
+        guard_step_down(g);
+    }
+}
+
+static bool notice_state(struct group *g)
+{
+    struct raft *r = &g->raft;
+    if (r->state == RAFT_LEADER && (g->was != RAFT_LEADER || g->was_term != r->current_term)) {
+        g->was = RAFT_LEADER;
+        g->was_term = r->current_term;
+        became_leader(g);
+        return true;
+    }
+    if (r->state != RAFT_LEADER && g->was == RAFT_LEADER) {
+        g->was = r->state;
+        g->may_propose = false;
+        log_info("raft_leader_lost", "group=%u term=%llu", g->options.id,
+                 (unsigned long long)r->current_term);
+        release(g, true);
+        return true;
+    }
+    g->was = r->state;
+    return false;
+}
+
+static void held_free(struct group *g, struct group_held *h)
+{
+    g->n_held--;
+    g->held_bytes -= h->m.bytes;
+    message_release(&h->m);
+    free(h);
+}
+
+void guard_drop_held(struct group *g)
+{
+    struct list all, *el;
+    list_init(&all);
+    list_move_all(&all, &g->held_appends);
+    list_move_all(&all, &g->held_results);
+    while ((el = list_pop(&all)) != NULL) {
+        held_free(g, list_entry(el, struct group_held, link));
+    }
+}
+
+static void hold(struct group *g, struct list *queue, struct group_peer *from, struct message *m)
+{
+    struct group_held *h = g->n_held < GROUP_HELD_MAX && g->held_bytes + m->bytes < GROUP_HELD_BYTES
+                               ? malloc(sizeof(*h))
+                               : NULL;
+    if (h == NULL) {
+        message_release(m); /* the sender repeats it */
+        return;
+    }
+    *h = (struct group_held){.m = *m, .from = from};
+    list_push_back(queue, &h->link);
+    g->n_held++;
+    g->held_bytes += m->bytes;
+}
+
+static bool flush_queue(struct group *g, struct list *queue)
+{
+    struct list now, *el;
+    list_init(&now);
+    list_move_all(&now, queue);
+    bool any = !list_empty(&now);
+    while ((el = list_pop(&now)) != NULL) {
+        struct group_held *h = list_entry(el, struct group_held, link);
+        struct message m = h->m;
+        struct group_peer *from = h->from;
+        h->m = (struct message){.bytes = m.bytes};
+        held_free(g, h);
+        if (g->phase == GROUP_UP) {
+            deliver(g, from, &m);
+        } else {
+            message_release(&m);
+        }
+    }
+    return any;
+}
+
+static bool flush_held(struct group *g)
+{
+    bool any = false;
+    if (list_empty(&g->appends) && !list_empty(&g->held_appends)) {
+        any = flush_queue(g, &g->held_appends);
+    }
+    if (!list_empty(&g->held_results) && !results_must_wait(g)) {
+        any = flush_queue(g, &g->held_results) || any;
+    }
+    return any;
+}
+
+/* Guard 16: libraft gives up for good when one of its calls fails. That is news for an operator,
+ * and everything it knew is on disk. */
+static void notice_unavailable(struct group *g)
+{
+    log_error("raft_unavailable", "group=%u reason=\"%s\" reloads=%u", g->options.id,
+              raft_errmsg(&g->raft), g->reloads);
+    g->may_propose = false;
+    if (!guard_on(GUARD_RELOAD) || g->reloads >= GROUP_RELOADS_MAX) {
+        struct error err;
+        error_set(&err, WEIR_EUNAVAILABLE, "%s: raft gave up: %s", g->dir, raft_errmsg(&g->raft));
+        group_fail(g, &err);
+        return;
+    }
+    g->reloads++;
+    g->phase = GROUP_RELOADING;
+    guard_drop_held(g);
+}
+
+static void reload(struct group *g)
+{
+    struct error err;
+    group_stop_raft(g);
+    if (group_start_raft(g, &err) != 0) {
+        group_fail(g, &err);
+    }
+}
+
+void guard_settle(struct group *g)
+{
+    if (g->settling || !g->raft_started) {
+        group_later(g);
+        return;
+    }
+    g->settling = true;
+    for (bool again = true; again && g->raft_started;) {
+        again = answer_pending(g);
+        if (g->phase == GROUP_FAILED && is_leader(g)) {
+            guard_step_down(g);
+            again = true;
+        }
+        again = notice_state(g) || again;
+        if (g->phase == GROUP_UP && g->raft.state == RAFT_UNAVAILABLE) {
+            notice_unavailable(g);
+        }
+        again = release(g, g->phase != GROUP_UP) || again;
+        if (g->phase == GROUP_UP) {
+            again = flush_held(g) || again;
+        } else if (g->phase == GROUP_RELOADING && list_empty(&g->appends)) {
+            reload(g);
+            again = true;
+        }
+    }
+    g->settling = false;
+    group_later(g);
+}
+
+void guard_step_down(struct group *g)
+{
+    struct raft_message m = {
+        .type = RAFT_IO_APPEND_ENTRIES_RESULT,
+        .server_id = g->n_peers > 0 ? g->peers[0].id : g->self_id,
+        .server_address = g->n_peers > 0 ? g->peers[0].address : g->self_address,
+    };
+    m.append_entries_result.term = g->raft.current_term + 1;
+    m.append_entries_result.rejected = 1;
+    failover_tell_peers(g);
+    g->raft_recv(&g->io, &m);
+    guard_settle(g);
+}
+
+/* --- Receiving
+ * ------------------------------------------------------------------------------------ */
+
+static void pass_on(struct group *g, struct group_peer *from, struct message *m)
+{
+    m->raft.server_id = from->id;
+    m->raft.server_address = from->address;
+    g->raft_recv(&g->io, &m->raft);
+    g->receiving = 0;
+    guard_settle(g);
+}
+
+/* First index at which our log has another entry than the message; 0: none. */
+static raft_index first_conflict(struct group *g, const struct raft_append_entries *a)
+{
+    raft_index last = storage_last(g);
+    if (a->prev_log_index > last ||
+        (a->prev_log_index > 0 && storage_term(g, a->prev_log_index) != a->prev_log_term)) {
+        return 0;
+    }
+    for (unsigned i = 0; i < a->n_entries; i++) {
+        raft_index index = a->prev_log_index + 1 + i;
+        if (index > last) {
+            return 0;
+        }
+        if (storage_term(g, index) != a->entries[i].term) {
+            return index;
+        }
+    }
+    return 0;
+}
+
+/* Guard 1c: libraft skips the match check when prev is 0 and takes what lies below its snapshot for
+ * missing, so a follower with a compacted prefix would append old entries at its end. */
+static void cut_below_snapshot(struct group *g, struct raft_append_entries *a)
+{
+    raft_index start = g->raft.log.snapshot.last_index;
+    if (a->prev_log_index >= start) {
+        return;
+    }
+    raft_index below = start - a->prev_log_index;
+    unsigned cut = below < a->n_entries ? (unsigned)below : a->n_entries;
+    if (cut > 0 && cut == a->n_entries) {
+        raft_free(a->entries[0].batch);
+        raft_free(a->entries);
+        a->entries = NULL;
+    } else if (cut > 0) {
+        memmove(a->entries, a->entries + cut, (a->n_entries - cut) * sizeof(a->entries[0]));
+    }
+    a->n_entries -= cut;
+    a->prev_log_index = start;
+    a->prev_log_term = g->raft.log.snapshot.last_term;
+}
+
+/* Guard 1b, a conflict at or below a configuration entry of ours: libraft can't roll back a
+ * configuration that it has compacted. It is closed, the disk's log cut, and libraft started again
+ * on what is left. */
+static bool cut_and_restart(struct group *g, raft_index conflict)
+{
+    struct error err;
+    group_stop_raft(g);
+    int rv = partition_truncate(g->partition, LOG_INDEX(conflict), &err);
+    if (rv == 0) {
+        rv = group_start_raft(g, &err);
+    }
+    if (rv != 0) {
+        group_fail(g, &err);
+    }
+    return rv == 0;
+}
+
+static void deliver_append(struct group *g, struct group_peer *from, struct message *m)
+{
+    struct raft_append_entries *a = &m->raft.append_entries;
+    if (a->term > g->raft.current_term) {
+        /* Guard 4: what was kept back as leader is over. */
+        release(g, true);
+        guard_settle(g);
+    }
+    bool current = a->term >= g->raft.current_term;
+    if (current && guard_on(GUARD_ORDER_APPEND)) {
+        raft_index conflict = first_conflict(g, a);
+        if (conflict > 0 && !list_empty(&g->appends)) {
+            /* Guard 1b: truncating below an append in flight would leave its bytes behind on disk.
+             */
+            hold(g, &g->held_appends, from, m);
+            return;
+        }
+        if (conflict > 0 &&
+            partition_config_index(g->partition, LOG_INDEX(storage_last(g))).v >= conflict &&
+            !cut_and_restart(g, conflict)) {
+            message_release(m);
+            return;
+        }
+        cut_below_snapshot(g, a);
+    }
+    /* Guard 2: becomes verified when libraft accepts it (storage.c, flow.c). */
+    g->receiving = current ? a->prev_log_index + a->n_entries : 0;
+    struct message seen = *m; /* its entries are libraft's from here on */
+    pass_on(g, from, m);
+    if (current) {
+        catchup_fetched(g, &seen);
+    }
+}
+
+static void deliver_result(struct group *g, struct group_peer *from, struct message *m)
+{
+    const struct raft_append_entries_result *result = &m->raft.append_entries_result;
+    if (is_leader(g) && result->term == g->raft.current_term) {
+        if (result->rejected > 0) {
+            flow_reset(&from->flow); /* what was on its way is not there */
+        } else {
+            if (results_must_wait(g)) {
+                hold(g, &g->held_results, from, m);
+                return;
+            }
+            raft_index last = storage_last(g);
+            raft_index match = result->last_log_index < last ? result->last_log_index : last;
+            from->match = match > from->match ? match : from->match;
+            flow_acknowledged(&from->flow, from->match);
+            release(g, false);
+            guard_settle(g);
+            if (!is_leader(g)) {
+                return;
+            }
+        }
+    }
+    pass_on(g, from, m);
+}
+
+/* Guard 6. */
+static void deliver_vote(struct group *g, struct group_peer *from, struct message *m)
+{
+    const struct raft_request_vote *v = &m->raft.request_vote;
+    struct raft *r = &g->raft;
+    if (guard_on(GUARD_VOTE) && !v->pre_vote && v->term == r->current_term && g->vote != 0 &&
+        g->vote != v->candidate_id) {
+        return; /* libraft would vote twice for the target of a leadership transfer */
+    }
+    bool voter = false;
+    for (unsigned i = 0; i < r->configuration.n; i++) {
+        voter = voter || (r->configuration.servers[i].id == g->self_id &&
+                          r->configuration.servers[i].role == RAFT_VOTER);
+    }
+    if (voter || !guard_on(GUARD_VOTE) || storage_last(g) == 0) {
+        pass_on(g, from, m);
+        return;
+    }
+    /* Not a voter in our own newest configuration, which may never be committed: refusing could
+     * leave no quorum anywhere. */
+    struct raft_server self = {.id = g->self_id, .address = g->self_address, .role = RAFT_VOTER};
+    struct raft_configuration kept = r->configuration;
+    r->configuration = (struct raft_configuration){.servers = &self, .n = 1};
+    m->raft.server_id = from->id;
+    m->raft.server_address = from->address;
+    g->raft_recv(&g->io, &m->raft);
+    r->configuration = kept;
+    guard_settle(g);
+}
+
+static void deliver_install(struct group *g, struct group_peer *from, struct message *m)
+{
+    const struct raft_install_snapshot *s = &m->raft.install_snapshot;
+    if (guard_on(GUARD_INSTALL) && s->term >= g->raft.current_term &&
+        storage_term(g, s->last_index) != s->last_term) {
+        /* Guard 8: libraft would drop our log, and takes a conflicting one for the same. The
+         * entries are fetched instead. */
+        catchup_start(g, from, s);
+        message_release(m);
+        return;
+    }
+    /* The disk has its last entry: libraft answers that it has all, and nothing is installed. */
+    g->receiving = s->term >= g->raft.current_term ? s->last_index : 0;
+    pass_on(g, from, m);
+}
+
+static void deliver(struct group *g, struct group_peer *from, struct message *m)
+{
+    switch (m->raft.type) {
+    case RAFT_IO_APPEND_ENTRIES:
+        deliver_append(g, from, m);
+        break;
+    case RAFT_IO_APPEND_ENTRIES_RESULT:
+        deliver_result(g, from, m);
+        break;
+    case RAFT_IO_REQUEST_VOTE:
+        deliver_vote(g, from, m);
+        break;
+    case RAFT_IO_INSTALL_SNAPSHOT:
+        deliver_install(g, from, m);
+        break;
+    case RAFT_IO_TIMEOUT_NOW:
+        /* Guard 5: no campaign on a log, or a configuration, that is still being written. */
+        if (g->n_appends == 0 || !guard_on(GUARD_TICK)) {
+            pass_on(g, from, m);
+        }
+        break;
+    default:
+        pass_on(g, from, m);
+        break;
+    }
+}
+
+void guard_receive(struct group *g, struct group_peer *from, struct message *m)
+{
+    /* Guards 1a and 14: a replica with a bad disk takes no part. */
+    if (g->phase != GROUP_UP) {
+        message_release(m);
+        return;
+    }
+    /* Order: what comes behind a held append waits behind it. */
+    if (m->raft.type == RAFT_IO_APPEND_ENTRIES && !list_empty(&g->held_appends)) {
+        hold(g, &g->held_appends, from, m);
+        return;
+    }
+    deliver(g, from, m);
+}
+
+/* --- Time
+ * ----------------------------------------------------------------------------------------- */
+
+static bool disk_stalls(struct group *g)
+{
+    struct group_append *a = first_append(g);
+    while (a != NULL && a->durable) {
+        a = a->link.next == &g->appends ? NULL
+                                        : list_entry(a->link.next, struct group_append, link);
+    }
+    return a != NULL &&
+           env_now_ns(g->env) - a->started_ns > (uint64_t)g->options.election_ms * 2 * 1000000;
+}
+
+static void tick_follower(struct group *g)
+{
+    struct raft *r = &g->raft;
+    raft_time silent_ms = group_now_ms(g) - r->election_timer_start;
+    if (r->state == RAFT_FOLLOWER && silent_ms >= r->election_timeout) {
+        r->follower_state.current_leader.id =
+            0; /* else it refuses votes on account of a dead leader */
+    }
+    if (r->state == RAFT_CANDIDATE && silent_ms >= r->candidate_state.randomized_election_timeout) {
+        r->candidate_state.in_pre_vote = r->pre_vote; /* else every timeout raises the term */
+        r->candidate_state.disrupt_leader = false;
+    }
+}
+
+void guard_tick(struct group *g)
+{
+    if (g->phase != GROUP_UP) {
+        return;
+    }
+    if (!is_leader(g) && guard_on(GUARD_TICK)) {
+        /* Guard 5: libraft takes up a configuration when its append completes; a campaign before
+         * that would use the old one. */
+        if (g->n_appends > 0 || !list_empty(&g->appends)) {
+            return;
+        }
+        tick_follower(g);
+    }
+    if (is_leader(g) && guard_on(GUARD_DISK) && disk_stalls(g)) {
+        log_warn("raft_disk_stalls", "group=%u", g->options.id);
+        guard_step_down(g);
+        return;
+    }
+    g->raft_tick(&g->io);
+    guard_settle(g);
+    catchup_next(g);
+}
+
+void guard_campaign(struct group *g)
+{
+    struct raft *r = &g->raft;
+    r->election_timer_start = group_now_ms(g) - (raft_time)r->election_timeout * 10;
+    guard_tick(g);
+}

@@ -1,0 +1,323 @@
+#include "consensus/message.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/crc32c.h"
+
+#define CONFIGURATION_VERSION 1
+
+/* --- Encoding -------------------------------------------------------------------------------- */
+
+void message_encode_append(struct bytes *out, const struct raft_append_entries *a,
+                           raft_index log_commit)
+{
+    bytes_put_le64(out, a->term);
+    bytes_put_le64(out, a->prev_log_index);
+    bytes_put_le64(out, a->prev_log_term);
+    bytes_put_le64(out, a->leader_commit);
+    bytes_put_le64(out, log_commit);
+    bytes_put_le32(out, a->n_entries);
+    for (unsigned i = 0; i < a->n_entries; i++) {
+        const struct raft_entry *e = &a->entries[i];
+        bytes_put_le64(out, e->term);
+        bytes_put_le32(out, (uint32_t)e->buf.len);
+        bytes_put_le32(out, e->buf.len > 0 ? crc32c(0, e->buf.base, e->buf.len) : 0);
+        bytes_put_u8(out, (uint8_t)e->type);
+    }
+}
+
+static void encode_install(struct bytes *out, const struct raft_install_snapshot *s)
+{
+    struct raft_buffer conf;
+    bytes_put_le64(out, s->term);
+    bytes_put_le64(out, s->last_index);
+    bytes_put_le64(out, s->last_term);
+    bytes_put_le64(out, s->conf_index);
+    if (raft_configuration_encode(&s->conf, &conf) != 0) {
+        out->error = WEIR_ENOMEM;
+        return;
+    }
+    bytes_put_le32(out, (uint32_t)conf.len);
+    bytes_put(out, conf.base, conf.len);
+    raft_free(conf.base);
+}
+
+void message_encode(struct bytes *out, const struct raft_message *m)
+{
+    switch (m->type) {
+    case RAFT_IO_APPEND_ENTRIES:
+        message_encode_append(out, &m->append_entries, m->append_entries.leader_commit);
+        break;
+    case RAFT_IO_APPEND_ENTRIES_RESULT:
+        bytes_put_le64(out, m->append_entries_result.term);
+        bytes_put_le64(out, m->append_entries_result.rejected);
+        bytes_put_le64(out, m->append_entries_result.last_log_index);
+        break;
+    case RAFT_IO_REQUEST_VOTE:
+        bytes_put_le64(out, m->request_vote.term);
+        bytes_put_le64(out, m->request_vote.candidate_id);
+        bytes_put_le64(out, m->request_vote.last_log_index);
+        bytes_put_le64(out, m->request_vote.last_log_term);
+        bytes_put_u8(out, m->request_vote.disrupt_leader);
+        bytes_put_u8(out, m->request_vote.pre_vote);
+        break;
+    case RAFT_IO_REQUEST_VOTE_RESULT:
+        bytes_put_le64(out, m->request_vote_result.term);
+        bytes_put_u8(out, m->request_vote_result.vote_granted);
+        bytes_put_u8(out, (uint8_t)m->request_vote_result.pre_vote);
+        break;
+    case RAFT_IO_INSTALL_SNAPSHOT:
+        encode_install(out, &m->install_snapshot);
+        break;
+    case RAFT_IO_TIMEOUT_NOW:
+        bytes_put_le64(out, m->timeout_now.term);
+        bytes_put_le64(out, m->timeout_now.last_log_index);
+        bytes_put_le64(out, m->timeout_now.last_log_term);
+        break;
+    default:
+        out->error = WEIR_EINVAL;
+        break;
+    }
+}
+
+void message_encode_fetch(struct bytes *out, const struct peer_fetch *fetch)
+{
+    bytes_put_le64(out, fetch->term);
+    bytes_put_le64(out, fetch->first);
+}
+
+void message_encode_term(struct bytes *out, raft_term term)
+{
+    bytes_put_le64(out, term);
+}
+
+/* --- Decoding -------------------------------------------------------------------------------- */
+
+/* Entries point into one block that holds all payloads in turn. */
+static int decode_payloads(struct raft_append_entries *a, struct cursor *table, const uint8_t *data,
+                           size_t len, struct error *err)
+{
+    char *block = raft_malloc(len > 0 ? len : 1);
+    a->entries = raft_malloc(a->n_entries * sizeof(*a->entries));
+    if (block == NULL || a->entries == NULL) {
+        raft_free(block);
+        raft_free(a->entries);
+        return error_set(err, WEIR_ENOMEM, "no memory for %zu bytes of entries", len);
+    }
+    memcpy(block, data, len);
+    size_t at = 0;
+    int rv = 0;
+    for (unsigned i = 0; i < a->n_entries && rv == 0; i++) {
+        struct raft_entry *e = &a->entries[i];
+        *e = (struct raft_entry){.term = cursor_le64(table), .batch = block};
+        e->buf.len = cursor_le32(table);
+        uint32_t crc = cursor_le32(table);
+        e->type = cursor_u8(table);
+        e->buf.base = block + at;
+        if (e->type < RAFT_COMMAND || e->type > RAFT_CHANGE || e->term == 0 || e->term > a->term ||
+            e->buf.len > len - at) {
+            rv = error_set(err, WEIR_EPROTO, "entry %u of %u: type %u, term %llu, %zu bytes", i,
+                           a->n_entries, e->type, e->term, e->buf.len);
+        } else if (e->buf.len > 0 && crc32c(0, e->buf.base, e->buf.len) != crc) {
+            rv = error_set(err, WEIR_ECORRUPT, "entry %u of %u: bad checksum", i, a->n_entries);
+        }
+        at += e->buf.len;
+    }
+    if (rv == 0 && at != len) {
+        rv = error_set(err, WEIR_EPROTO, "entries of %zu bytes, %zu sent", at, len);
+    }
+    if (rv != 0) {
+        raft_free(block);
+        raft_free(a->entries);
+    }
+    return rv;
+}
+
+static int decode_append(struct message *m, struct cursor *c, const uint8_t *data, size_t len,
+                         struct error *err)
+{
+    struct raft_append_entries *a = &m->raft.append_entries;
+    m->raft.type = RAFT_IO_APPEND_ENTRIES;
+    a->term = cursor_le64(c);
+    a->prev_log_index = cursor_le64(c);
+    a->prev_log_term = cursor_le64(c);
+    a->leader_commit = cursor_le64(c);
+    m->log_commit = cursor_le64(c);
+    a->n_entries = cursor_le32(c);
+    m->bytes = len;
+    if (!cursor_ok(c) || a->n_entries > MESSAGE_ENTRIES_MAX ||
+        cursor_left(c) != (size_t)a->n_entries * MESSAGE_ENTRY_SIZE || a->term == 0 ||
+        a->prev_log_index > UINT64_MAX / 2) {
+        return error_set(err, WEIR_EPROTO, "append of %u entries in %zu bytes", a->n_entries,
+                         c->len);
+    }
+    a->entries = NULL;
+    if (a->n_entries == 0) {
+        return len == 0 ? 0 : error_set(err, WEIR_EPROTO, "append of no entries, %zu bytes", len);
+    }
+    int rv = decode_payloads(a, c, data, len, err);
+    if (rv == 0) {
+        m->end_term = a->entries[a->n_entries - 1].term;
+    }
+    return rv;
+}
+
+static int decode_install(struct raft_install_snapshot *s, struct cursor *c, struct error *err)
+{
+    s->term = cursor_le64(c);
+    s->last_index = cursor_le64(c);
+    s->last_term = cursor_le64(c);
+    s->conf_index = cursor_le64(c);
+    uint32_t len = cursor_le32(c);
+    const uint8_t *conf = cursor_take(c, len);
+    if (conf == NULL || s->last_index == 0 || s->last_term == 0 || s->last_term > s->term) {
+        return error_set(err, WEIR_EPROTO, "short or wrong install message");
+    }
+    /* libraft frees a block here; nothing is in it: the log itself is what gets fetched. */
+    s->data.len = 8;
+    s->data.base = raft_calloc(1, s->data.len);
+    if (s->data.base == NULL) {
+        return error_set(err, WEIR_ENOMEM, "no memory for an install message");
+    }
+    int rv = configuration_decode(conf, len, &s->conf, err);
+    if (rv != 0) {
+        raft_free(s->data.base);
+    }
+    return rv;
+}
+
+int configuration_decode(const void *data, size_t len, struct raft_configuration *ret_conf,
+                         struct error *err)
+{
+    struct cursor c;
+    struct raft_configuration conf;
+    cursor_init(&c, data, len);
+    raft_configuration_init(&conf);
+    uint8_t version = cursor_u8(&c);
+    uint64_t n = cursor_le64(&c);
+    int rv = cursor_ok(&c) && version == CONFIGURATION_VERSION && n > 0 && n <= MESSAGE_SERVERS_MAX
+                 ? 0
+                 : WEIR_EPROTO;
+    for (uint64_t i = 0; i < n && rv == 0; i++) {
+        uint64_t id = cursor_le64(&c);
+        size_t left = cursor_left(&c);
+        const char *address = (const char *)c.data + c.pos;
+        size_t address_len = left > 0 ? strnlen(address, left) : 0;
+        if (address_len >= left || cursor_take(&c, address_len + 1) == NULL) {
+            rv = WEIR_EPROTO;
+            break;
+        }
+        uint8_t role = cursor_u8(&c);
+        if (!cursor_ok(&c) || id == 0 || role > RAFT_SPARE) {
+            rv = WEIR_EPROTO;
+        } else {
+            int added = raft_configuration_add(&conf, id, address, role);
+            rv = added == 0 ? 0 : added == RAFT_NOMEM ? WEIR_ENOMEM : WEIR_EPROTO;
+        }
+    }
+    if (rv != 0) {
+        raft_configuration_close(&conf);
+        return error_set(err, rv, "configuration of %zu bytes can't be read", len);
+    }
+    *ret_conf = conf;
+    return 0;
+}
+
+static void decode_result(struct message *m, struct cursor *c)
+{
+    m->raft.type = RAFT_IO_APPEND_ENTRIES_RESULT;
+    m->raft.append_entries_result.term = cursor_le64(c);
+    m->raft.append_entries_result.rejected = cursor_le64(c);
+    m->raft.append_entries_result.last_log_index = cursor_le64(c);
+}
+
+static void decode_vote(struct message *m, struct cursor *c)
+{
+    struct raft_request_vote *v = &m->raft.request_vote;
+    m->raft.type = RAFT_IO_REQUEST_VOTE;
+    v->term = cursor_le64(c);
+    v->candidate_id = cursor_le64(c);
+    v->last_log_index = cursor_le64(c);
+    v->last_log_term = cursor_le64(c);
+    v->disrupt_leader = cursor_u8(c) != 0;
+    v->pre_vote = cursor_u8(c) != 0;
+}
+
+static void decode_vote_result(struct message *m, struct cursor *c)
+{
+    struct raft_request_vote_result *v = &m->raft.request_vote_result;
+    m->raft.type = RAFT_IO_REQUEST_VOTE_RESULT;
+    v->term = cursor_le64(c);
+    v->vote_granted = cursor_u8(c) != 0;
+    uint8_t pre_vote = cursor_u8(c);
+    v->pre_vote = pre_vote <= raft_tribool_false ? (raft_tribool)pre_vote : raft_tribool_unknown;
+}
+
+static void decode_timeout_now(struct message *m, struct cursor *c)
+{
+    m->raft.type = RAFT_IO_TIMEOUT_NOW;
+    m->raft.timeout_now.term = cursor_le64(c);
+    m->raft.timeout_now.last_log_index = cursor_le64(c);
+    m->raft.timeout_now.last_log_term = cursor_le64(c);
+}
+
+int message_decode(uint16_t type, const void *body, size_t len, const void *attachment,
+                   size_t attachment_len, struct message *ret_message, struct error *err)
+{
+    struct message m = {.type = (enum peer_message)type};
+    struct cursor c;
+    int rv = 0;
+    cursor_init(&c, body, len);
+    switch (type) {
+    case PEER_APPEND:
+    case PEER_FETCHED:
+        rv = decode_append(&m, &c, attachment, attachment_len, err);
+        break;
+    case PEER_INSTALL:
+        m.raft.type = RAFT_IO_INSTALL_SNAPSHOT;
+        rv = decode_install(&m.raft.install_snapshot, &c, err);
+        break;
+    case PEER_APPEND_RESULT:
+        decode_result(&m, &c);
+        break;
+    case PEER_VOTE:
+        decode_vote(&m, &c);
+        break;
+    case PEER_VOTE_RESULT:
+        decode_vote_result(&m, &c);
+        break;
+    case PEER_TIMEOUT_NOW:
+        decode_timeout_now(&m, &c);
+        break;
+    case PEER_FETCH:
+        m.fetch.term = cursor_le64(&c);
+        m.fetch.first = cursor_le64(&c);
+        break;
+    case PEER_LEADER_GONE:
+        m.term = cursor_le64(&c);
+        break;
+    default:
+        return error_set(err, WEIR_EPROTO, "unknown message type %u", type);
+    }
+    if (rv == 0 && (!cursor_ok(&c) || cursor_left(&c) != 0)) {
+        message_release(&m);
+        rv = error_set(err, WEIR_EPROTO, "message type %u of %zu bytes", type, len);
+    }
+    if (rv == 0) {
+        *ret_message = m;
+    }
+    return rv;
+}
+
+void message_release(struct message *m)
+{
+    if (m->raft.type == RAFT_IO_APPEND_ENTRIES && m->raft.append_entries.entries != NULL) {
+        raft_free(m->raft.append_entries.entries[0].batch);
+        raft_free(m->raft.append_entries.entries);
+    } else if (m->raft.type == RAFT_IO_INSTALL_SNAPSHOT) {
+        raft_configuration_close(&m->raft.install_snapshot.conf);
+        raft_free(m->raft.install_snapshot.data.base);
+    }
+    *m = (struct message){.type = m->type};
+}

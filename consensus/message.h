@@ -1,0 +1,88 @@
+/* The messages between nodes, inside the frames of proto/frame.h. Every head begins, little endian,
+ * with
+ *
+ *   at size field
+ *    0  4   group (0: the link itself)
+ *    4  8   incarnation of the sender
+ *
+ * and goes on, for the messages of a group (all numbers little endian, u64 unless a size is given):
+ *
+ *   PEER_APPEND         term, prev_index, prev_term, leader_commit, log_commit, n u32, then n times
+ *                       term, len u32, crc32c of the payload u32, type u8. The attachment is the n
+ * payloads. PEER_FETCHED        as PEER_APPEND: the answer to PEER_FETCH, read from the leader's
+ * segments PEER_APPEND_RESULT  term, rejected, last_index PEER_VOTE           term, candidate,
+ * last_index, last_term, disrupt u8, pre_vote u8 PEER_VOTE_RESULT    term, granted u8, pre_vote u8
+ * (libraft's tribool) PEER_INSTALL        term, last_index, last_term, config_index, len u32,
+ * configuration in libraft's encoding PEER_TIMEOUT_NOW    term, last_index, last_term PEER_FETCH
+ * term, first: send committed entries from `first` on PEER_LEADER_GONE    term: the sender led and
+ * can't go on
+ *
+ * leader_commit is what a follower may commit (clamped to the entries of this message); log_commit
+ * is where the leader is. */
+#ifndef CONSENSUS_MESSAGE_H
+#define CONSENSUS_MESSAGE_H
+
+#include <raft.h>
+
+#include "base/bytes.h"
+#include "base/error.h"
+
+enum peer_message {
+    PEER_HELLO = 1,
+    PEER_CHALLENGE = 2,
+    PEER_PROOF = 3,
+    PEER_PING = 4,
+    PEER_APPEND = 16,
+    PEER_APPEND_RESULT = 17,
+    PEER_VOTE = 18,
+    PEER_VOTE_RESULT = 19,
+    PEER_INSTALL = 20,
+    PEER_TIMEOUT_NOW = 21,
+    PEER_FETCH = 22,
+    PEER_FETCHED = 23,
+    PEER_LEADER_GONE = 24,
+};
+
+#define MESSAGE_PREFIX_SIZE 12
+#define MESSAGE_APPEND_SIZE (5 * 8 + 4)
+#define MESSAGE_ENTRY_SIZE  (8 + 4 + 4 + 1)
+#define MESSAGE_ENTRIES_MAX 4096
+#define MESSAGE_SERVERS_MAX 64
+
+struct peer_fetch {
+    raft_term term;
+    raft_index first;
+};
+
+/* What came in: a raft message, or one of our own. */
+struct message {
+    enum peer_message type;
+    struct raft_message raft; /* of the types that libraft knows, and PEER_FETCHED (an append) */
+    raft_index log_commit;    /* PEER_APPEND, PEER_FETCHED */
+    raft_term end_term;       /* of the last entry, 0: none */
+    size_t bytes;             /* of entries */
+    struct peer_fetch fetch;  /* PEER_FETCH */
+    raft_term term;           /* PEER_LEADER_GONE */
+};
+
+/* Appends the body (behind the prefix) of anything but PEER_APPEND's entries. Errors stick in
+ * `out`. */
+void message_encode(struct bytes *out, const struct raft_message *m);
+void message_encode_append(struct bytes *out, const struct raft_append_entries *a,
+                           raft_index log_commit);
+void message_encode_fetch(struct bytes *out, const struct peer_fetch *fetch);
+void message_encode_term(struct bytes *out, raft_term term);
+
+/* Decodes a body. Entries and configuration are raft_malloc'd: one block for all payloads. On
+ * success the caller owns them: message_release, or libraft. server_id and server_address are the
+ * caller's to set. WEIR_EPROTO, WEIR_ECORRUPT (checksum of a payload), WEIR_ENOMEM. */
+int message_decode(uint16_t type, const void *body, size_t len, const void *attachment,
+                   size_t attachment_len, struct message *ret_message, struct error *err);
+void message_release(struct message *m);
+
+/* Configurations in libraft's encoding: version u8, n u64, then n times id u64, address
+ * (NUL-terminated), role u8. */
+int configuration_decode(const void *data, size_t len, struct raft_configuration *ret_conf,
+                         struct error *err);
+
+#endif

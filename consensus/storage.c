@@ -1,0 +1,554 @@
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/logging.h"
+#include "consensus/group_impl.h"
+
+/* Snapshots are marks, not data: "applied up to here, with this configuration". Losing the newest
+ * only makes the next start read more of the log, so it is written to disk once per this much log,
+ * and with every term or vote. */
+#define SNAPSHOT_SAVE_BYTES   (8u << 20)
+#define SNAPSHOT_SAVE_ENTRIES 1024u
+/* Entries below the snapshot that load() returns as well, for followers a little behind. */
+#define LOAD_TRAILING 64
+
+static struct group *group_of(const struct raft_io *io)
+{
+    return io->impl;
+}
+
+static enum log_entry_type entry_type(unsigned short raft_type)
+{
+    return raft_type == RAFT_COMMAND   ? LOG_ENTRY_BATCH
+           : raft_type == RAFT_BARRIER ? LOG_ENTRY_BARRIER
+                                       : LOG_ENTRY_CONFIG;
+}
+
+static unsigned short raft_type(enum log_entry_type type)
+{
+    return type == LOG_ENTRY_BATCH     ? RAFT_COMMAND
+           : type == LOG_ENTRY_BARRIER ? RAFT_BARRIER
+                                       : RAFT_CHANGE;
+}
+
+raft_term storage_term(struct group *g, raft_index index)
+{
+    struct log_term term;
+    if (index == 0 || partition_term_at(g->partition, LOG_INDEX(index), &term) != 0) {
+        return index != 0 && index == g->snapshot.index ? g->snapshot.term : 0;
+    }
+    return term.v;
+}
+
+raft_index storage_last(const struct group *g)
+{
+    return partition_last_index(g->partition).v;
+}
+
+/* --- Metadata -------------------------------------------------------------------------------- */
+
+static int save_meta(struct group *g, raft_term term, raft_id vote, struct error *err)
+{
+    struct partition_meta meta = {
+        .term = LOG_TERM(term),
+        .vote = vote,
+        .snapshot_index = LOG_INDEX(g->snapshot.index),
+        .snapshot_term = LOG_TERM(g->snapshot.term),
+        .snapshot_config_index = LOG_INDEX(g->snapshot.config_index),
+        .snapshot_config = g->snapshot.config,
+        .snapshot_config_len = g->snapshot.config_len,
+    };
+    int rv = partition_set_meta(g->partition, &meta, err);
+    if (rv == 0) {
+        g->term = term;
+        g->vote = vote;
+        g->snapshot_stored = g->snapshot.index;
+        g->snapshot_bytes_pending = 0;
+    }
+    return rv;
+}
+
+int storage_save_snapshot(struct group *g, struct error *err)
+{
+    return g->snapshot_stored == g->snapshot.index ? 0 : save_meta(g, g->term, g->vote, err);
+}
+
+int storage_open(struct group *g, struct error *err)
+{
+    struct partition_meta meta;
+    partition_meta(g->partition, &meta);
+    g->term = meta.term.v;
+    g->vote = meta.vote;
+    if (meta.snapshot_index.v > 0) {
+        g->snapshot.config = malloc(meta.snapshot_config_len);
+        if (g->snapshot.config == NULL) {
+            return error_set(err, WEIR_ENOMEM, "no memory for a configuration");
+        }
+        memcpy(g->snapshot.config, meta.snapshot_config, meta.snapshot_config_len);
+        g->snapshot.config_len = meta.snapshot_config_len;
+        g->snapshot.index = meta.snapshot_index.v;
+        g->snapshot.term = meta.snapshot_term.v;
+        g->snapshot.config_index = meta.snapshot_config_index.v;
+        g->snapshot_stored = g->snapshot.index;
+    }
+    /* What a snapshot covers was durable before it was taken. */
+    if (storage_last(g) < g->snapshot.index) {
+        return error_set(err, WEIR_ECORRUPT, "%s: log ends at %llu, metadata says at least %llu",
+                         g->dir, (unsigned long long)storage_last(g),
+                         (unsigned long long)g->snapshot.index);
+    }
+    return 0;
+}
+
+static int set_term(struct raft_io *io, raft_term term)
+{
+    struct group *g = group_of(io);
+    struct error err;
+    /* A new term has a new leader: nothing is known to be equal to its log (guard 2). */
+    g->verified = 0;
+    if (save_meta(g, term, 0, &err) != 0) {
+        group_fail(g, &err);
+        return RAFT_IOERR;
+    }
+    return 0;
+}
+
+static int set_vote(struct raft_io *io, raft_id vote)
+{
+    struct group *g = group_of(io);
+    struct error err;
+    if (save_meta(g, g->term, vote, &err) != 0) {
+        group_fail(g, &err);
+        return RAFT_IOERR;
+    }
+    return 0;
+}
+
+/* --- Loading --------------------------------------------------------------------------------- */
+
+struct load {
+    struct raft_entry *entries;
+    size_t n, max;
+};
+
+/* One allocation per entry, batch NULL: batches handed out by load are freed twice by libraft
+ * 0.15.0 when sends are in flight during a compaction. */
+static int load_entry(void *data, const struct partition_entry *entry)
+{
+    struct load *load = data;
+    if (load->n == load->max) {
+        return WEIR_ECORRUPT;
+    }
+    void *base = raft_malloc(entry->len > 0 ? entry->len : 1);
+    if (base == NULL) {
+        return WEIR_ENOMEM;
+    }
+    memcpy(base, entry->payload, entry->len);
+    load->entries[load->n++] = (struct raft_entry){
+        .term = entry->term.v,
+        .type = raft_type(entry->type),
+        .buf = {.base = base, .len = entry->len},
+    };
+    return 0;
+}
+
+static int load_entries(struct group *g, raft_index first, struct raft_entry **ret_entries,
+                        size_t *ret_n, struct error *err)
+{
+    struct load load = {.max = storage_last(g) + 1 - first};
+    *ret_entries = NULL;
+    *ret_n = 0;
+    if (load.max == 0) {
+        return 0;
+    }
+    load.entries = raft_calloc(load.max, sizeof(*load.entries));
+    if (load.entries == NULL) {
+        return error_set(err, WEIR_ENOMEM, "no memory for %zu entries", load.max);
+    }
+    int rv = partition_read(g->partition, LOG_INDEX(first), UINT64_MAX, load_entry, &load, err);
+    if (rv == 0 && load.n != load.max) {
+        rv = error_set(err, WEIR_ECORRUPT, "%s: %zu entries read, %zu expected", g->dir, load.n,
+                       load.max);
+    }
+    if (rv != 0) {
+        while (load.n > 0) {
+            raft_free(load.entries[--load.n].buf.base);
+        }
+        raft_free(load.entries);
+        return rv;
+    }
+    *ret_entries = load.entries;
+    *ret_n = load.n;
+    return 0;
+}
+
+static void snapshot_free(struct raft_snapshot *s)
+{
+    if (s != NULL) {
+        raft_configuration_close(&s->configuration);
+        if (s->bufs != NULL) {
+            raft_free(s->bufs[0].base);
+            raft_free(s->bufs);
+        }
+        raft_free(s);
+    }
+}
+
+/* The newest snapshot in libraft's form; its data is a placeholder. */
+static int snapshot_make(struct group *g, struct raft_snapshot **ret_snapshot, struct error *err)
+{
+    struct raft_snapshot *s = raft_calloc(1, sizeof(*s));
+    int rv = s == NULL ? error_set(err, WEIR_ENOMEM, "no memory for a snapshot") : 0;
+    if (rv == 0) {
+        s->index = g->snapshot.index;
+        s->term = g->snapshot.term;
+        s->configuration_index = g->snapshot.config_index;
+        rv = configuration_decode(g->snapshot.config, g->snapshot.config_len, &s->configuration,
+                                  err);
+    }
+    if (rv == 0) {
+        s->bufs = raft_calloc(1, sizeof(*s->bufs));
+        if (s->bufs != NULL) {
+            s->n_bufs = 1;
+            s->bufs[0].len = 8;
+            s->bufs[0].base = raft_calloc(1, s->bufs[0].len);
+        }
+        if (s->bufs == NULL || s->bufs[0].base == NULL) {
+            rv = error_set(err, WEIR_ENOMEM, "no memory for a snapshot");
+        }
+    }
+    if (rv != 0) {
+        snapshot_free(s);
+        return rv;
+    }
+    *ret_snapshot = s;
+    return 0;
+}
+
+static int load(struct raft_io *io, raft_term *term, raft_id *voted_for,
+                struct raft_snapshot **snapshot, raft_index *start_index,
+                struct raft_entry *entries[], size_t *n_entries)
+{
+    struct group *g = group_of(io);
+    struct error err;
+    raft_index start = 1;
+    struct raft_snapshot *s = NULL;
+    int rv = 0;
+    if (g->snapshot.index > 0) {
+        raft_index first = partition_first_index(g->partition).v;
+        start = g->snapshot.index > LOAD_TRAILING ? g->snapshot.index - LOAD_TRAILING + 1 : 1;
+        start = start < first ? first : start;
+        rv = snapshot_make(g, &s, &err);
+    }
+    if (rv == 0) {
+        rv = load_entries(g, start, entries, n_entries, &err);
+    }
+    if (rv != 0) {
+        snapshot_free(s);
+        g->failure = err;
+        return rv == WEIR_ENOMEM ? RAFT_NOMEM : RAFT_CORRUPT;
+    }
+    /* An entry of a higher term than the metadata's was accepted in that term; a vote in it, if
+     * there was one, was not for anybody else than its leader. */
+    raft_term last_term = storage_term(g, storage_last(g));
+    *term = g->term;
+    *voted_for = g->vote;
+    if (last_term > g->term) {
+        *term = g->term = last_term;
+        *voted_for = g->vote = 0;
+    }
+    *snapshot = s;
+    *start_index = start;
+    return 0;
+}
+
+/* --- Appending and truncating ------------------------------------------------------------------
+ */
+
+static void append_done(struct partition_append *req, int status)
+{
+    struct group_append *a = req->data;
+    guard_append_done(a->group, a, status);
+}
+
+static int append(struct raft_io *io, struct raft_io_append *req, const struct raft_entry entries[],
+                  unsigned n, raft_io_append_cb cb)
+{
+    struct group *g = group_of(io);
+    /* libraft has taken the message's entries: what it said is now in our log (guard 2). */
+    if (g->receiving > g->verified) {
+        g->verified = g->receiving;
+    }
+    req->cb = cb;
+    struct group_append *a = malloc(sizeof(*a) + n * sizeof(a->entries[0]));
+    if (a == NULL) {
+        return RAFT_NOMEM;
+    }
+    *a = (struct group_append){
+        .req = {.data = a, .entries = a->entries, .n = n},
+        .group = g,
+        .raft_req = req,
+        .last = storage_last(g) + n,
+        .started_ns = env_now_ns(g->env),
+    };
+    for (unsigned i = 0; i < n; i++) {
+        a->entries[i] = (struct log_entry){
+            .term = LOG_TERM(entries[i].term),
+            .type = entry_type(entries[i].type),
+            .payload = entries[i].buf.base,
+            .len = (uint32_t)entries[i].buf.len,
+        };
+        a->bytes += entries[i].buf.len;
+    }
+    list_push_back(&g->appends, &a->link);
+    g->n_appends++;
+    g->append_bytes += a->bytes;
+    partition_append(g->partition, &a->req, append_done);
+    return 0;
+}
+
+static int truncate_log(struct raft_io *io, raft_index index)
+{
+    struct group *g = group_of(io);
+    struct error err;
+    int rv = partition_truncate(g->partition, LOG_INDEX(index), &err);
+    if (rv != 0) {
+        group_fail(g, &err);
+        return RAFT_IOERR;
+    }
+    return 0;
+}
+
+/* --- Snapshots ------------------------------------------------------------------------------- */
+
+static int snapshot_put(struct raft_io *io, unsigned trailing, struct raft_io_snapshot_put *req,
+                        const struct raft_snapshot *snapshot, raft_io_snapshot_put_cb cb)
+{
+    struct group *g = group_of(io);
+    struct raft_buffer config;
+    (void)trailing; /* the segments keep all */
+    assert(g->put == NULL);
+    if (raft_configuration_encode(&snapshot->configuration, &config) != 0) {
+        return RAFT_NOMEM;
+    }
+    void *copy = malloc(config.len);
+    if (copy == NULL) {
+        raft_free(config.base);
+        return RAFT_NOMEM;
+    }
+    memcpy(copy, config.base, config.len);
+    raft_free(config.base);
+    free(g->snapshot.config);
+    g->snapshot = (struct group_snapshot){
+        .index = snapshot->index,
+        .term = snapshot->term,
+        .config_index = snapshot->configuration_index,
+        .config = copy,
+        .config_len = (uint32_t)config.len,
+    };
+    if (g->snapshot_bytes_pending >= SNAPSHOT_SAVE_BYTES ||
+        g->snapshot.index - g->snapshot_stored >= SNAPSHOT_SAVE_ENTRIES) {
+        struct error err;
+        if (storage_save_snapshot(g, &err) != 0) {
+            group_fail(g, &err);
+            return RAFT_IOERR;
+        }
+    }
+    req->cb = cb;
+    g->put = req;
+    return 0;
+}
+
+void storage_note_snapshot(struct group *g)
+{
+    const struct raft *r = &g->raft;
+    struct raft_buffer config;
+    raft_index applied = r->last_applied;
+    if (applied <= g->snapshot.index || storage_term(g, applied) == 0 ||
+        partition_config_index(g->partition, LOG_INDEX(storage_last(g))).v > applied ||
+        r->configuration.n == 0 || raft_configuration_encode(&r->configuration, &config) != 0) {
+        return;
+    }
+    void *copy = malloc(config.len);
+    if (copy != NULL) {
+        memcpy(copy, config.base, config.len);
+        free(g->snapshot.config);
+        g->snapshot = (struct group_snapshot){
+            .index = applied,
+            .term = storage_term(g, applied),
+            .config_index = r->configuration_index,
+            .config = copy,
+            .config_len = (uint32_t)config.len,
+        };
+    }
+    raft_free(config.base);
+}
+
+static int snapshot_get(struct raft_io *io, struct raft_io_snapshot_get *req,
+                        raft_io_snapshot_get_cb cb)
+{
+    struct group *g = group_of(io);
+    req->cb = cb;
+    if (g->n_gets == GROUP_VOTERS_MAX) {
+        return RAFT_BUSY;
+    }
+    g->gets[g->n_gets++] = req;
+    return 0;
+}
+
+void storage_answer_get(struct group *g, struct raft_io_snapshot_get *req)
+{
+    struct raft_snapshot *s = NULL;
+    int rv = g->snapshot.index > 0 ? snapshot_make(g, &s, NULL) : WEIR_ENOTFOUND;
+    req->cb(req, s, rv == 0 ? 0 : RAFT_NOMEM);
+}
+
+/* --- The rest -------------------------------------------------------------------------------- */
+
+static int init(struct raft_io *io, raft_id id, const char *address)
+{
+    (void)io;
+    (void)id;
+    (void)address;
+    return 0;
+}
+
+static int start(struct raft_io *io, unsigned msecs, raft_io_tick_cb tick, raft_io_recv_cb recv)
+{
+    struct group *g = group_of(io);
+    (void)msecs; /* the transport's timer ticks all groups */
+    g->raft_tick = tick;
+    g->raft_recv = recv;
+    return 0;
+}
+
+static void close_io(struct raft_io *io, raft_io_close_cb cb)
+{
+    group_of(io)->raft_closed = cb;
+}
+
+/* The first entry is written by storage_bootstrap; the log of a cluster is never recovered by
+ * force. */
+static int refuse(struct raft_io *io, const struct raft_configuration *conf)
+{
+    (void)io;
+    (void)conf;
+    return RAFT_CANTBOOTSTRAP;
+}
+
+static int send_message(struct raft_io *io, struct raft_io_send *req, const struct raft_message *m,
+                        raft_io_send_cb cb)
+{
+    struct group *g = group_of(io);
+    int status = 0;
+    assert(g->n_sends < GROUP_PENDING_MAX);
+    flow_send(g, m, &status);
+    if (req != NULL) {
+        req->cb = cb;
+        g->sends[g->n_sends++] = (struct pending_send){.req = req, .status = status};
+    }
+    return 0;
+}
+
+static raft_time now_ms(struct raft_io *io)
+{
+    return group_now_ms(group_of(io));
+}
+
+static int random_between(struct raft_io *io, int min, int max)
+{
+    uint64_t span = (uint64_t)(max - min) + 1;
+    return min + (int)(env_random_u64(group_of(io)->env) % span);
+}
+
+void storage_io(struct group *g, struct raft_io *ret_io)
+{
+    *ret_io = (struct raft_io){
+        .version = 1,
+        .impl = g,
+        .init = init,
+        .close = close_io,
+        .load = load,
+        .start = start,
+        .bootstrap = refuse,
+        .recover = refuse,
+        .set_term = set_term,
+        .set_vote = set_vote,
+        .send = send_message,
+        .append = append,
+        .truncate = truncate_log,
+        .snapshot_put = snapshot_put,
+        .snapshot_get = snapshot_get,
+        .time = now_ms,
+        .random = random_between,
+    };
+}
+
+/* --- The first entry ---------------------------------------------------------------------------
+ */
+
+static void bootstrapped(struct partition_append *req, int status)
+{
+    struct group *g = req->data;
+    struct error err;
+    raft_free(g->boot_config.base);
+    g->boot_config.base = NULL;
+    if (g->phase != GROUP_BOOTING) {
+        group_later(g);
+        return;
+    }
+    if (status != 0) {
+        error_set(&err, status, "%s: writing the first entry failed", g->dir);
+        group_fail(g, &err);
+        return;
+    }
+    int rv = group_start_raft(g, &err);
+    if (rv != 0) {
+        group_fail(g, &err);
+    }
+}
+
+static int boot_configuration(struct group *g, struct raft_buffer *ret_buf)
+{
+    struct raft_configuration conf;
+    raft_configuration_init(&conf);
+    int rv = 0;
+    for (unsigned i = 0; i < g->options.n_voters && rv == 0; i++) {
+        char address[12];
+        snprintf(address, sizeof(address), "%u", g->options.voters[i]);
+        rv = raft_configuration_add(&conf, g->options.voters[i], address, RAFT_VOTER);
+    }
+    if (rv == 0) {
+        rv = raft_configuration_encode(&conf, ret_buf);
+    }
+    raft_configuration_close(&conf);
+    return rv;
+}
+
+int storage_bootstrap(struct group *g, struct error *err)
+{
+    int rv = boot_configuration(g, &g->boot_config);
+    if (rv != 0) {
+        return error_set(err, rv == RAFT_NOMEM ? WEIR_ENOMEM : WEIR_EINVAL,
+                         "group %u: voters make no configuration: %s", g->options.id,
+                         raft_strerror(rv));
+    }
+    rv = save_meta(g, 1, 0, err);
+    if (rv != 0) {
+        raft_free(g->boot_config.base);
+        g->boot_config.base = NULL;
+        return rv;
+    }
+    /* Every member writes the same entry: index 1, term 1. */
+    g->boot_entry = (struct log_entry){
+        .term = LOG_TERM(1),
+        .type = LOG_ENTRY_CONFIG,
+        .payload = g->boot_config.base,
+        .len = (uint32_t)g->boot_config.len,
+    };
+    g->boot_append = (struct partition_append){.data = g, .entries = &g->boot_entry, .n = 1};
+    partition_append(g->partition, &g->boot_append, bootstrapped);
+    return 0;
+}
