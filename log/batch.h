@@ -1,4 +1,5 @@
-/* Kafka RecordBatch v2 (https://kafka.apache.org/documentation/#recordbatch), big endian, 61-byte header:
+/* Kafka RecordBatch v2 (https://kafka.apache.org/documentation/#recordbatch), big endian, 61-byte
+ * header:
  *
  *   at size field
  *    0  8  baseOffset          stamped by the partition's leader
@@ -6,18 +7,18 @@
  *   12  4  partitionLeaderEpoch  low 32 bits of the Raft term
  *   16  1  magic               2
  *   17  4  crc                 CRC-32C of attributes to the end
- *   21  2  attributes          bits 0-2 codec (0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd), 3 log-append time, 4 transactional, 5 control
- *   23  4  lastOffsetDelta
- *   27  8  baseTimestamp       ms
+ *   21  2  attributes          bits 0-2 codec (0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd), 3
+ * log-append time, 4 transactional, 5 control 23  4  lastOffsetDelta 27  8  baseTimestamp       ms
  *   35  8  maxTimestamp        ms
  *   43  8  producerId          -1: none
  *   51  2  producerEpoch       -1: none
  *   53  4  baseSequence        -1: none
  *   57  4  recordCount
  *
- * A record: length, attributes i8, timestampDelta, offsetDelta, key, value, headers; lengths and deltas are zigzag
- * varints, length -1 is null. The leader stamps baseOffset, leader epoch (outside the CRC) and, log-append time, both timestamps
- * (inside it: the CRC is then made anew), so every replica holds the same bytes. Any thread; no state. */
+ * A record: length, attributes i8, timestampDelta, offsetDelta, key, value, headers; lengths and
+ * deltas are zigzag varints, length -1 is null. The leader stamps baseOffset, leader epoch (outside
+ * the CRC) and, log-append time, both timestamps (inside it: the CRC is then made anew), so every
+ * replica holds the same bytes. Any thread; no state. */
 #ifndef LOG_BATCH_H
 #define LOG_BATCH_H
 
@@ -53,12 +54,14 @@ struct batch_record {
     int32_t value_len;
 };
 
-/* Header of the batch at `data`; checks magic, lengths and counts against each other and n, not the CRC.
- * WEIR_ECORRUPT with what is wrong; fewer bytes than the batch says: WEIR_ETOOBIG. */
+/* Header of the batch at `data`; checks magic, lengths and counts against each other and n, not the
+ * CRC. WEIR_ECORRUPT with what is wrong; fewer bytes than the batch says: WEIR_ETOOBIG. */
 int batch_parse(const void *data, size_t n, struct batch_info *ret_info, struct error *err);
-/* batch_parse, the CRC, and (codec none) every record's bounds, deltas and count. What a broker does before it accepts a batch. */
+/* batch_parse, the CRC, and (codec none) every record's bounds, deltas and count. What a broker
+ * does before it accepts a batch. */
 int batch_check(const void *data, size_t n, struct batch_info *ret_info, struct error *err);
-/* Writes base offset, leader epoch and append time in place and renews the CRC. All records get append_ms as their time. */
+/* Writes base offset, leader epoch and append time in place and renews the CRC. All records get
+ * append_ms as their time. */
 void batch_stamp(void *data, struct log_offset base, struct log_term term, int64_t append_ms);
 
 /* Iterates records of an uncompressed batch that passed batch_parse. */
@@ -71,7 +74,8 @@ int batch_iter_init(struct batch_iter *it, const void *data, size_t n, struct er
 /* 1: *ret_record filled; 0: end; negative: WEIR_ECORRUPT. */
 int batch_iter_next(struct batch_iter *it, struct batch_record *ret_record, struct error *err);
 
-/* Builds a batch at the end of `out` (its memory is reused): begin, add, finish. One at a time per builder. */
+/* Builds a batch at the end of `out` (its memory is reused): begin, add, finish. One at a time per
+ * builder. */
 struct batch_builder {
     struct bytes *out;
     size_t start;
@@ -82,7 +86,8 @@ void batch_begin(struct batch_builder *b, struct bytes *out, int64_t now_ms);
 /* A NULL key or value is null. Errors stick in `out`. */
 void batch_add(struct batch_builder *b, int64_t timestamp_ms, const void *key, size_t key_len,
                const void *value, size_t value_len);
-/* Fills in the header and CRC. Returns the batch's size in bytes, or the negative error that stuck; an empty batch is WEIR_EINVAL. */
+/* Fills in the header and CRC. Returns the batch's size in bytes, or the negative error that stuck;
+ * an empty batch is WEIR_EINVAL. */
 int batch_finish(struct batch_builder *b);
 
 #endif

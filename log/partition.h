@@ -1,9 +1,9 @@
-/* A partition: one replica's copy of one Raft log, which is also the log that consumers read. A folder of
- * preallocated segment files (log/segment.h) with a sparse offset index and a time index (both rebuildable), and one metadata file with
- * term, vote and the metadata snapshot (log/meta.h).
+/* A partition: one replica's copy of one Raft log, which is also the log that consumers read. A
+ * folder of preallocated segment files (log/segment.h) with a sparse offset index and a time index
+ * (both rebuildable), and one metadata file with term, vote and the metadata snapshot (log/meta.h).
  *
- * Loop thread only. Durable means fdatasynced. After a write or sync error the partition is failed for good (partition_failed): it takes
- * no more appends, reads go on; reopen to recover. */
+ * Loop thread only. Durable means fdatasynced. After a write or sync error the partition is failed
+ * for good (partition_failed): it takes no more appends, reads go on; reopen to recover. */
 #ifndef LOG_PARTITION_H
 #define LOG_PARTITION_H
 
@@ -19,20 +19,22 @@ struct partition_options {
     uint32_t index_bytes;   /* one sparse index entry per this many bytes of log */
 };
 
-/* Opens or makes the partition in `dir` and recovers it: the longest valid prefix of the unsynced tail is kept (torn frames after it
- * are zeroed); a bad frame at or below the synced mark is WEIR_ECORRUPT, naming file and position, and nothing is
- * changed on disk. */
+/* Opens or makes the partition in `dir` and recovers it: the longest valid prefix of the unsynced
+ * tail is kept (torn frames after it are zeroed); a bad frame at or below the synced mark is
+ * WEIR_ECORRUPT, naming file and position, and nothing is changed on disk. */
 int partition_open(struct env *env, const char *dir, const struct partition_options *options,
                    struct partition **ret_partition, struct error *err);
 /* No append or read may be in flight. Writes the clean-shutdown marks. */
 void partition_close(struct partition *p);
 bool partition_failed(const struct partition *p);
 
-/* --- Raft's side: entries by index ------------------------------------------------------------------------------ */
+/* --- Raft's side: entries by index
+ * ------------------------------------------------------------------------------ */
 
 /* Empty log: first = 1, last = 0. */
 struct log_index partition_first_index(const struct partition *p);
-struct log_index partition_last_index(const struct partition *p);    /* appended, perhaps not durable */
+struct log_index
+partition_last_index(const struct partition *p); /* appended, perhaps not durable */
 struct log_index partition_durable_index(const struct partition *p); /* fdatasynced */
 /* Term of the entry; index 0 gives term 0. WEIR_ENOTFOUND outside first..last. */
 int partition_term_at(struct partition *p, struct log_index index, struct log_term *ret_term);
@@ -52,15 +54,16 @@ struct partition_append {
     struct list link;       /* the partition's from here on */
     uint64_t priv[4];
 };
-/* Appends n entries behind the last one, in order; readable at once by index, durable when the callback says 0. Callbacks come in order, never
- * from inside this call. While one group of appends is being synced the next one fills: all waiting appends share one
- * write and one fdatasync. Never fails now; a failed partition completes with WEIR_EIO. */
+/* Appends n entries behind the last one, in order; readable at once by index, durable when the
+ * callback says 0. Callbacks come in order, never from inside this call. While one group of appends
+ * is being synced the next one fills: all waiting appends share one write and one fdatasync. Never
+ * fails now; a failed partition completes with WEIR_EIO. */
 void partition_append(struct partition *p, struct partition_append *req, partition_append_cb cb);
 /* True while an append has not called back. */
 bool partition_busy(const struct partition *p);
 
-/* Removes the entries at and above `from`; durable on return. No append in flight. Nothing at or below the commit mark may go:
- * asserted. */
+/* Removes the entries at and above `from`; durable on return. No append in flight. Nothing at or
+ * below the commit mark may go: asserted. */
 int partition_truncate(struct partition *p, struct log_index from, struct error *err);
 
 /* One entry with its payload, malloc'd or borrowed from the tail. */
@@ -73,46 +76,55 @@ struct partition_entry {
     uint32_t len;
 };
 typedef int (*partition_entry_cb)(void *data, const struct partition_entry *entry);
-/* Calls back for entries first.., in order, until bytes_max of payload were passed (at least one entry), the end, or a non-zero return
- * (which is returned). Payloads are valid during the callback. CRCs are checked: WEIR_ECORRUPT. Synchronous. */
+/* Calls back for entries first.., in order, until bytes_max of payload were passed (at least one
+ * entry), the end, or a non-zero return (which is returned). Payloads are valid during the
+ * callback. CRCs are checked: WEIR_ECORRUPT. Synchronous. */
 int partition_read(struct partition *p, struct log_index first, uint64_t bytes_max,
                    partition_entry_cb cb, void *data, struct error *err);
 
 struct partition_meta {
     struct log_term term;
-    uint64_t vote;                  /* server id, 0: none in this term */
+    uint64_t vote;                   /* server id, 0: none in this term */
     struct log_index snapshot_index; /* 0: no metadata snapshot */
     struct log_term snapshot_term;
     struct log_index snapshot_config_index;
-    const void *snapshot_config; /* libraft's encoding; owned by the partition, valid until the next set */
+    const void
+        *snapshot_config; /* libraft's encoding; owned by the partition, valid until the next set */
     uint32_t snapshot_config_len;
 };
 void partition_meta(const struct partition *p, struct partition_meta *ret_meta);
-/* Durable on return (two slots written in turn, each with a counter and checksum). The configuration is copied. */
+/* Durable on return (two slots written in turn, each with a counter and checksum). The
+ * configuration is copied. */
 int partition_set_meta(struct partition *p, const struct partition_meta *meta, struct error *err);
 
-/* --- Consumers' side: records by offset --------------------------------------------------------------------------- */
+/* --- Consumers' side: records by offset
+ * --------------------------------------------------------------------------- */
 
-/* Entries up to `index` are committed: readable by consumers. Never goes back. Kept in memory only. */
+/* Entries up to `index` are committed: readable by consumers. Never goes back. Kept in memory only.
+ */
 void partition_set_commit(struct partition *p, struct log_index index);
 struct log_index partition_commit_index(const struct partition *p);
 struct log_offset partition_start_offset(const struct partition *p);
-struct log_offset partition_high_watermark(const struct partition *p); /* first offset not committed */
-struct log_offset partition_end_offset(const struct partition *p);     /* first offset not appended */
-/* Append time of the newest batch in the log (not only committed), 0 when empty: the leader never stamps below it. */
+struct log_offset
+partition_high_watermark(const struct partition *p);               /* first offset not committed */
+struct log_offset partition_end_offset(const struct partition *p); /* first offset not appended */
+/* Append time of the newest batch in the log (not only committed), 0 when empty: the leader never
+ * stamps below it. */
 int64_t partition_last_timestamp_ms(const struct partition *p);
 
-/* Appends to `out` the whole batches from the one that holds `offset` on, up to the high watermark, until bytes_max (at least one batch when
- * there is one). *ret_next is the offset after the last one. At the high watermark: 0 bytes, *ret_next = offset.
- * Above it or below the start: WEIR_ERANGE. Served from the tail without a system call where it is there. */
+/* Appends to `out` the whole batches from the one that holds `offset` on, up to the high watermark,
+ * until bytes_max (at least one batch when there is one). *ret_next is the offset after the last
+ * one. At the high watermark: 0 bytes, *ret_next = offset. Above it or below the start:
+ * WEIR_ERANGE. Served from the tail without a system call where it is there. */
 int partition_fetch(struct partition *p, struct log_offset offset, uint32_t bytes_max,
                     struct bytes *out, struct log_offset *ret_next, struct error *err);
 /* First offset whose batch's append time is >= ms; the high watermark when there is none. */
 int partition_offset_for_time(struct partition *p, int64_t ms, struct log_offset *ret_offset,
                               struct error *err);
 
-/* Checks every frame and batch CRC from disk (not the tail) of indexes first..last, at most bytes_max, and adds index, term, type and payload of each to a
- * BLAKE2b hash. *ret_last is the last index looked at. For `weir log verify`: equal logs give equal hashes. */
+/* Checks every frame and batch CRC from disk (not the tail) of indexes first..last, at most
+ * bytes_max, and adds index, term, type and payload of each to a BLAKE2b hash. *ret_last is the
+ * last index looked at. For `weir log verify`: equal logs give equal hashes. */
 #define PARTITION_HASH_SIZE 32
 int partition_hash(struct partition *p, struct log_index first, struct log_index last,
                    uint64_t bytes_max, uint8_t ret_hash[PARTITION_HASH_SIZE],

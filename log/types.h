@@ -8,7 +8,8 @@
 struct log_offset {
     int64_t v;
 };
-/* Position of an entry in a partition's Raft log: dense, from 1. Barriers and configurations take an index but no offset. */
+/* Position of an entry in a partition's Raft log: dense, from 1. Barriers and configurations take
+ * an index but no offset. */
 struct log_index {
     uint64_t v;
 };
@@ -20,9 +21,10 @@ struct log_term {
 #define LOG_INDEX(x)  ((struct log_index){(uint64_t)(x)})
 #define LOG_TERM(x)   ((struct log_term){(uint64_t)(x)})
 
-/* One Raft entry. For LOG_ENTRY_BATCH the payload is one Kafka RecordBatch v2 (log/batch.h) whose base offset and
- * append time the leader has stamped; for LOG_ENTRY_CONFIG it is libraft's encoding of a configuration; for LOG_ENTRY_BARRIER it is
- * empty or libraft's padding. Values are on disk: never renumber. */
+/* One Raft entry. For LOG_ENTRY_BATCH the payload is one Kafka RecordBatch v2 (log/batch.h) whose
+ * base offset and append time the leader has stamped; for LOG_ENTRY_CONFIG it is libraft's encoding
+ * of a configuration; for LOG_ENTRY_BARRIER it is empty or libraft's padding. Values are on disk:
+ * never renumber. */
 enum log_entry_type {
     LOG_ENTRY_BATCH = 1,
     LOG_ENTRY_BARRIER = 2,

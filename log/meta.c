@@ -1,0 +1,78 @@
+#include "log/meta.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/crc32c.h"
+
+#define META_MAGIC "WEIRMETA"
+#define MARK_MAGIC "WEIRMARK"
+#define VERSION    1
+
+uint64_t meta_position(uint64_t counter)
+{
+    return counter % 2 * META_SLOT_SIZE;
+}
+
+void meta_encode(const struct meta *meta, uint8_t slot[META_SLOT_SIZE])
+{
+    assert(meta->config_len <= META_CONFIG_MAX);
+    memset(slot, 0, META_SLOT_SIZE);
+    memcpy(slot, META_MAGIC, 8);
+    store_le32(slot + 12, VERSION);
+    store_le64(slot + 16, meta->counter);
+    store_le64(slot + 24, meta->term.v);
+    store_le64(slot + 32, meta->vote);
+    store_le64(slot + 40, meta->snapshot_index.v);
+    store_le64(slot + 48, meta->snapshot_term.v);
+    store_le64(slot + 56, meta->snapshot_config_index.v);
+    store_le32(slot + 64, meta->config_len);
+    memcpy(slot + META_HEADER_SIZE, meta->config, meta->config_len);
+    store_le32(slot + 8, crc32c(0, slot + 12, META_HEADER_SIZE - 12 + meta->config_len));
+}
+
+bool meta_decode(const uint8_t slot[META_SLOT_SIZE], struct meta *ret_meta)
+{
+    uint32_t n = load_le32(slot + 64);
+    if (memcmp(slot, META_MAGIC, 8) != 0 || n > META_CONFIG_MAX ||
+        load_le32(slot + 8) != crc32c(0, slot + 12, META_HEADER_SIZE - 12 + n) ||
+        load_le32(slot + 12) != VERSION) {
+        return false;
+    }
+    *ret_meta = (struct meta){
+        .counter = load_le64(slot + 16),
+        .term = LOG_TERM(load_le64(slot + 24)),
+        .vote = load_le64(slot + 32),
+        .snapshot_index = LOG_INDEX(load_le64(slot + 40)),
+        .snapshot_term = LOG_TERM(load_le64(slot + 48)),
+        .snapshot_config_index = LOG_INDEX(load_le64(slot + 56)),
+        .config_len = n,
+    };
+    memcpy(ret_meta->config, slot + META_HEADER_SIZE, n);
+    return true;
+}
+
+void mark_encode(const struct mark *mark, uint8_t out[MARK_SIZE])
+{
+    memcpy(out, MARK_MAGIC, 8);
+    store_le32(out + 12, VERSION);
+    store_le64(out + 16, mark->synced.v);
+    store_le64(out + 24, mark->meta_counter);
+    store_le64(out + 32, mark->clean_end);
+    store_le32(out + 8, crc32c(0, out + 12, MARK_SIZE - 12));
+}
+
+bool mark_decode(const uint8_t in[MARK_SIZE], struct mark *ret_mark)
+{
+    if (memcmp(in, MARK_MAGIC, 8) != 0 || load_le32(in + 8) != crc32c(0, in + 12, MARK_SIZE - 12) ||
+        load_le32(in + 12) != VERSION) {
+        return false;
+    }
+    *ret_mark = (struct mark){
+        .synced = LOG_INDEX(load_le64(in + 16)),
+        .meta_counter = load_le64(in + 24),
+        .clean_end = load_le64(in + 32),
+    };
+    return true;
+}

@@ -1,0 +1,185 @@
+/* Shared by the files of the partition: partition.c (life, accessors), partition_recover.c
+ * (opening), partition_append.c (group commit, rolling), partition_truncate.c, partition_read.c,
+ * partition_files.c (segments and small files). Nobody else includes it.
+ *
+ * The log in memory: `segments` describes all of it, the newest entries are also in `tail`.
+ * Indexes:
+ *
+ *   first ... | closed segments | last file ...... durable | submitted | last | (planned segments
+ * begin between submitted and last)
+ *
+ * An entry gets its segment and byte position when it is appended; a segment that has no file yet
+ * is `planned`. Only one group of frames is being written at a time, and it never crosses from one
+ * segment into the next. */
+#ifndef LOG_PARTITION_PRIV_H
+#define LOG_PARTITION_PRIV_H
+
+#include "base/metrics.h"
+#include "log/index.h"
+#include "log/meta.h"
+#include "log/partition.h"
+#include "log/segment.h"
+#include "log/tail.h"
+
+#define PARTITION_PATH_MAX 1024
+/* Frames written at once: enough to be limited by the disk's bandwidth, not its latency. */
+#define GROUP_BYTES_MAX  (4U << 20)
+#define GROUP_IOV_MAX    64
+#define OPEN_CLOSED_MAX  8 /* closed segments whose file and index are kept open */
+#define MARK_INTERVAL_US 50000
+#define NEXT_NAME        "next.tmp"
+
+struct segment {
+    struct log_index first_index;
+    struct log_offset first_offset;
+    uint64_t salt;
+    uint64_t size;          /* bytes reserved or to be reserved */
+    struct segment_close s; /* what is in it so far; last_index = first_index - 1 when empty */
+    bool planned;           /* has no name on disk yet */
+    bool closed;            /* no more frames come */
+    bool allocated;         /* `size` is reserved */
+    unsigned pins;          /* walks that read from its file */
+    bool loaded;            /* file and index are there; always, but for closed ones */
+    uint64_t used;          /* when it was last needed, by p->use_clock */
+    struct env_file *file;
+    struct index index;
+};
+
+/* A request that may outlive the partition: close() waits for the disk, but not for the callback.
+ */
+struct background {
+    struct env_io io;
+    struct partition *p; /* NULL: closed meanwhile, the callback frees it */
+    bool busy;
+    uint8_t buf[MARK_SIZE];
+    struct iovec iov;
+};
+
+enum next_state { NEXT_NONE, NEXT_ALLOCATING, NEXT_READY };
+
+struct partition {
+    struct env *env;
+    struct partition_options options;
+    char dir[PARTITION_PATH_MAX];
+    char path[PARTITION_PATH_MAX + SEGMENT_NAME_SIZE + 16];
+    bool failed;
+
+    struct segment **segments; /* oldest first; at least one once open */
+    uint32_t n_segments, cap_segments;
+    uint64_t use_clock;
+    struct tail tail;
+    uint64_t durable, submitted; /* indexes */
+    uint64_t commit;
+    int64_t high_watermark;
+
+    /* Appending */
+    struct list appends; /* partition_append, in order */
+    unsigned n_outstanding;
+    int rejecting; /* until the failed appends have called back, those behind them fail too */
+    struct env_defer kick;
+    bool writing, rolling;
+    struct env_io io;
+    struct iovec iov[GROUP_IOV_MAX];
+    uint64_t write_at; /* byte position of entry submitted + 1, when its segment has a file */
+    uint64_t write_began_ns;
+    uint8_t header[SEGMENT_HEADER_SIZE];
+    struct metric_histogram *sync_seconds;
+
+    /* The next segment's file, reserved ahead */
+    enum next_state next_state;
+    struct env_file *next_file;
+    uint64_t next_size;
+    struct background *next_op;
+
+    struct env_file *meta_file, *mark_file;
+    struct meta meta;
+    struct mark mark; /* what was last given to the disk */
+    struct background *mark_op;
+    struct env_timer mark_timer;
+    bool mark_timer_on;
+};
+
+/* --- partition.c --- */
+
+struct segment *partition_active(const struct partition *p); /* the last one, perhaps planned */
+static inline uint64_t last_index_of(const struct partition *p)
+{
+    return partition_active(p)->s.last_index.v;
+}
+/* The one that holds or will hold `index`; first <= index. */
+uint32_t partition_segment_at(const struct partition *p, uint64_t index);
+/* Takes no more appends. Those waiting complete with WEIR_EIO. */
+void partition_fail(struct partition *p, int status, const char *what);
+
+/* --- partition_files.c --- */
+
+/* dir/name in p->path, valid until the next call. */
+const char *partition_path(struct partition *p, const char *name);
+const char *partition_segment_path(struct partition *p, uint64_t first_index);
+const char *partition_index_path(struct partition *p, uint64_t first_index);
+/* A segment that begins behind `before` (NULL: an empty log), planned, at the end of p->segments.
+ * WEIR_ENOMEM. */
+int segment_plan(struct partition *p, const struct segment *before, struct segment **ret_segment);
+/* Adds an empty descriptor at the end of p->segments. NULL: out of memory. */
+struct segment *segment_push(struct partition *p);
+/* Removes the last descriptor, closing its file. */
+void segment_pop(struct partition *p);
+/* Takes the next frame into the description. Nothing is changed on error: WEIR_EPROTO, WEIR_ENOMEM.
+ */
+int segment_note(struct segment *seg, const struct frame *f, const uint8_t *payload,
+                 struct error *err);
+/* Opens file and index of a closed segment when they are not there, perhaps closing another's. */
+int segment_use(struct partition *p, struct segment *seg, struct error *err);
+/* Reads all frames of [seg->s.end, ...) up to index `last` into the description. WEIR_ECORRUPT:
+ * stopped at seg->s.end. `max_synced` (may be NULL): highest synced index met. */
+int segment_scan(struct segment *seg, uint64_t last, uint64_t *ret_max_synced, struct error *err);
+/* Writes the index file and the close record. Both may be lost: they spare work, they decide
+ * nothing. */
+void segment_finish(struct partition *p, struct segment *seg);
+/* Where the log would stand if it ended before entry `from` of `seg`. */
+int segment_state_before(struct partition *p, uint32_t i, uint64_t from,
+                         struct segment_close *ret_state, struct error *err);
+/* The mark, durably. */
+int mark_write_now(struct partition *p, const struct mark *mark, struct error *err);
+/* The mark, soon. */
+void mark_touch(struct partition *p);
+/* Durable. */
+int meta_write(struct partition *p, const struct meta *meta, struct error *err);
+/* Frees it, or lets its callback do so. */
+void background_release(struct background *op);
+
+/* --- partition_append.c --- */
+
+void append_release(struct partition *p);
+/* Everything that waits gets WEIR_EIO, from the loop. */
+void append_fail_all(struct partition *p);
+/* Starts the next write when there is something to write and nothing being written. */
+void append_write(struct partition *p);
+
+/* --- partition_truncate.c --- */
+
+/* Removes entries >= from, on disk and in memory; commit mark not looked at. */
+int truncate_to(struct partition *p, uint64_t from, struct error *err);
+/* In memory only: the entries were never written. */
+int truncate_memory(struct partition *p, uint64_t from, struct error *err);
+/* On disk: frames end at `end`, zeros follow. */
+int segment_cut_file(struct segment *seg, uint64_t end, struct error *err);
+
+/* --- partition_read.c --- */
+
+/* Entries in order, from the tail where they are there, else from disk. */
+struct walk {
+    struct partition *p;
+    uint64_t next;
+    uint32_t segment;
+    bool reading; /* r is open on `segment` */
+    bool disk_only;
+    struct segment_reader r;
+};
+void walk_init(struct walk *w, struct partition *p, uint64_t first);
+void walk_close(struct walk *w);
+/* 1: the next entry, its payload valid until the next call. 0: behind the last one. */
+int walk_next(struct walk *w, struct frame *ret_frame, const uint8_t **ret_payload,
+              struct error *err);
+
+#endif
