@@ -3,6 +3,7 @@
 #include <stdalign.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define CHUNK_SIZE ((size_t)256 << 10)
 
@@ -74,4 +75,14 @@ void *arena_alloc(struct arena *a, size_t n)
     c->pos += n;
     a->used += n;
     return p;
+}
+
+void *arena_copy(struct arena *a, const void *data, size_t n)
+{
+    uint8_t *copy = arena_alloc(a, n + 1);
+    if (copy != NULL) {
+        memcpy(copy, n == 0 ? "" : data, n);
+        copy[n] = 0;
+    }
+    return copy;
 }

@@ -18,5 +18,7 @@ void arena_close(struct arena *a);
 void arena_reset(struct arena *a);
 /* Aligned for anything; not zeroed; NULL: out of memory. */
 void *arena_alloc(struct arena *a, size_t n);
+/* A copy of n bytes, with a NUL behind them. */
+void *arena_copy(struct arena *a, const void *data, size_t n);
 
 #endif

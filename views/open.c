@@ -8,6 +8,8 @@
 
 const struct view_ops *const view_ops_all[VIEW_TOPICS] = {
     [VIEW_ACCOUNTS] = &accounts_view,
+    [VIEW_CHAT] = &chat_view,
+    [VIEW_LEDGER] = &ledger_view,
 #ifdef WEIR_VIEWS_LIFECYCLE
     [VIEW_LIFECYCLE] = &lifecycle_view,
 #endif

@@ -247,24 +247,53 @@ void view_store_close(struct view_store *s)
     store_free(s);
 }
 
-int view_store_get(struct view_store *s, const void *key, size_t key_len, struct bytes *out,
-                   struct error *err)
+/* Pinned in the store's memory until destroyed; WEIR_ENOTFOUND. */
+static int store_pin(struct view_store *s, const void *key, size_t key_len,
+                     rocksdb_pinnableslice_t **ret_slice, struct error *err)
 {
     char *text = NULL;
-    rocksdb_pinnableslice_t *v = rocksdb_get_pinned(s->db, s->read, key, key_len, &text);
+    *ret_slice = rocksdb_get_pinned(s->db, s->read, key, key_len, &text);
     if (text != NULL) {
         return store_error(err, "get", text);
     }
-    if (v == NULL) {
-        return WEIR_ENOTFOUND;
-    }
+    return *ret_slice == NULL ? WEIR_ENOTFOUND : 0;
+}
+
+int view_store_get(struct view_store *s, const void *key, size_t key_len, struct bytes *out,
+                   struct error *err)
+{
+    rocksdb_pinnableslice_t *slice = NULL;
     size_t n = 0;
-    const char *data = rocksdb_pinnableslice_value(v, &n);
+    int rc = store_pin(s, key, key_len, &slice, err);
+    if (rc != 0) {
+        return rc;
+    }
+    const char *data = rocksdb_pinnableslice_value(slice, &n);
     bytes_reset(out);
     bytes_put(out, data, n);
-    rocksdb_pinnableslice_destroy(v);
-    int rc = bytes_error(out);
+    rocksdb_pinnableslice_destroy(slice);
+    rc = bytes_error(out);
     return rc == 0 ? 0 : error_set(err, rc, "views: value of %zu bytes", n);
+}
+
+int view_store_copy(struct view_store *s, const void *key, size_t key_len, struct arena *arena,
+                    const uint8_t **ret_value, size_t *ret_len, struct error *err)
+{
+    rocksdb_pinnableslice_t *slice = NULL;
+    size_t n = 0;
+    int rc = store_pin(s, key, key_len, &slice, err);
+    if (rc != 0) {
+        return rc;
+    }
+    const char *data = rocksdb_pinnableslice_value(slice, &n);
+    uint8_t *copy = arena_copy(arena, data, n);
+    rocksdb_pinnableslice_destroy(slice);
+    if (copy == NULL) {
+        return error_set(err, WEIR_ENOMEM, "views: value of %zu bytes", n);
+    }
+    *ret_value = copy;
+    *ret_len = n;
+    return 0;
 }
 
 void view_store_put(struct view_store *s, const void *key, size_t key_len, const void *value,

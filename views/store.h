@@ -14,6 +14,7 @@
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "views/arena.h"
 
 #define VIEW_STORE_FORMAT 1
 #define VIEW_PREFIX_SIZE  5
@@ -35,6 +36,10 @@ void view_store_close(struct view_store *s);
 /* WEIR_ENOTFOUND, WEIR_ECORRUPT, WEIR_EIO. `out` is reset and filled. */
 int view_store_get(struct view_store *s, const void *key, size_t key_len, struct bytes *out,
                    struct error *err);
+
+/* As view_store_get, into the arena. */
+int view_store_copy(struct view_store *s, const void *key, size_t key_len, struct arena *arena,
+                    const uint8_t **ret_value, size_t *ret_len, struct error *err);
 
 /* Changes collected for one atomic write; empty after it, also when it failed. */
 void view_store_put(struct view_store *s, const void *key, size_t key_len, const void *value,

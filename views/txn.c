@@ -78,20 +78,27 @@ int fold_get(struct fold_txn *txn, const void *key, size_t key_len, struct bytes
 int fold_read(struct fold_txn *txn, const void *key, size_t key_len, const uint8_t **ret_value,
               size_t *ret_len)
 {
-    struct bytes b;
-    bytes_init(&b, VIEW_VALUE_MAX);
-    int rc = fold_get(txn, key, key_len, &b);
-    uint8_t *copy = rc == 0 ? arena_alloc(txn->arena, b.len + 1) : NULL;
-    if (rc == 0 && copy == NULL) {
-        rc = WEIR_ENOMEM;
+    struct full_key k;
+    struct error err;
+    full_key(txn, key, key_len, &k);
+    const struct overlay_entry *e =
+        txn->overlay == NULL ? NULL : overlay_find(txn->overlay, k.data, k.len);
+    if (e == NULL) {
+        int rc =
+            view_store_copy(txn->views->store, k.data, k.len, txn->arena, ret_value, ret_len, &err);
+        return rc == 0 || rc == WEIR_ENOTFOUND ? rc : txn_failed(txn, rc, &err);
     }
-    if (rc == 0) {
-        memcpy(copy, b.len == 0 ? (const void *)"" : b.data, b.len);
-        *ret_value = copy;
-        *ret_len = b.len;
+    if (e->deleted) {
+        return WEIR_ENOTFOUND;
     }
-    bytes_close(&b);
-    return rc;
+    /* A copy: a later put of the batch writes over the overlay's value. */
+    const uint8_t *copy = arena_copy(txn->arena, e->value, e->value_len);
+    if (copy == NULL) {
+        return WEIR_ENOMEM;
+    }
+    *ret_value = copy;
+    *ret_len = e->value_len;
+    return 0;
 }
 
 int fold_put(struct fold_txn *txn, const void *key, size_t key_len, const void *value,
