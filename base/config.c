@@ -298,7 +298,7 @@ static int read_file(const char *path, char **ret_text, struct error *err)
 
 int config_load(const char *path, struct config *ret_config, struct error *err)
 {
-    char *text;
+    char *text = NULL;
     int rc = read_file(path, &text, err);
     if (rc != 0) {
         return rc;
