@@ -55,6 +55,7 @@ struct lifecycle_extent {
     unsigned n_nodes;
     const char *object;
     const char *nodes[LIFECYCLE_NODES_MAX];
+    char *text; /* what the strings point into; owned */
 };
 struct lifecycle_segment {
     uint64_t msn;
@@ -124,13 +125,14 @@ struct lifecycle_channel {
     struct list link;
 };
 
-/* What the fold adds for listeners of VIEW_LIFECYCLE; accepted records only. */
+/* What the fold adds for listeners of VIEW_LIFECYCLE; accepted records only. Values, because the
+ * live state may be further already: a batch is heard after all of it was folded. */
 struct lifecycle_outcome {
     const char *channel;
     uint64_t broadcast;
-    const struct lifecycle_channel *live; /* NULL: the broadcast has ended with this record */
-    const struct lifecycle_rendition
-        *rendition; /* of RenditionStart and PartCommitted, else NULL */
+    bool ended;         /* the broadcast ended with this record */
+    bool has_rendition; /* RenditionStart and PartCommitted */
+    uint32_t rendition;
 };
 
 /* NULL when the channel is not live. */
