@@ -257,7 +257,8 @@ static void group_done(struct partition *p)
     mark_touch(p);
     append_write(p);
     struct segment *seg = partition_active(p);
-    if (p->next_state == NEXT_NONE && !p->failed && seg->s.end > seg->size / 2) {
+    /* Not while rolling: the file in use still has the name of the next one. */
+    if (p->next_state == NEXT_NONE && !p->rolling && !p->failed && seg->s.end > seg->size / 2) {
         next_prepare(p, p->options.segment_bytes);
     }
     append_release(p);
