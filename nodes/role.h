@@ -1,7 +1,8 @@
 /* A role: one job of a node. `weir node` starts those that the configuration switches on.
  *
- * Threads: the log role (nodes/broker/broker.h) runs on a loop thread of its own; all others share the front loop and its services below, and
- * reach the log only through the client. A role never includes another role: they meet in the log, in the views, and over HTTP. */
+ * Threads: the log role (nodes/broker/broker.h) runs on a loop thread of its own; all others share
+ * the front loop and its services below, and reach the log only through the client. A role never
+ * includes another role: they meet in the log, in the views, and over HTTP. */
 #ifndef NODES_ROLE_H
 #define NODES_ROLE_H
 
@@ -35,8 +36,8 @@ struct role {
 };
 extern const struct role role_ingest, role_transcode, role_edge, role_chat, role_api;
 
-/* True when the request carries the cluster secret (header X-Weir-Secret), compared in constant time; else it has been answered with 401. All
- * /internal/ and /api/admin/ routes begin with it. */
+/* True when the request carries the cluster secret (header X-Weir-Secret), compared in constant
+ * time; else it has been answered with 401. All /internal/ and /api/admin/ routes begin with it. */
 bool node_authorised(const struct node *node, struct http_exchange *ex);
 
 #endif

@@ -195,7 +195,7 @@ static void on_sweep(struct env_timer *timer)
     uint64_t now = env_now_ns(b->env);
     LIST_FOREACH_SAFE(it, nx, &b->conns)
     {
-        conn_sweep(list_entry(it, struct conn, link), now);
+        broker_conn_sweep(list_entry(it, struct conn, link), now);
     }
     if (b->sweeps++ % METRICS_SWEEPS == 0) {
         update_gauges(b);
@@ -243,7 +243,7 @@ static void stop(void *arg)
     }
     LIST_FOREACH_SAFE(it, nx, &b->conns)
     {
-        conn_close(list_entry(it, struct conn, link));
+        broker_conn_close(list_entry(it, struct conn, link));
     }
     b->groups_open = 1; /* this function's own */
     for (uint32_t i = 0; i < b->n_replicas; i++) {
@@ -324,7 +324,7 @@ static int start(struct broker *b, struct error *err)
     }
     /* The port first: what can't listen must not take part in elections. */
     rv = env_listen(b->env, b->config->listen.broker.host, b->config->listen.broker.port,
-                    conn_accept, b, &b->listener, err);
+                    broker_conn_accept, b, &b->listener, err);
     if (rv != 0) {
         return rv;
     }

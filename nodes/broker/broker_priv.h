@@ -20,8 +20,9 @@
 #define BROKER_FETCHES_MAX       2048u       /* waiting, per connection */
 #define BROKER_PRODUCES_MAX      4096u       /* in flight, per connection */
 #define BROKER_CONN_INFLIGHT_MAX (64u << 20) /* bytes of batches in flight, per connection */
-#define BROKER_OUT_HIGH          (8u << 20) /* bytes waiting for a slow peer: nothing more is read from it \
-                                             */
+#define BROKER_OUT_HIGH                                                                            \
+    (8u << 20) /* bytes waiting for a slow peer: nothing more is read from it                      \
+                */
 #define BROKER_OUT_MAX           (64u << 20) /* and past this it is closed */
 #define BROKER_FETCH_BYTES_MAX   (4u << 20)
 #define BROKER_FETCH_WAIT_MS_MAX 30000u
@@ -128,37 +129,37 @@ uint32_t replica_leader(const struct replica *r);
 uint64_t replica_term(const struct replica *r);
 
 /* conn.c */
-void conn_accept(struct env_listener *listener, struct env_stream *stream);
+void broker_conn_accept(struct env_listener *listener, struct env_stream *stream);
 /* Appends a reply; it leaves at the end of this turn. */
-void conn_reply(struct conn *c, enum message_type type, uint64_t correlation,
-                const ProtobufCMessage *head);
-void conn_reply_error(struct conn *c, uint64_t correlation, int code, const char *text,
-                      const struct replica *leader_of);
-struct bytes *conn_out(struct conn *c); /* what fills; conn_wrote afterwards */
-void conn_wrote(struct conn *c);
-size_t conn_queued(const struct conn *c);
+void broker_conn_reply(struct conn *c, enum message_type type, uint64_t correlation,
+                       const ProtobufCMessage *head);
+void broker_conn_reply_error(struct conn *c, uint64_t correlation, int code, const char *text,
+                             const struct replica *leader_of);
+struct bytes *broker_conn_out(struct conn *c); /* what fills; broker_conn_wrote afterwards */
+void broker_conn_wrote(struct conn *c);
+size_t broker_conn_queued(const struct conn *c);
 /* Reads on when nothing is in the way any more; frees a closed connection when the last thing in
  * flight is back. */
-void conn_settle(struct conn *c);
+void broker_conn_settle(struct conn *c);
 /* Tells the peer why, then closes. */
-void conn_fail(struct conn *c, int code, const char *text);
-void conn_close(struct conn *c);
-void conn_sweep(struct conn *c, uint64_t now_ns);
+void broker_conn_fail(struct conn *c, int code, const char *text);
+void broker_conn_close(struct conn *c);
+void broker_conn_sweep(struct conn *c, uint64_t now_ns);
 
 /* requests.c. Negative: the connection is to be closed with that error. */
-int request_dispatch(struct conn *c, const struct frame *frame, struct error *err);
+int broker_dispatch(struct conn *c, const struct frame *frame, struct error *err);
 void broker_tell_leaders(struct env_defer *defer);
 
 /* produce.c */
-int handle_produce(struct conn *c, const struct frame *frame, const ProtobufCMessage *head,
-                   struct error *err);
+int broker_handle_produce(struct conn *c, const struct frame *frame, const ProtobufCMessage *head,
+                          struct error *err);
 
 /* fetch.c */
-int handle_fetch(struct conn *c, const struct frame *frame, const ProtobufCMessage *head,
-                 struct error *err);
+int broker_handle_fetch(struct conn *c, const struct frame *frame, const ProtobufCMessage *head,
+                        struct error *err);
 void replica_serve_soon(struct replica *r);
-void conn_serve_fetches(struct conn *c); /* its output has drained */
-void conn_drop_fetches(struct conn *c);
-void fetches_sweep(struct conn *c, uint64_t now_ns);
+void broker_conn_serve_fetches(struct conn *c); /* its output has drained */
+void broker_conn_drop_fetches(struct conn *c);
+void broker_fetches_sweep(struct conn *c, uint64_t now_ns);
 
 #endif

@@ -12,12 +12,12 @@
 
 /* --- Output --- */
 
-size_t conn_queued(const struct conn *c)
+size_t broker_conn_queued(const struct conn *c)
 {
     return c->out[0].len + c->out[1].len;
 }
 
-struct bytes *conn_out(struct conn *c)
+struct bytes *broker_conn_out(struct conn *c)
 {
     return &c->out[c->filling];
 }
@@ -27,7 +27,7 @@ static void on_sent(struct env_send *send, int status);
 static void flush_output(struct env_defer *defer)
 {
     struct conn *c = defer->data;
-    struct bytes *out = conn_out(c);
+    struct bytes *out = broker_conn_out(c);
     if (c->stream_gone || c->sending || out->len == 0) {
         return;
     }
@@ -51,39 +51,39 @@ static void on_sent(struct env_send *send, int status)
         return;
     }
     if (status != 0) {
-        conn_close(c);
+        broker_conn_close(c);
         return;
     }
     flush_output(&c->flush);
-    conn_serve_fetches(c);
-    conn_settle(c);
+    broker_conn_serve_fetches(c);
+    broker_conn_settle(c);
 }
 
-void conn_wrote(struct conn *c)
+void broker_conn_wrote(struct conn *c)
 {
-    struct bytes *out = conn_out(c);
+    struct bytes *out = broker_conn_out(c);
     if (bytes_error(out) != 0) {
         log_warn("broker_connection_closed", "peer=%s name=\"%s\" reason=\"%s\"", c->peer, c->name,
                  "it does not read its replies");
         bytes_reset(out);
-        conn_close(c);
+        broker_conn_close(c);
         return;
     }
     c->flush.data = c;
     env_defer(c->broker->env, &c->flush, flush_output);
 }
 
-void conn_reply(struct conn *c, enum message_type type, uint64_t correlation,
-                const ProtobufCMessage *head)
+void broker_conn_reply(struct conn *c, enum message_type type, uint64_t correlation,
+                       const ProtobufCMessage *head)
 {
     if (c->state != CONN_CLOSED) {
-        message_put(conn_out(c), type, correlation, head);
-        conn_wrote(c);
+        message_put(broker_conn_out(c), type, correlation, head);
+        broker_conn_wrote(c);
     }
 }
 
-void conn_reply_error(struct conn *c, uint64_t correlation, int code, const char *text,
-                      const struct replica *leader_of)
+void broker_conn_reply_error(struct conn *c, uint64_t correlation, int code, const char *text,
+                             const struct replica *leader_of)
 {
     char copy[ERROR_TEXT_MAX];
     Weir__BrokerError m = WEIR__BROKER_ERROR__INIT;
@@ -94,7 +94,7 @@ void conn_reply_error(struct conn *c, uint64_t correlation, int code, const char
         m.leader_id = replica_leader(leader_of);
         m.term = replica_term(leader_of);
     }
-    conn_reply(c, BROKER_ERROR, correlation, &m.base);
+    broker_conn_reply(c, BROKER_ERROR, correlation, &m.base);
 }
 
 /* --- Closing --- */
@@ -115,32 +115,32 @@ static void on_stream_closed(void *data)
 {
     struct conn *c = data;
     c->stream_gone = true;
-    conn_settle(c);
+    broker_conn_settle(c);
 }
 
-void conn_close(struct conn *c)
+void broker_conn_close(struct conn *c)
 {
     if (c->state == CONN_CLOSED) {
         return;
     }
     c->state = CONN_CLOSED;
-    conn_drop_fetches(c);
+    broker_conn_drop_fetches(c);
     env_defer_cancel(&c->flush);
     env_stream_close(c->stream, on_stream_closed, c);
 }
 
-void conn_fail(struct conn *c, int code, const char *text)
+void broker_conn_fail(struct conn *c, int code, const char *text)
 {
     if (c->state == CONN_CLOSED) {
         return;
     }
     log_warn("broker_connection_closed", "peer=%s name=\"%s\" reason=\"%s\"", c->peer, c->name,
              text);
-    conn_reply_error(c, 0, code, text, NULL);
+    broker_conn_reply_error(c, 0, code, text, NULL);
     if (c->state != CONN_CLOSED) {
         /* What fits into the socket still goes out. */
         flush_output(&c->flush);
-        conn_close(c);
+        broker_conn_close(c);
     }
 }
 
@@ -178,7 +178,7 @@ static int take_hello(struct conn *c, const struct frame *frame, struct error *e
         w.node_name = node_name;
         w.batch_bytes_max = b->config->log_batch_kib_max << 10;
         c->state = CONN_OPEN;
-        conn_reply(c, BROKER_WELCOME, 0, &w.base);
+        broker_conn_reply(c, BROKER_WELCOME, 0, &w.base);
         log_debug("broker_client_connected", "peer=%s name=\"%s\"", c->peer, c->name);
     }
     message_free(head);
@@ -187,7 +187,7 @@ static int take_hello(struct conn *c, const struct frame *frame, struct error *e
 
 static bool must_pause(const struct conn *c)
 {
-    return conn_queued(c) > BROKER_OUT_HIGH || c->n_produces >= BROKER_PRODUCES_MAX ||
+    return broker_conn_queued(c) > BROKER_OUT_HIGH || c->n_produces >= BROKER_PRODUCES_MAX ||
            c->produce_bytes >= BROKER_CONN_INFLIGHT_MAX;
 }
 
@@ -200,15 +200,15 @@ static void parse(struct conn *c)
     c->parsing = true;
     while (c->state != CONN_CLOSED && !must_pause(c) &&
            (rv = frame_parser_next(&c->parser, &frame, &err)) == 1) {
-        rv = c->state == CONN_HELLO ? take_hello(c, &frame, &err)
-                                    : request_dispatch(c, &frame, &err);
+        rv =
+            c->state == CONN_HELLO ? take_hello(c, &frame, &err) : broker_dispatch(c, &frame, &err);
         if (rv != 0) {
             break;
         }
     }
     c->parsing = false;
     if (rv < 0) {
-        conn_fail(c, rv, err.text);
+        broker_conn_fail(c, rv, err.text);
     }
 }
 
@@ -221,20 +221,20 @@ static void on_read(struct env_stream *stream, const uint8_t *data, size_t n, in
     if (status != 0) {
         log_debug("broker_client_gone", "peer=%s name=\"%s\" reason=\"%s\"", c->peer, c->name,
                   error_name(status));
-        conn_close(c);
+        broker_conn_close(c);
         return;
     }
     c->heard_ns = env_now_ns(c->broker->env);
     int rv = frame_parser_feed(&c->parser, data, n);
     if (rv != 0) {
-        conn_fail(c, rv, error_name(rv));
+        broker_conn_fail(c, rv, error_name(rv));
         return;
     }
     parse(c);
     if (c->state != CONN_CLOSED && must_pause(c)) {
         rv = frame_parser_keep(&c->parser);
         if (rv != 0) {
-            conn_fail(c, rv, error_name(rv));
+            broker_conn_fail(c, rv, error_name(rv));
             return;
         }
         c->paused = true;
@@ -242,7 +242,7 @@ static void on_read(struct env_stream *stream, const uint8_t *data, size_t n, in
     }
 }
 
-void conn_settle(struct conn *c)
+void broker_conn_settle(struct conn *c)
 {
     if (c->state == CONN_CLOSED) {
         if (c->stream_gone && c->n_produces == 0) {
@@ -262,18 +262,18 @@ void conn_settle(struct conn *c)
 
 /* --- Opening --- */
 
-void conn_sweep(struct conn *c, uint64_t now_ns)
+void broker_conn_sweep(struct conn *c, uint64_t now_ns)
 {
     if (c->state == CONN_HELLO && now_ns - c->opened_ns > BROKER_HANDSHAKE_NS) {
-        conn_fail(c, WEIR_ETIMEOUT, "no hello within 5 s");
+        broker_conn_fail(c, WEIR_ETIMEOUT, "no hello within 5 s");
     } else if (c->state == CONN_OPEN && !c->paused && now_ns - c->heard_ns > BROKER_IDLE_NS) {
-        conn_fail(c, WEIR_ETIMEOUT, "silent for 30 s");
+        broker_conn_fail(c, WEIR_ETIMEOUT, "silent for 30 s");
     } else if (c->state == CONN_OPEN) {
-        fetches_sweep(c, now_ns);
+        broker_fetches_sweep(c, now_ns);
     }
 }
 
-void conn_accept(struct env_listener *listener, struct env_stream *stream)
+void broker_conn_accept(struct env_listener *listener, struct env_stream *stream)
 {
     struct broker *b = env_listener_data(listener);
     struct conn *c =
@@ -301,7 +301,7 @@ void conn_accept(struct env_listener *listener, struct env_stream *stream)
     Weir__BrokerChallenge m = WEIR__BROKER_CHALLENGE__INIT;
     m.version = BROKER_PROTOCOL_VERSION;
     m.nonce = (ProtobufCBinaryData){.len = sizeof(c->nonce), .data = c->nonce};
-    conn_reply(c, BROKER_CHALLENGE, 0, &m.base);
+    broker_conn_reply(c, BROKER_CHALLENGE, 0, &m.base);
     if (c->state != CONN_CLOSED) {
         env_stream_read_start(stream, on_read);
     }

@@ -23,7 +23,7 @@ static void answer(struct conn *c, struct replica *r, uint64_t correlation, int6
                    uint32_t bytes_max)
 {
     Weir__BrokerFetched m = WEIR__BROKER_FETCHED__INIT;
-    struct bytes *out = conn_out(c);
+    struct bytes *out = broker_conn_out(c);
     struct error err = {0};
     struct log_offset next;
     put_marks(r, &m);
@@ -36,18 +36,18 @@ static void answer(struct conn *c, struct replica *r, uint64_t correlation, int6
                  : 0;
     if (rv != 0 && bytes_error(out) == 0) {
         out->len = start;
-        conn_reply_error(c, correlation, rv, err.text, r);
+        broker_conn_reply_error(c, correlation, rv, err.text, r);
         return;
     }
     metric_add(c->broker->metrics.fetched_bytes, (int64_t)(out->len - before));
     message_end(out, start, BROKER_FETCHED, correlation, head_len);
-    conn_wrote(c);
+    broker_conn_wrote(c);
 }
 
 static bool ready(const struct conn *c, const struct replica *r, int64_t offset)
 {
     return offset < partition_high_watermark(group_partition(r->group)).v &&
-           conn_queued(c) <= BROKER_OUT_HIGH;
+           broker_conn_queued(c) <= BROKER_OUT_HIGH;
 }
 
 static void fetch_answer(struct fetch *f)
@@ -84,9 +84,9 @@ void replica_serve_soon(struct replica *r)
     }
 }
 
-void conn_serve_fetches(struct conn *c)
+void broker_conn_serve_fetches(struct conn *c)
 {
-    if (conn_queued(c) > BROKER_OUT_HIGH / 2) {
+    if (broker_conn_queued(c) > BROKER_OUT_HIGH / 2) {
         return;
     }
     LIST_FOREACH(it, &c->fetches)
@@ -95,14 +95,14 @@ void conn_serve_fetches(struct conn *c)
     }
 }
 
-void conn_drop_fetches(struct conn *c)
+void broker_conn_drop_fetches(struct conn *c)
 {
     while (!list_empty(&c->fetches)) {
         fetch_release(list_entry(c->fetches.next, struct fetch, conn_link));
     }
 }
 
-void fetches_sweep(struct conn *c, uint64_t now_ns)
+void broker_fetches_sweep(struct conn *c, uint64_t now_ns)
 {
     struct list todo;
     list_init(&todo);
@@ -110,7 +110,7 @@ void fetches_sweep(struct conn *c, uint64_t now_ns)
     for (struct list *el = list_pop(&todo); el != NULL; el = list_pop(&todo)) {
         struct fetch *f = list_entry(el, struct fetch, conn_link);
         list_push_back(&c->fetches, el);
-        if (now_ns >= f->deadline_ns && conn_queued(c) <= BROKER_OUT_HIGH) {
+        if (now_ns >= f->deadline_ns && broker_conn_queued(c) <= BROKER_OUT_HIGH) {
             fetch_answer(f);
         }
         if (c->state == CONN_CLOSED) {
@@ -142,15 +142,15 @@ static int check(const struct replica *r, const Weir__BrokerFetch *m, struct err
     return 0;
 }
 
-int handle_fetch(struct conn *c, const struct frame *frame, const ProtobufCMessage *head,
-                 struct error *err)
+int broker_handle_fetch(struct conn *c, const struct frame *frame, const ProtobufCMessage *head,
+                        struct error *err)
 {
     const Weir__BrokerFetch *m = (const Weir__BrokerFetch *)head;
     struct replica *r = broker_replica(c->broker, m->topic, m->partition);
     struct error why = {0};
     int rv = check(r, m, &why);
     if (rv != 0) {
-        conn_reply_error(c, frame->correlation, rv, why.text, r);
+        broker_conn_reply_error(c, frame->correlation, rv, why.text, r);
         return 0;
     }
     uint32_t bytes_max =

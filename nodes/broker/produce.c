@@ -32,12 +32,12 @@ static void refuse(struct conn *c, struct replica *r, const struct frame *frame,
             c->fences = calloc(b->n_replicas, sizeof(*c->fences));
         }
         if (c->fences == NULL) {
-            conn_fail(c, WEIR_ENOMEM, "out of memory");
+            broker_conn_fail(c, WEIR_ENOMEM, "out of memory");
             return;
         }
         c->fences[r->index] = generation + 1;
     }
-    conn_reply_error(c, frame->correlation, code, text, r);
+    broker_conn_reply_error(c, frame->correlation, code, text, r);
 }
 
 static void on_committed(struct group_propose *req, int status)
@@ -54,12 +54,12 @@ static void on_committed(struct group_propose *req, int status)
         metric_add(b->metrics.records, p->records);
         metric_add(b->metrics.bytes, p->bytes);
         metric_observe_us(b->metrics.produce_us, (env_now_ns(b->env) - p->started_ns) / 1000u);
-        conn_reply(c, BROKER_PRODUCED, p->correlation, &m.base);
+        broker_conn_reply(c, BROKER_PRODUCED, p->correlation, &m.base);
     } else {
-        conn_reply_error(c, p->correlation, status, error_name(status), p->replica);
+        broker_conn_reply_error(c, p->correlation, status, error_name(status), p->replica);
     }
     free(p);
-    conn_settle(c);
+    broker_conn_settle(c);
 }
 
 /* What a client may not write: what only brokers or later versions write. */
@@ -88,8 +88,8 @@ static int check(const struct conn *c, const struct frame *frame, struct batch_i
     return 0;
 }
 
-int handle_produce(struct conn *c, const struct frame *frame, const ProtobufCMessage *head,
-                   struct error *err)
+int broker_handle_produce(struct conn *c, const struct frame *frame, const ProtobufCMessage *head,
+                          struct error *err)
 {
     const Weir__BrokerProduce *m = (const Weir__BrokerProduce *)head;
     struct broker *b = c->broker;
@@ -98,7 +98,8 @@ int handle_produce(struct conn *c, const struct frame *frame, const ProtobufCMes
     struct error why = {0};
     (void)err;
     if (r == NULL) {
-        conn_reply_error(c, frame->correlation, WEIR_ENOTFOUND, "no such topic or partition", NULL);
+        broker_conn_reply_error(c, frame->correlation, WEIR_ENOTFOUND, "no such topic or partition",
+                                NULL);
         return 0;
     }
     if (c->fences != NULL && m->generation < c->fences[r->index]) {
@@ -118,7 +119,7 @@ int handle_produce(struct conn *c, const struct frame *frame, const ProtobufCMes
         metric_add(b->metrics.invalid, 1);
         log_warn("batch_invalid", "peer=%s name=\"%s\" topic=%s partition=%u reason=\"%s\"",
                  c->peer, c->name, r->topic->name, r->partition, why.text);
-        conn_reply_error(c, frame->correlation, rv, why.text, NULL);
+        broker_conn_reply_error(c, frame->correlation, rv, why.text, NULL);
         return 0;
     }
     if (b->inflight_bytes + info.size > (uint64_t)b->config->log_node_inflight_mib << 20) {

@@ -19,7 +19,7 @@ static int handle_ping(struct conn *c, const struct frame *frame, const Protobuf
     Weir__BrokerPing m = WEIR__BROKER_PING__INIT;
     (void)head;
     (void)err;
-    conn_reply(c, BROKER_PONG, frame->correlation, &m.base);
+    broker_conn_reply(c, BROKER_PONG, frame->correlation, &m.base);
     return 0;
 }
 
@@ -66,7 +66,7 @@ static void send_metadata(struct conn *c, uint64_t correlation, Weir__BrokerLead
     m.n_topics = b->config->n_topics;
     m.leaders = list;
     m.n_leaders = b->n_replicas;
-    conn_reply(c, BROKER_METADATA, correlation, &m.base);
+    broker_conn_reply(c, BROKER_METADATA, correlation, &m.base);
 }
 
 static int handle_metadata(struct conn *c, const struct frame *frame, const ProtobufCMessage *head,
@@ -97,7 +97,7 @@ static void tell(struct broker *b, Weir__BrokerLeader **list, size_t n)
     {
         struct conn *c = list_entry(it, struct conn, link);
         if (c->watching) {
-            conn_reply(c, BROKER_LEADERS, 0, &m.base);
+            broker_conn_reply(c, BROKER_LEADERS, 0, &m.base);
         }
     }
 }
@@ -132,8 +132,9 @@ static int handle_offsets(struct conn *c, const struct frame *frame, const Proto
     struct error why = {0};
     (void)err;
     if (r == NULL || r->group == NULL) {
-        conn_reply_error(c, frame->correlation, r == NULL ? WEIR_ENOTFOUND : WEIR_EUNAVAILABLE,
-                         r == NULL ? "no such topic or partition" : r->failed, r);
+        broker_conn_reply_error(c, frame->correlation,
+                                r == NULL ? WEIR_ENOTFOUND : WEIR_EUNAVAILABLE,
+                                r == NULL ? "no such topic or partition" : r->failed, r);
         return 0;
     }
     struct partition *p = group_partition(r->group);
@@ -145,12 +146,12 @@ static int handle_offsets(struct conn *c, const struct frame *frame, const Proto
         struct log_offset at;
         int rv = partition_offset_for_time(p, m->time_ms, &at, &why);
         if (rv != 0) {
-            conn_reply_error(c, frame->correlation, rv, why.text, r);
+            broker_conn_reply_error(c, frame->correlation, rv, why.text, r);
             return 0;
         }
         reply.by_time = at.v;
     }
-    conn_reply(c, BROKER_OFFSETS, frame->correlation, &reply.base);
+    broker_conn_reply(c, BROKER_OFFSETS, frame->correlation, &reply.base);
     return 0;
 }
 
@@ -231,7 +232,7 @@ static void send_status(struct conn *c, uint64_t correlation, struct status_memo
     m.n_replicas = b->n_replicas;
     m.peers = peer_list;
     m.n_peers = fill_peers(b, NULL, false, peers, peer_list);
-    conn_reply(c, BROKER_STATUS, correlation, &m.base);
+    broker_conn_reply(c, BROKER_STATUS, correlation, &m.base);
 }
 
 static int handle_status(struct conn *c, const struct frame *frame, const ProtobufCMessage *head,
@@ -265,8 +266,9 @@ static int handle_hash(struct conn *c, const struct frame *frame, const Protobuf
     struct error why = {0};
     (void)err;
     if (r == NULL || r->group == NULL) {
-        conn_reply_error(c, frame->correlation, r == NULL ? WEIR_ENOTFOUND : WEIR_EUNAVAILABLE,
-                         r == NULL ? "no such topic or partition" : r->failed, r);
+        broker_conn_reply_error(c, frame->correlation,
+                                r == NULL ? WEIR_ENOTFOUND : WEIR_EUNAVAILABLE,
+                                r == NULL ? "no such topic or partition" : r->failed, r);
         return 0;
     }
     uint32_t bytes_max =
@@ -274,12 +276,12 @@ static int handle_hash(struct conn *c, const struct frame *frame, const Protobuf
     int rv = partition_hash(group_partition(r->group), LOG_INDEX(m->first_index),
                             LOG_INDEX(m->last_index), bytes_max, hash, &last, &why);
     if (rv != 0) {
-        conn_reply_error(c, frame->correlation, rv, why.text, r);
+        broker_conn_reply_error(c, frame->correlation, rv, why.text, r);
         return 0;
     }
     reply.hash = (ProtobufCBinaryData){.len = sizeof(hash), .data = hash};
     reply.last_index = last.v;
-    conn_reply(c, BROKER_HASH, frame->correlation, &reply.base);
+    broker_conn_reply(c, BROKER_HASH, frame->correlation, &reply.base);
     return 0;
 }
 
@@ -290,15 +292,15 @@ static const struct {
                   struct error *err);
 } requests[MESSAGE_TYPES] = {
     [BROKER_METADATA_REQUEST] = {handle_metadata},
-    [BROKER_PRODUCE] = {handle_produce},
-    [BROKER_FETCH] = {handle_fetch},
+    [BROKER_PRODUCE] = {broker_handle_produce},
+    [BROKER_FETCH] = {broker_handle_fetch},
     [BROKER_OFFSETS_REQUEST] = {handle_offsets},
     [BROKER_STATUS_REQUEST] = {handle_status},
     [BROKER_HASH_REQUEST] = {handle_hash},
     [BROKER_PING] = {handle_ping},
 };
 
-int request_dispatch(struct conn *c, const struct frame *frame, struct error *err)
+int broker_dispatch(struct conn *c, const struct frame *frame, struct error *err)
 {
     ProtobufCMessage *head = NULL;
     if (frame->type >= MESSAGE_TYPES || requests[frame->type].handle == NULL) {

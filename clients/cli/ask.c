@@ -1,0 +1,211 @@
+#include "clients/cli/ask.h"
+
+#include <string.h>
+
+static void settle(struct ask *a)
+{
+    if (a->n_waiting == 0) {
+        cli_loop_stop(&a->loop);
+    }
+}
+
+static void on_timer(struct env_timer *timer)
+{
+    struct ask *a = timer->data;
+    a->timed_out = true;
+    cli_loop_stop(&a->loop);
+}
+
+static void wait_for_answers(struct ask *a)
+{
+    a->timed_out = false;
+    if (a->n_waiting > 0) {
+        env_timer_start(&a->timer, (uint64_t)a->cluster->timeout_ms * 1000u, on_timer);
+        cli_loop_run(&a->loop, NULL, NULL);
+        env_timer_stop(&a->timer);
+    }
+}
+
+/* --- Links --- */
+
+static void on_ready(void *data, struct broker_link *link, const Weir__BrokerWelcome *welcome)
+{
+    struct ask_node *n = data;
+    (void)link;
+    n->ready = true;
+    n->id = welcome->node_id;
+    (void)snprintf(n->name, sizeof(n->name), "%s", welcome->node_name);
+    n->ask->n_waiting--;
+    settle(n->ask);
+}
+
+static void on_closed(void *data, struct broker_link *link, const struct error *why)
+{
+    struct ask_node *n = data;
+    bool was_ready = n->ready;
+    (void)link;
+    n->link = NULL;
+    n->ready = false;
+    n->failed = true;
+    (void)snprintf(n->trouble, sizeof(n->trouble), "%s", why->text);
+    if (!was_ready) {
+        n->ask->n_waiting--;
+        settle(n->ask);
+    }
+}
+
+static void dial(struct ask_node *n, const struct config_address *address)
+{
+    struct ask *a = n->ask;
+    struct broker_link_events events = {.data = n, .ready = on_ready, .closed = on_closed};
+    struct error err = {0};
+    (void)snprintf(n->address, sizeof(n->address), "%s:%u", address->host, address->port);
+    if (broker_link_open(a->loop.env, address->host, address->port, a->cluster->secret,
+                         "weir command", &events, &n->link, &err) == 0) {
+        a->n_waiting++;
+    } else {
+        n->link = NULL;
+        n->failed = true;
+        (void)snprintf(n->trouble, sizeof(n->trouble), "%s", err.text);
+    }
+}
+
+enum cli_exit ask_open(struct ask *a, const struct cli_cluster *cluster)
+{
+    unsigned n_ready = 0;
+    *a = (struct ask){.cluster = cluster, .n_nodes = cluster->n_brokers};
+    enum cli_exit rv = cli_loop_open(&a->loop);
+    if (rv != CLI_OK) {
+        return rv;
+    }
+    if (env_timer_init(a->loop.env, &a->timer) != 0) {
+        cli_loop_close(&a->loop);
+        return cli_fail(CLI_FAILED, "out of memory");
+    }
+    a->timer.data = a;
+    for (unsigned i = 0; i < a->n_nodes; i++) {
+        a->nodes[i].ask = a;
+        dial(&a->nodes[i], &cluster->brokers[i]);
+    }
+    wait_for_answers(a);
+    for (unsigned i = 0; i < a->n_nodes; i++) {
+        struct ask_node *n = &a->nodes[i];
+        n_ready += n->ready;
+        if (!n->ready && !n->failed) {
+            n->failed = true;
+            a->n_waiting--;
+            (void)snprintf(n->trouble, sizeof(n->trouble), "no answer within %u ms",
+                           cluster->timeout_ms);
+            broker_link_close(n->link, NULL, NULL);
+            n->link = NULL;
+        }
+    }
+    if (n_ready > 0) {
+        return CLI_OK;
+    }
+    for (unsigned i = 0; i < a->n_nodes; i++) {
+        cli_fail(CLI_UNAVAILABLE, "%s", a->nodes[i].trouble);
+    }
+    ask_close(a);
+    return cli_fail(CLI_UNAVAILABLE, "no broker can be reached");
+}
+
+void ask_close(struct ask *a)
+{
+    for (unsigned i = 0; i < a->n_nodes; i++) {
+        if (a->nodes[i].link != NULL) {
+            broker_link_close(a->nodes[i].link, NULL, NULL);
+            a->nodes[i].link = NULL;
+        }
+        message_free(a->nodes[i].answer);
+        a->nodes[i].answer = NULL;
+    }
+    env_timer_close(&a->timer);
+    cli_loop_close(&a->loop);
+}
+
+struct ask_node *ask_find(struct ask *a, uint32_t id)
+{
+    for (unsigned i = 0; i < a->n_nodes; i++) {
+        if (a->nodes[i].id == id) {
+            return &a->nodes[i];
+        }
+    }
+    return NULL;
+}
+
+/* --- Questions --- */
+
+static void on_reply(struct broker_request *req, int status, const struct frame *reply,
+                     const ProtobufCMessage *head)
+{
+    struct ask_node *n = req->data;
+    struct error err = {0};
+    n->status = status;
+    if (status == 0) {
+        /* The head is only lent: unpacked once more, to keep it. */
+        n->status = message_unpack(reply, &n->answer, &err);
+        (void)snprintf(n->text, sizeof(n->text), "%s", err.text);
+    } else {
+        (void)snprintf(n->text, sizeof(n->text), "%s",
+                       head != NULL ? ((const Weir__BrokerError *)head)->text : error_name(status));
+    }
+    n->ask->n_waiting--;
+    settle(n->ask);
+}
+
+static void send(struct ask_node *n, enum message_type type, const ProtobufCMessage *question,
+                 enum message_type expected)
+{
+    message_free(n->answer);
+    n->answer = NULL;
+    n->status = WEIR_EUNAVAILABLE;
+    (void)snprintf(n->text, sizeof(n->text), "%s", n->trouble);
+    if (!n->ready) {
+        return;
+    }
+    n->request.data = n;
+    n->status =
+        broker_link_request(n->link, type, question, NULL, 0, expected, &n->request, on_reply);
+    if (n->status == 0) {
+        n->ask->n_waiting++;
+    } else {
+        (void)snprintf(n->text, sizeof(n->text), "%s", error_name(n->status));
+    }
+}
+
+static void give_up(struct ask_node *n)
+{
+    if (n->request.active) {
+        broker_link_cancel(n->link, &n->request);
+        n->ask->n_waiting--;
+        n->status = WEIR_ETIMEOUT;
+        (void)snprintf(n->text, sizeof(n->text), "no answer within %u ms",
+                       n->ask->cluster->timeout_ms);
+    }
+}
+
+int ask_node(struct ask *a, unsigned i, enum message_type type, const ProtobufCMessage *question,
+             enum message_type expected, const ProtobufCMessage **ret_answer)
+{
+    struct ask_node *n = &a->nodes[i];
+    send(n, type, question, expected);
+    wait_for_answers(a);
+    give_up(n);
+    if (n->status == 0) {
+        *ret_answer = n->answer;
+    }
+    return n->status;
+}
+
+void ask_all(struct ask *a, enum message_type type, const ProtobufCMessage *question,
+             enum message_type expected)
+{
+    for (unsigned i = 0; i < a->n_nodes; i++) {
+        send(&a->nodes[i], type, question, expected);
+    }
+    wait_for_answers(a);
+    for (unsigned i = 0; i < a->n_nodes; i++) {
+        give_up(&a->nodes[i]);
+    }
+}

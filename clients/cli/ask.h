@@ -1,0 +1,47 @@
+/* Asking single brokers: what the log's client does not do. One link per broker of the cluster; a
+ * question goes to one of them or to all, and the command waits for the answers. */
+#ifndef CLIENTS_CLI_ASK_H
+#define CLIENTS_CLI_ASK_H
+
+#include "clients/cli/cli.h"
+#include "clients/log/link.h"
+
+struct ask_node {
+    struct ask *ask;
+    char address[160];
+    uint32_t id; /* 0: never connected */
+    char name[CONFIG_NAME_MAX];
+    struct broker_link *link;
+    bool ready, failed;
+    char trouble[ERROR_TEXT_MAX]; /* why not ready */
+    struct broker_request request;
+    /* The answer to the last question. */
+    int status;
+    ProtobufCMessage *answer; /* freed with the next question */
+    char text[ERROR_TEXT_MAX];
+};
+
+struct ask {
+    struct cli_loop loop;
+    const struct cli_cluster *cluster;
+    struct ask_node nodes[CONFIG_NODES_MAX];
+    unsigned n_nodes;
+    unsigned n_waiting;
+    struct env_timer timer;
+    bool timed_out;
+};
+
+/* Connects to all brokers; those that can't be reached within the timeout (at once, when they
+ * refuse) are marked failed. CLI_UNAVAILABLE when none could. */
+enum cli_exit ask_open(struct ask *a, const struct cli_cluster *cluster);
+void ask_close(struct ask *a);
+/* Sends the question to nodes[i] and waits for its answer: 0, *ret_answer borrowed until the next
+ * question to that node; else the code, with the text in nodes[i].text. */
+int ask_node(struct ask *a, unsigned i, enum message_type type, const ProtobufCMessage *question,
+             enum message_type expected, const ProtobufCMessage **ret_answer);
+/* Sends it to all that are ready and waits for all: see nodes[i].status and .answer. */
+void ask_all(struct ask *a, enum message_type type, const ProtobufCMessage *question,
+             enum message_type expected);
+struct ask_node *ask_find(struct ask *a, uint32_t id);
+
+#endif

@@ -1,0 +1,451 @@
+/* weir log consume */
+#include <errno.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/crc32c.h"
+#include "clients/cli/ask.h"
+#include "clients/cli/log.h"
+
+enum { KEY_PARTITION = 0x2000, KEY_FROM, KEY_FROM_TIME, KEY_FOLLOW, KEY_COUNT, KEY_FORMAT };
+
+enum format { FORMAT_VALUE, FORMAT_JSON, FORMAT_CRC };
+
+static const struct argp_option options[] = {
+    {"partition", KEY_PARTITION, "P", 0, "Only this partition (all of them)", 1},
+    {"from", KEY_FROM, "WHERE", 0, "begin, end, or an offset (begin)", 1},
+    {"from-time", KEY_FROM_TIME, "TIME", 0,
+     "From the first record at or after TIME: RFC 3339 (2026-01-31T12:00:00Z) or ms since 1970", 1},
+    {"follow", KEY_FOLLOW, 0, 0, "Wait for more at the end", 1},
+    {"count", KEY_COUNT, "N", 0, "Stop after N records", 1},
+    {"format", KEY_FORMAT, "F", 0,
+     "value: values as lines; json: one object a line; crc: 'partition offset crc32c' (value)", 1},
+    {0},
+};
+
+struct arguments {
+    struct cli_cluster cluster;
+    const char *topic;
+    uint64_t partition, count;
+    bool has_partition, follow, by_time;
+    int64_t from, from_ms;
+    enum format format;
+};
+
+struct stream {
+    struct reader *reader;
+    uint32_t partition;
+    struct weir_consumer *consumer;
+    int64_t target; /* the end when not following */
+    bool done;
+};
+
+struct reader {
+    const struct arguments *args;
+    struct cli_loop loop;
+    struct weir_client *client;
+    struct weir_topic_req topic_req;
+    int topic_status;
+    uint32_t n_partitions;
+    struct stream *streams;
+    uint32_t n_streams, n_running;
+    int64_t *starts; /* per partition, when by time */
+    uint64_t n_printed;
+    bool stopping;
+    enum cli_exit status;
+    struct env_timer patience;
+    bool progressed;
+};
+
+/* --- Arguments --- */
+
+static bool parse_time(const char *text, int64_t *ret_ms)
+{
+    struct tm tm = {0};
+    uint64_t ms = 0;
+    if (cli_parse_u64(text, 0, (uint64_t)INT64_MAX, &ms)) {
+        *ret_ms = (int64_t)ms;
+        return true;
+    }
+    const char *rest = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
+    if (rest == NULL) {
+        return false;
+    }
+    int64_t fraction_ms = 0;
+    if (*rest == '.') {
+        int64_t unit = 100;
+        for (rest++; *rest >= '0' && *rest <= '9'; rest++, unit /= 10) {
+            fraction_ms += (*rest - '0') * unit;
+        }
+    }
+    int64_t zone_s = 0;
+    unsigned hours = 0, minutes = 0;
+    int used = 0;
+    if (sscanf(rest, "%*1[+-]%2u:%2u%n", &hours, &minutes, &used) == 2 && rest[used] == '\0') {
+        zone_s = (int64_t)(hours * 3600 + minutes * 60) * (*rest == '-' ? -1 : 1);
+    } else if (strcmp(rest, "Z") != 0 && strcmp(rest, "z") != 0) {
+        return false;
+    }
+    *ret_ms = ((int64_t)timegm(&tm) - zone_s) * 1000 + fraction_ms;
+    return true;
+}
+
+static error_t parse_from(struct arguments *a, const char *arg, struct argp_state *state)
+{
+    uint64_t v = 0;
+    if (strcmp(arg, "begin") == 0) {
+        a->from = WEIR_OFFSET_BEGIN;
+    } else if (strcmp(arg, "end") == 0) {
+        a->from = WEIR_OFFSET_END;
+    } else if (cli_parse_u64(arg, 0, (uint64_t)INT64_MAX, &v)) {
+        a->from = (int64_t)v;
+    } else {
+        argp_error(state, "--from: begin, end or an offset, not '%s'", arg);
+    }
+    return 0;
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    struct arguments *a = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &a->cluster;
+        return 0;
+    case KEY_PARTITION:
+        a->has_partition = true;
+        if (!cli_parse_u64(arg, 0, UINT32_MAX - 1, &a->partition)) {
+            argp_error(state, "--partition: '%s' is not a partition's number", arg);
+        }
+        return 0;
+    case KEY_FROM:
+        return parse_from(a, arg, state);
+    case KEY_FROM_TIME:
+        a->by_time = true;
+        if (!parse_time(arg, &a->from_ms)) {
+            argp_error(state, "--from-time: '%s' is neither RFC 3339 nor milliseconds", arg);
+        }
+        return 0;
+    case KEY_FOLLOW:
+        a->follow = true;
+        return 0;
+    case KEY_COUNT:
+        if (!cli_parse_u64(arg, 1, UINT64_MAX, &a->count)) {
+            argp_error(state, "--count: '%s' is not a number above 0", arg);
+        }
+        return 0;
+    case KEY_FORMAT:
+        a->format = strcmp(arg, "json") == 0  ? FORMAT_JSON
+                    : strcmp(arg, "crc") == 0 ? FORMAT_CRC
+                                              : FORMAT_VALUE;
+        if (a->format == FORMAT_VALUE && strcmp(arg, "value") != 0) {
+            argp_error(state, "--format: value, json or crc, not '%s'", arg);
+        }
+        return 0;
+    case ARGP_KEY_ARG:
+        if (a->topic != NULL) {
+            argp_error(state, "one topic, not also '%s'", arg);
+        }
+        a->topic = arg;
+        return 0;
+    case ARGP_KEY_END:
+        if (a->topic == NULL) {
+            argp_error(state, "which TOPIC?");
+        }
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+/* --- Printing --- */
+
+/* Text where it is UTF-8, else hex under another name, so that every record has a faithful line. */
+static void put_bytes(json_t *o, const char *name, const char *hex_name, const uint8_t *data,
+                      int32_t len)
+{
+    if (data == NULL) {
+        json_object_set_new(o, name, json_null());
+        return;
+    }
+    json_t *s = json_stringn((const char *)data, (size_t)len);
+    if (s != NULL) {
+        json_object_set_new(o, name, s);
+        return;
+    }
+    char *hex = malloc(2 * (size_t)len + 1);
+    if (hex == NULL) {
+        return;
+    }
+    for (int32_t i = 0; i < len; i++) {
+        static const char digits[] = "0123456789abcdef";
+        hex[2 * i] = digits[data[i] >> 4];
+        hex[2 * i + 1] = digits[data[i] & 15];
+    }
+    hex[2 * len] = '\0';
+    json_object_set_new(o, hex_name, json_string(hex));
+    free(hex);
+}
+
+static void print_json(uint32_t partition, const struct batch_record *r)
+{
+    json_t *o = json_object();
+    json_object_set_new(o, "partition", json_integer(partition));
+    json_object_set_new(o, "offset", json_integer(r->offset.v));
+    json_object_set_new(o, "time_ms", json_integer(r->timestamp_ms));
+    put_bytes(o, "key", "key_hex", r->key, r->key_len);
+    put_bytes(o, "value", "value_hex", r->value, r->value_len);
+    (void)json_dumpf(o, stdout, JSON_COMPACT | JSON_PRESERVE_ORDER);
+    putchar('\n');
+    json_decref(o);
+}
+
+static void print_record(const struct stream *s, const struct batch_record *r)
+{
+    size_t len = r->value_len > 0 ? (size_t)r->value_len : 0;
+    switch (s->reader->args->format) {
+    case FORMAT_VALUE:
+        (void)fwrite(r->value != NULL ? (const char *)r->value : "", 1, len, stdout);
+        putchar('\n');
+        return;
+    case FORMAT_JSON:
+        print_json(s->partition, r);
+        return;
+    case FORMAT_CRC:
+        printf("%u %lld %08x\n", s->partition, (long long)r->offset.v, crc32c(0, r->value, len));
+        return;
+    }
+}
+
+/* --- Consumers --- */
+
+static void stop(struct reader *r, enum cli_exit status)
+{
+    if (!r->stopping) {
+        r->stopping = true;
+        r->status = status;
+        cli_loop_stop(&r->loop);
+    }
+}
+
+static void stream_done(struct stream *s)
+{
+    if (!s->done) {
+        s->done = true;
+        weir_consumer_pause(s->consumer);
+        if (--s->reader->n_running == 0) {
+            stop(s->reader, CLI_OK);
+        }
+    }
+}
+
+static void on_records(void *data, struct weir_consumer *c, const struct batch_record *records,
+                       unsigned n, int64_t high_watermark)
+{
+    struct stream *s = data;
+    struct reader *r = s->reader;
+    const struct arguments *a = r->args;
+    (void)c;
+    (void)high_watermark;
+    r->progressed = true;
+    for (unsigned i = 0; i < n && !r->stopping; i++) {
+        print_record(s, &records[i]);
+        if (++r->n_printed == a->count) {
+            stop(r, CLI_OK);
+        }
+    }
+    if (a->follow) {
+        (void)fflush(stdout);
+    }
+    if (ferror(stdout) != 0) {
+        stop(r, CLI_FAILED); /* the reader of our output is gone */
+    }
+}
+
+static void on_failed(void *data, struct weir_consumer *c, int status, const char *text)
+{
+    struct stream *s = data;
+    (void)c;
+    cli_fail(CLI_FAILED, "%s-%u: %s", s->reader->args->topic, s->partition, text);
+    stop(s->reader, cli_exit_of(status));
+}
+
+static void on_caught_up(void *data, struct weir_consumer *c, int64_t high_watermark)
+{
+    struct stream *s = data;
+    (void)c;
+    (void)high_watermark;
+    s->reader->progressed = true;
+    if (!s->reader->args->follow) {
+        stream_done(s);
+    }
+}
+
+static enum cli_exit open_streams(struct reader *r)
+{
+    const struct arguments *a = r->args;
+    struct error err = {0};
+    r->streams = calloc(r->n_partitions, sizeof(*r->streams));
+    if (r->streams == NULL) {
+        return cli_fail(CLI_FAILED, "out of memory");
+    }
+    for (uint32_t i = 0; i < r->n_partitions; i++) {
+        if (a->has_partition && i != a->partition) {
+            continue;
+        }
+        struct stream *s = &r->streams[r->n_streams];
+        struct weir_consumer_events events = {
+            .data = s, .records = on_records, .failed = on_failed, .caught_up = on_caught_up};
+        s->reader = r;
+        s->partition = i;
+        if (weir_consume(r->client, a->topic, i, r->starts != NULL ? r->starts[i] : a->from,
+                         &events, &s->consumer, &err) != 0) {
+            return cli_fail(CLI_FAILED, "%s", err.text);
+        }
+        r->n_streams++;
+        r->n_running++;
+    }
+    return CLI_OK;
+}
+
+/* --- Where to begin, by time --- */
+
+static enum cli_exit find_start(struct ask *a, const struct arguments *args, uint32_t partition,
+                                int64_t *ret_offset)
+{
+    Weir__BrokerOffsetsRequest m = WEIR__BROKER_OFFSETS_REQUEST__INIT;
+    char topic[CONFIG_NAME_MAX];
+    (void)snprintf(topic, sizeof(topic), "%s", args->topic);
+    m.topic = topic;
+    m.partition = partition;
+    m.by_time = true;
+    m.time_ms = args->from_ms;
+    ask_all(a, BROKER_OFFSETS_REQUEST, &m.base, BROKER_OFFSETS);
+    for (unsigned i = 0; i < a->n_nodes; i++) {
+        const Weir__BrokerOffsets *o = (const Weir__BrokerOffsets *)a->nodes[i].answer;
+        if (a->nodes[i].status == 0 && o->leader) {
+            *ret_offset = o->by_time;
+            return CLI_OK;
+        }
+    }
+    return cli_fail(CLI_UNAVAILABLE, "%s-%u has no leader that answers", args->topic, partition);
+}
+
+static enum cli_exit find_starts(struct reader *r)
+{
+    const struct arguments *a = r->args;
+    struct ask ask;
+    r->starts = calloc(r->n_partitions, sizeof(*r->starts));
+    if (r->starts == NULL) {
+        return cli_fail(CLI_FAILED, "out of memory");
+    }
+    enum cli_exit rv = ask_open(&ask, &a->cluster);
+    if (rv != CLI_OK) {
+        return rv;
+    }
+    for (uint32_t i = 0; i < r->n_partitions && rv == CLI_OK; i++) {
+        if (!a->has_partition || i == a->partition) {
+            rv = find_start(&ask, a, i, &r->starts[i]);
+        }
+    }
+    ask_close(&ask);
+    return rv;
+}
+
+/* --- The command --- */
+
+/* Without --follow a cluster that gives nothing for a whole timeout is not available. */
+static void on_patience(struct env_timer *timer)
+{
+    struct reader *r = timer->data;
+    if (!r->progressed && !r->args->follow) {
+        cli_fail(CLI_UNAVAILABLE, "no answer within %u ms", r->args->cluster.timeout_ms);
+        stop(r, CLI_UNAVAILABLE);
+        return;
+    }
+    r->progressed = false;
+    env_timer_start(&r->patience, (uint64_t)r->args->cluster.timeout_ms * 1000u, on_patience);
+}
+
+static void on_interrupt(void *data)
+{
+    stop(data, CLI_OK);
+}
+
+static void on_topic(struct weir_topic_req *req, int status, uint32_t n_partitions)
+{
+    struct reader *r = req->data;
+    r->topic_status = status;
+    r->n_partitions = n_partitions;
+    cli_loop_stop(&r->loop);
+}
+
+static enum cli_exit consume(struct reader *r)
+{
+    const struct arguments *a = r->args;
+    r->topic_req.data = r;
+    weir_topic(r->client, a->topic, &r->topic_req, on_topic);
+    cli_loop_run(&r->loop, NULL, NULL);
+    if (r->topic_status != 0) {
+        return cli_fail(cli_exit_of(r->topic_status), "topic '%s': %s", a->topic,
+                        error_name(r->topic_status));
+    }
+    if (a->has_partition && a->partition >= r->n_partitions) {
+        return cli_fail(CLI_USAGE, "topic '%s' has partitions 0 to %u", a->topic,
+                        r->n_partitions - 1);
+    }
+    enum cli_exit rv = a->by_time ? find_starts(r) : CLI_OK;
+    if (rv == CLI_OK) {
+        rv = open_streams(r);
+    }
+    if (rv != CLI_OK) {
+        return rv;
+    }
+    env_timer_start(&r->patience, (uint64_t)a->cluster.timeout_ms * 1000u, on_patience);
+    cli_loop_run(&r->loop, on_interrupt, r);
+    (void)fflush(stdout);
+    return r->status;
+}
+
+int log_consume(int argc, char **argv)
+{
+    static const struct argp_child children[] = {{&cli_cluster_argp, 0, NULL, 0}, {0}};
+    static const struct argp argp = {
+        .options = options,
+        .parser = parse,
+        .args_doc = "TOPIC",
+        .children = children,
+        .doc = "Print the records of TOPIC, in order within each partition, up to the end of the "
+               "log as it is now.\v" CLI_EXIT_HELP,
+    };
+    struct arguments a = {.from = WEIR_OFFSET_BEGIN};
+    struct reader r = {.args = &a};
+    struct weir_client_options o = {.name = "weir log consume"};
+    if (argp_parse(&argp, argc, argv, 0, NULL, &a) != 0) {
+        return CLI_USAGE;
+    }
+    enum cli_exit rv = cli_cluster_resolve(&a.cluster);
+    if (rv == CLI_OK) {
+        rv = cli_loop_open(&r.loop);
+    }
+    if (rv != CLI_OK) {
+        return (int)rv;
+    }
+    o.timeout_ms = a.cluster.timeout_ms;
+    r.patience.data = &r;
+    rv = env_timer_init(r.loop.env, &r.patience) == 0
+             ? log_client_open(&r.loop, &a.cluster, &o, &r.client)
+             : cli_fail(CLI_FAILED, "out of memory");
+    if (rv == CLI_OK) {
+        rv = consume(&r);
+        r.stopping = true;
+        log_client_close(&r.loop, r.client);
+    }
+    env_timer_close(&r.patience);
+    cli_loop_close(&r.loop);
+    free(r.streams);
+    free(r.starts);
+    return (int)rv;
+}

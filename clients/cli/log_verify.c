@@ -1,0 +1,313 @@
+/* weir log verify: every replica of every partition, range by range, from its disk.
+ *
+ * A range is hashed by each replica with every checksum verified (partition_hash); equal bytes give
+ * equal hashes. Ranges end where the first replica says, after about RANGE_BYTES, so no node is
+ * kept busy for long. Compared is what all replicas have committed; one that has committed less is
+ * reported as behind, and is compared as far as it goes. */
+#include <errno.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clients/cli/ask.h"
+#include "clients/cli/log.h"
+
+#define RANGE_BYTES (1u << 20)
+/* Replicas may trail by what is in flight; more than this many entries is "behind". */
+#define BEHIND_ENTRIES 1000
+
+enum verdict { VERDICT_EQUAL, VERDICT_BEHIND, VERDICT_DIFFERS, VERDICT_CORRUPT, VERDICT_DOWN };
+static const char *const verdict_names[] = {"equal", "behind", "differs", "corrupt", "down"};
+
+struct arguments {
+    struct cli_cluster cluster;
+    const char *topic; /* NULL: all */
+};
+
+struct replica {
+    enum verdict verdict;
+    const Weir__BrokerReplicaStatus *status; /* NULL: down */
+    uint64_t checked;                        /* last index that was compared */
+    char text[ERROR_TEXT_MAX];
+};
+
+struct verify {
+    const struct arguments *args;
+    struct ask ask;
+    /* Statuses are kept apart: later questions free a node's answer. */
+    ProtobufCMessage *statuses[CONFIG_NODES_MAX];
+    char down[CONFIG_NODES_MAX][ERROR_TEXT_MAX];
+    json_t *out;
+    uint64_t n_partitions, n_bad, n_entries;
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    struct arguments *a = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &a->cluster;
+        return 0;
+    case ARGP_KEY_ARG:
+        if (a->topic != NULL) {
+            argp_error(state, "one topic, not also '%s'", arg);
+        }
+        a->topic = arg;
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+/* --- One partition --- */
+
+static void judge(struct replica *r, enum verdict verdict, const char *text)
+{
+    if (verdict > r->verdict) {
+        r->verdict = verdict;
+        (void)snprintf(r->text, sizeof(r->text), "%s", text);
+    }
+}
+
+/* Hash of [first, last] on node k; with bytes_max it may end earlier. False: judged. */
+static bool hash_range(struct verify *v, unsigned k, struct replica *r, uint64_t first,
+                       uint64_t last, uint32_t bytes_max, uint8_t ret_hash[32], uint64_t *ret_last)
+{
+    Weir__BrokerHashRequest m = WEIR__BROKER_HASH_REQUEST__INIT;
+    const ProtobufCMessage *answer = NULL;
+    m.topic = r->status->topic;
+    m.partition = r->status->partition;
+    m.first_index = first;
+    m.last_index = last;
+    m.bytes_max = bytes_max;
+    int rv = ask_node(&v->ask, k, BROKER_HASH_REQUEST, &m.base, BROKER_HASH, &answer);
+    if (rv != 0) {
+        judge(r, rv == WEIR_ECORRUPT ? VERDICT_CORRUPT : VERDICT_DOWN, v->ask.nodes[k].text);
+        return false;
+    }
+    const Weir__BrokerHash *h = (const Weir__BrokerHash *)answer;
+    if (h->hash.len != 32 || h->last_index < first || h->last_index > last) {
+        judge(r, VERDICT_DOWN, "it answered nonsense");
+        return false;
+    }
+    memcpy(ret_hash, h->hash.data, 32);
+    *ret_last = h->last_index;
+    return true;
+}
+
+static bool compares(const struct replica *r)
+{
+    return r->verdict == VERDICT_EQUAL || r->verdict == VERDICT_BEHIND;
+}
+
+/* One range, whose end the first replica that can answer chooses; each is compared with what most
+ * say. */
+static uint64_t compare_range(struct verify *v, struct replica *replicas, uint64_t first,
+                              uint64_t last)
+{
+    uint8_t hashes[CONFIG_NODES_MAX][32];
+    bool have[CONFIG_NODES_MAX] = {false};
+    uint64_t end = 0;
+    for (unsigned k = 0; k < v->ask.n_nodes; k++) {
+        struct replica *r = &replicas[k];
+        uint64_t got = 0;
+        if (!compares(r) || r->status->commit_index < first) {
+            continue;
+        }
+        /* A later one must reach exactly the same end: more bytes than the first took mean another
+         * content. */
+        if (end == 0) {
+            have[k] = hash_range(v, k, r, first, last, RANGE_BYTES, hashes[k], &got);
+            end = have[k] ? got : 0;
+        } else if (r->status->commit_index >= end) {
+            have[k] = hash_range(v, k, r, first, end, UINT32_MAX, hashes[k], &got);
+            if (have[k] && got != end) {
+                judge(r, VERDICT_DIFFERS, "a range has another size");
+                have[k] = false;
+            }
+        }
+        r->checked = have[k] ? end : r->checked;
+    }
+    /* What most replicas say is taken as right; of two that differ neither is. */
+    for (unsigned k = 0; k < v->ask.n_nodes; k++) {
+        unsigned same = 0, others = 0;
+        for (unsigned i = 0; i < v->ask.n_nodes && have[k]; i++) {
+            bool equal = have[i] && memcmp(hashes[i], hashes[k], 32) == 0;
+            same += equal;
+            others += have[i] && !equal;
+        }
+        if (others > 0 && same <= others) {
+            char text[128];
+            (void)snprintf(text, sizeof(text), "entries %llu to %llu differ from the other copies",
+                           (unsigned long long)first, (unsigned long long)end);
+            judge(&replicas[k], VERDICT_DIFFERS, text);
+        }
+    }
+    return end;
+}
+
+static const Weir__BrokerReplicaStatus *status_of(const struct verify *v, unsigned k, size_t i)
+{
+    const Weir__BrokerStatus *s = (const Weir__BrokerStatus *)v->statuses[k];
+    return s != NULL && i < s->n_replicas ? s->replicas[i] : NULL;
+}
+
+static void begin(struct verify *v, size_t i, struct replica *replicas, uint64_t *ret_first,
+                  uint64_t *ret_last)
+{
+    *ret_first = 1;
+    *ret_last = 0;
+    for (unsigned k = 0; k < v->ask.n_nodes; k++) {
+        struct replica *r = &replicas[k];
+        r->status = status_of(v, k, i);
+        if (r->status == NULL) {
+            judge(r, VERDICT_DOWN, v->down[k]);
+        } else if (r->status->failed[0] != '\0') {
+            judge(r, VERDICT_CORRUPT, r->status->failed);
+        } else {
+            *ret_last = r->status->commit_index > *ret_last ? r->status->commit_index : *ret_last;
+            *ret_first = r->status->first_index > *ret_first ? r->status->first_index : *ret_first;
+        }
+    }
+    for (unsigned k = 0; k < v->ask.n_nodes; k++) {
+        struct replica *r = &replicas[k];
+        if (r->verdict == VERDICT_EQUAL && r->status->commit_index + BEHIND_ENTRIES < *ret_last) {
+            char text[128];
+            (void)snprintf(text, sizeof(text), "committed %llu of %llu entries",
+                           (unsigned long long)r->status->commit_index,
+                           (unsigned long long)*ret_last);
+            judge(r, VERDICT_BEHIND, text);
+        }
+    }
+}
+
+static void report(struct verify *v, const char *topic, uint32_t partition,
+                   const struct replica *replicas, uint64_t last)
+{
+    bool good = true;
+    json_t *list = v->out != NULL ? json_array() : NULL;
+    for (unsigned k = 0; k < v->ask.n_nodes; k++) {
+        const struct replica *r = &replicas[k];
+        const struct ask_node *n = &v->ask.nodes[k];
+        good &= r->verdict == VERDICT_EQUAL;
+        if (list != NULL) {
+            json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:I, s:s}", "node", n->name,
+                                                  "broker", n->address, "result",
+                                                  verdict_names[r->verdict], "checked_index",
+                                                  (json_int_t)r->checked, "detail", r->text));
+        }
+    }
+    v->n_partitions++;
+    v->n_bad += !good;
+    v->n_entries += last;
+    if (list != NULL) {
+        json_array_append_new(v->out,
+                              json_pack("{s:s, s:I, s:b, s:I, s:o}", "topic", topic, "partition",
+                                        (json_int_t)partition, "equal", good, "committed_index",
+                                        (json_int_t)last, "replicas", list));
+        return;
+    }
+    printf("%s-%u: %s, %llu entries\n", topic, partition, good ? "equal" : "NOT EQUAL",
+           (unsigned long long)last);
+    for (unsigned k = 0; k < v->ask.n_nodes && !good; k++) {
+        printf("  %-8s %-22s %-8s %s\n", v->ask.nodes[k].name, v->ask.nodes[k].address,
+               verdict_names[replicas[k].verdict], replicas[k].text);
+    }
+}
+
+static void verify_partition(struct verify *v, size_t i, const Weir__BrokerReplicaStatus *any)
+{
+    struct replica replicas[CONFIG_NODES_MAX] = {0};
+    uint64_t first = 1, last = 0;
+    begin(v, i, replicas, &first, &last);
+    while (first <= last) {
+        uint64_t end = compare_range(v, replicas, first, last);
+        if (end == 0) {
+            break; /* nobody is left to compare */
+        }
+        first = end + 1;
+    }
+    report(v, any->topic, any->partition, replicas, last);
+}
+
+/* --- All of them --- */
+
+static const Weir__BrokerStatus *take_statuses(struct verify *v)
+{
+    const Weir__BrokerStatus *any = NULL;
+    Weir__BrokerStatusRequest m = WEIR__BROKER_STATUS_REQUEST__INIT;
+    ask_all(&v->ask, BROKER_STATUS_REQUEST, &m.base, BROKER_STATUS);
+    for (unsigned k = 0; k < v->ask.n_nodes; k++) {
+        struct ask_node *n = &v->ask.nodes[k];
+        if (n->status != 0) {
+            memcpy(v->down[k], n->text, sizeof(v->down[k]));
+            continue;
+        }
+        v->statuses[k] = n->answer;
+        n->answer = NULL;
+        any = (const Weir__BrokerStatus *)v->statuses[k];
+    }
+    return any;
+}
+
+static enum cli_exit verify_all(struct verify *v)
+{
+    const Weir__BrokerStatus *any = take_statuses(v);
+    if (any == NULL) {
+        return cli_fail(CLI_UNAVAILABLE, "no node answered");
+    }
+    for (size_t i = 0; i < any->n_replicas; i++) {
+        if (v->args->topic == NULL || strcmp(any->replicas[i]->topic, v->args->topic) == 0) {
+            verify_partition(v, i, any->replicas[i]);
+        }
+    }
+    if (v->n_partitions == 0) {
+        return cli_fail(CLI_FAILED, "no topic '%s'", v->args->topic != NULL ? v->args->topic : "");
+    }
+    if (v->out != NULL) {
+        json_t *all =
+            json_pack("{s:b, s:I, s:I, s:O}", "equal", v->n_bad == 0, "partitions",
+                      (json_int_t)v->n_partitions, "bad", (json_int_t)v->n_bad, "details", v->out);
+        (void)json_dumpf(all, stdout, JSON_INDENT(1));
+        printf("\n");
+        json_decref(all);
+    } else {
+        printf("%llu partitions, %llu entries: %s\n", (unsigned long long)v->n_partitions,
+               (unsigned long long)v->n_entries,
+               v->n_bad == 0 ? "all replicas are equal" : "NOT all replicas are equal");
+    }
+    return v->n_bad == 0 ? CLI_OK : CLI_DIFFERENT;
+}
+
+int log_verify(int argc, char **argv)
+{
+    static const struct argp_child children[] = {{&cli_cluster_argp, 0, NULL, 0}, {0}};
+    static const struct argp argp = {
+        .parser = parse,
+        .args_doc = "[TOPIC]",
+        .children = children,
+        .doc = "Compare every replica of every partition of TOPIC (of all topics): equal bytes up "
+               "to the commit mark, every checksum verified from disk. Succeeds only when all "
+               "replicas are there, equal and healthy.\v" CLI_EXIT_HELP,
+    };
+    struct arguments a = {0};
+    struct verify v = {.args = &a};
+    if (argp_parse(&argp, argc, argv, 0, NULL, &a) != 0) {
+        return CLI_USAGE;
+    }
+    enum cli_exit rv = cli_cluster_resolve(&a.cluster);
+    if (rv == CLI_OK) {
+        rv = ask_open(&v.ask, &a.cluster);
+    }
+    if (rv != CLI_OK) {
+        return (int)rv;
+    }
+    v.out = a.cluster.json ? json_array() : NULL;
+    rv = verify_all(&v);
+    json_decref(v.out);
+    for (unsigned k = 0; k < v.ask.n_nodes; k++) {
+        message_free(v.statuses[k]);
+    }
+    ask_close(&v.ask);
+    return (int)rv;
+}

@@ -1,0 +1,301 @@
+#include "nodes/node.h"
+
+#include <argp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "base/env_uv.h"
+#include "base/logging.h"
+#include "base/metrics.h"
+#include "nodes/broker/broker.h"
+#include "nodes/data_dir.h"
+#include "nodes/services.h"
+
+#define METRICS_BYTES_MAX (4u << 20)
+#define EXIT_USAGE        2
+#define N_SIGNALS         2
+
+enum node_phase { NODE_RUNNING, NODE_STOPPING_ROLES, NODE_STOPPING_HTTP, NODE_DOWN };
+
+struct process {
+    struct config config;
+    uv_loop_t loop;
+    uv_signal_t signals[N_SIGNALS];
+    struct node node;
+    struct services *services;
+    struct broker *broker;
+    int lock_fd;
+    enum node_phase phase;
+};
+
+/* --- Arguments --- */
+
+enum { KEY_HELP_CONFIG = 0x1000, KEY_CHECK };
+
+struct arguments {
+    const char *config_path;
+    bool help_config, check;
+};
+
+static const struct argp_option options[] = {
+    {"config", 'c', "FILE", 0, "Configuration of this node (default: $WEIR_CONFIG)", 0},
+    {"check", KEY_CHECK, 0, 0, "Check the configuration and leave", 0},
+    {"help-config", KEY_HELP_CONFIG, 0, 0, "Print every option of the configuration", 0},
+    {0},
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    struct arguments *a = state->input;
+    switch (key) {
+    case 'c':
+        a->config_path = arg;
+        return 0;
+    case KEY_HELP_CONFIG:
+        a->help_config = true;
+        return 0;
+    case KEY_CHECK:
+        a->check = true;
+        return 0;
+    case ARGP_KEY_ARG:
+        argp_error(state, "unexpected argument '%s'", arg);
+        return EINVAL;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+/* --- Routes --- */
+
+static void on_healthz(void *data, struct http_exchange *ex)
+{
+    const struct process *p = data;
+    if (p->phase != NODE_RUNNING) {
+        http_respond_text(ex, 503, "stopping\n");
+    } else if (p->node.views != NULL && !views_ready(p->node.views)) {
+        http_respond_text(ex, 503, "the views have not caught up with the log yet\n");
+    } else {
+        http_respond_text(ex, 200, "ok\n");
+    }
+}
+
+static void on_metrics(void *data, struct http_exchange *ex)
+{
+    struct bytes out;
+    (void)data;
+    bytes_init(&out, METRICS_BYTES_MAX);
+    metrics_render(&out);
+    if (bytes_error(&out) != 0) {
+        http_respond_text(ex, 500, "metrics: %s\n", error_name(bytes_error(&out)));
+        bytes_close(&out);
+        return;
+    }
+    /* The body takes the buffer. */
+    struct http_body *body = http_body_new(out.data, out.len);
+    if (body == NULL) {
+        http_respond_text(ex, 500, "metrics: out of memory\n");
+        return;
+    }
+    http_respond(ex, 200, "text/plain; version=0.0.4", "", body);
+}
+
+static int http_start(struct process *p, struct error *err)
+{
+    const struct config_address *at = &p->config.listen.http;
+    const struct http_route routes[] = {
+        {.method = "GET", .path = "/healthz", .handler = on_healthz, .data = p},
+        {.method = "GET", .path = "/metrics", .handler = on_metrics, .data = p},
+    };
+    int rv = http_server_new(p->node.env, at->host, at->port, &p->node.http, err);
+    for (unsigned i = 0; i < sizeof(routes) / sizeof(routes[0]) && rv == 0; i++) {
+        rv = http_server_route(p->node.http, &routes[i]);
+        if (rv != 0) {
+            (void)error_set(err, rv, "route %s: %s", routes[i].path, error_name(rv));
+        }
+    }
+    return rv;
+}
+
+/* --- Stopping: roles and services, then HTTP, then the broker --- */
+
+static void on_http_closed(void *data)
+{
+    struct process *p = data;
+    p->phase = NODE_DOWN;
+}
+
+static void on_services_stopped(void *data)
+{
+    struct process *p = data;
+    p->services = NULL;
+    p->phase = NODE_STOPPING_HTTP;
+    if (p->node.http != NULL) {
+        http_server_close(p->node.http, on_http_closed, p);
+    } else {
+        on_http_closed(p);
+    }
+}
+
+static void begin_stop(struct process *p)
+{
+    p->phase = NODE_STOPPING_ROLES;
+    if (p->services != NULL) {
+        services_stop(p->services, on_services_stopped, p);
+    } else {
+        on_services_stopped(p);
+    }
+}
+
+static void on_signal(uv_signal_t *handle, int signum)
+{
+    struct process *p = handle->data;
+    if (p->phase == NODE_RUNNING) {
+        log_info("node_stopping", "signal=%s", signum == SIGINT ? "INT" : "TERM");
+        begin_stop(p);
+    } else {
+        /* Asked twice: at once. What was acknowledged is on disk. */
+        log_warn("node_killed", "signal=%s", signum == SIGINT ? "INT" : "TERM");
+        _exit(EXIT_FAILURE);
+    }
+}
+
+/* --- Starting --- */
+
+static int start(struct process *p, struct error *err)
+{
+    int rv = data_dir_take(p->node.env, &p->config, &p->lock_fd, err);
+    if (rv == 0 && (p->config.roles & CONFIG_ROLE_LOG) != 0) {
+        rv = broker_start(&p->config, &p->broker, err);
+    }
+    if (rv == 0) {
+        rv = http_start(p, err);
+    }
+    if (rv == 0) {
+        rv = services_start(&p->node, &p->services, err);
+    }
+    return rv;
+}
+
+/* As many descriptors as we may have: connections, segments, store objects. */
+static void raise_limits(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+static int open_loop(struct process *p, struct error *err)
+{
+    static const int signals[N_SIGNALS] = {SIGINT, SIGTERM};
+    int rc = uv_loop_init(&p->loop);
+    if (rc != 0) {
+        return error_set(err, error_from_errno(-rc), "event loop: %s", uv_strerror(rc));
+    }
+    int rv = env_uv_new(&p->loop, &p->node.env, err);
+    if (rv != 0) {
+        (void)uv_loop_close(&p->loop);
+        return rv;
+    }
+    for (unsigned i = 0; i < N_SIGNALS; i++) {
+        (void)uv_signal_init(&p->loop, &p->signals[i]);
+        p->signals[i].data = p;
+        (void)uv_signal_start(&p->signals[i], on_signal, signals[i]);
+        uv_unref((uv_handle_t *)&p->signals[i]);
+    }
+    return 0;
+}
+
+static void close_loop(struct process *p)
+{
+    for (unsigned i = 0; i < N_SIGNALS; i++) {
+        uv_close((uv_handle_t *)&p->signals[i], NULL);
+    }
+    env_uv_free(p->node.env);
+    while (uv_loop_close(&p->loop) == UV_EBUSY) {
+        (void)uv_run(&p->loop, UV_RUN_ONCE);
+    }
+}
+
+static int run(struct process *p)
+{
+    struct error err = {0};
+    (void)signal(SIGPIPE, SIG_IGN);
+    raise_limits();
+    p->lock_fd = -1;
+    p->node.config = &p->config;
+    p->node.self = config_self(&p->config);
+    int rv = open_loop(p, &err);
+    if (rv != 0) {
+        log_error("node_failed", "reason=\"%s\"", err.text);
+        return EXIT_FAILURE;
+    }
+    rv = start(p, &err);
+    if (rv != 0) {
+        log_error("node_failed", "reason=\"%s\"", err.text);
+        begin_stop(p);
+    } else {
+        log_info("node_started", "name=%s id=%u pid=%ld http=%s:%u", p->node.self->name,
+                 p->node.self->id, (long)getpid(), p->config.listen.http.host,
+                 p->config.listen.http.port);
+    }
+    while (p->phase != NODE_DOWN) {
+        (void)uv_run(&p->loop, UV_RUN_ONCE);
+    }
+    if (p->broker != NULL) {
+        broker_stop(p->broker);
+    }
+    close_loop(p);
+    if (p->lock_fd >= 0) {
+        (void)close(p->lock_fd);
+    }
+    log_info("node_stopped", "name=%s", p->node.self->name);
+    return rv == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+int node_main(int argc, char **argv)
+{
+    static const struct argp argp = {
+        .options = options,
+        .parser = parse,
+        .doc = "Run one node of the cluster until SIGINT or SIGTERM.\v"
+               "Exit status: 0 stopped as asked, 1 failed, 2 wrong usage or configuration.",
+    };
+    struct arguments a = {.config_path = getenv("WEIR_CONFIG")};
+    struct error err = {0};
+    argp_err_exit_status = EXIT_USAGE;
+    if (argp_parse(&argp, argc, argv, 0, NULL, &a) != 0) {
+        return EXIT_USAGE;
+    }
+    if (a.help_config) {
+        config_print_help(stdout);
+        return EXIT_SUCCESS;
+    }
+    if (a.config_path == NULL) {
+        fputs("weir node: give --config FILE or set WEIR_CONFIG\n", stderr);
+        return EXIT_USAGE;
+    }
+    struct process *p = calloc(1, sizeof(*p));
+    if (p == NULL) {
+        fputs("weir node: out of memory\n", stderr);
+        return EXIT_FAILURE;
+    }
+    int rv = EXIT_SUCCESS;
+    if (config_load(a.config_path, &p->config, &err) != 0) {
+        fprintf(stderr, "weir node: %s\n", err.text);
+        rv = EXIT_USAGE;
+    } else if (a.check) {
+        printf("%s: good, node %s of %u\n", a.config_path, p->config.node_name, p->config.n_nodes);
+    } else {
+        log_set_level((enum log_level)p->config.log_level);
+        rv = run(p);
+    }
+    free(p);
+    return rv;
+}
