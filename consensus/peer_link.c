@@ -478,15 +478,16 @@ void link_tick(struct peer_link *link, uint64_t now_ns)
     if (link->state == LINK_CLOSING) {
         return;
     }
+    /* A link dialled in this very tick is younger than now_ns: sums, not differences. */
     if (link->state != LINK_UP) {
-        if (now_ns - link->opened_ns > TRANSPORT_PROOF_NS) {
+        if (now_ns > link->opened_ns + TRANSPORT_PROOF_NS) {
             link_close(link, "does not prove itself in time");
         }
         return;
     }
-    if (now_ns - link->received_ns > TRANSPORT_SILENCE_NS) {
+    if (now_ns > link->received_ns + TRANSPORT_SILENCE_NS) {
         link_close(link, "silent");
-    } else if (now_ns - link->sent_ns > TRANSPORT_PING_NS) {
+    } else if (now_ns > link->sent_ns + TRANSPORT_PING_NS) {
         say(link, PEER_PING, NULL);
     }
 }
