@@ -101,8 +101,8 @@ static int close_part(struct packager *p, int64_t end, bool last, uint32_t n_vid
 }
 
 /* Closes, with part_ticks each, the parts that end before `now`, as long as they have something in
- * them and leave something. */
-static int close_elapsed(struct packager *p, int64_t now)
+ * them and, unless more follows at once, leave something. */
+static int close_elapsed(struct packager *p, int64_t now, bool more_follows)
 {
     int rc = 0;
     while (rc == 0 && now > p->part_start + p->options.part_ticks) {
@@ -110,7 +110,8 @@ static int close_elapsed(struct packager *p, int64_t now)
         uint32_t n_video = pending_before(&p->video, end);
         uint32_t n_audio =
             p->has_audio ? pending_before(&p->audio, end * p->aac.sample_rate / CMAF_VIDEO_HZ) : 0;
-        if (n_video + n_audio == 0 || (n_video == p->video.n && n_audio == p->audio.n)) {
+        bool all = n_video == p->video.n && n_audio == p->audio.n;
+        if (n_video + n_audio == 0 || (all && !more_follows)) {
             break;
         }
         rc = close_part(p, end, false, n_video, n_audio);
@@ -120,7 +121,14 @@ static int close_elapsed(struct packager *p, int64_t now)
 
 static int close_segment(struct packager *p, int64_t end)
 {
-    int rc = close_elapsed(p, end);
+    int rc = close_elapsed(p, end, false);
+    if (rc == 0 && end > p->part_start + p->options.part_ticks && p->video.n >= 2) {
+        /* The last frame lasts longer than expected: it gets a part of its own. */
+        int64_t at = p->video.last;
+        uint32_t n_audio =
+            p->has_audio ? pending_before(&p->audio, at * p->aac.sample_rate / CMAF_VIDEO_HZ) : 0;
+        rc = close_part(p, at, false, p->video.n - 1, n_audio);
+    }
     if (rc == 0) {
         rc = close_part(p, end, true, p->video.n, p->audio.n);
     }
@@ -132,7 +140,7 @@ static int close_segment(struct packager *p, int64_t end)
 /* Before the frame at `now` is added: does the open part end here? */
 static int close_at_frame(struct packager *p, int64_t now)
 {
-    int rc = close_elapsed(p, now);
+    int rc = close_elapsed(p, now, true);
     int64_t end = p->part_start + p->options.part_ticks;
     int64_t have = now - p->part_start;
     bool next_is_too_far = now + p->frame_ticks > end;

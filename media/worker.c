@@ -19,6 +19,7 @@
 #define BUFFER_KEEP_MAX (256u << 10)
 #define LONG_GOP_TICKS  (4 * CMAF_VIDEO_HZ)
 #define NO_VIDEO_S      10
+#define WORKER_NICE     5
 
 struct worker;
 
@@ -33,6 +34,7 @@ struct sink {
     uint64_t segment_bytes;
     int64_t segment_ticks;
     uint32_t segment_frames;
+    uint64_t msn_offset; /* this rendition's number of a segment less the source's */
 };
 
 struct worker {
@@ -127,7 +129,7 @@ static int sink_config(void *data, const struct codec_avc *video, const struct c
     r->discontinuity = again;
     r->width = video->width;
     r->height = video->height;
-    r->first_msn = first_msn;
+    r->first_msn = first_msn + s->msn_offset;
     bytes_reset(&s->fragment);
     bytes_printf(&s->fragment, "%s%s%s", video->name, audio != NULL ? "," : "",
                  audio != NULL ? audio->name : "");
@@ -199,17 +201,18 @@ static int sink_send(struct sink *s, const struct wire_part *part)
     return rc;
 }
 
-static bool already_sent(const struct sink *s, const struct packager_part *part)
+static bool already_sent(const struct sink *s, uint64_t msn, uint32_t part)
 {
     const struct wire_position *next = &s->worker->start.next[s->rendition.rendition];
-    return part->msn < next->msn || (part->msn == next->msn && part->part < next->part);
+    return msn < next->msn || (msn == next->msn && part < next->part);
 }
 
 static int sink_part(void *data, const struct packager_part *part)
 {
     struct sink *s = data;
+    uint64_t msn = part->msn + s->msn_offset;
     bytes_reset(&s->fragment);
-    cmaf_put_fragment(&s->fragment, (uint32_t)(part->msn * 64 + part->part % 64 + 1), &part->video,
+    cmaf_put_fragment(&s->fragment, (uint32_t)(msn * 64 + part->part % 64 + 1), &part->video,
                       &part->audio);
     if (bytes_error(&s->fragment) != 0) {
         return bytes_error(&s->fragment);
@@ -218,12 +221,12 @@ static int sink_part(void *data, const struct packager_part *part)
     s->segment_ticks += part->duration;
     s->segment_frames += part->video.n_samples;
     int rc = 0;
-    if (!already_sent(s, part)) {
+    if (!already_sent(s, msn, part->part)) {
         struct wire_part out = {.rendition = s->rendition.rendition,
                                 .independent = part->independent,
                                 .last = part->last,
                                 .part = part->part,
-                                .msn = part->msn,
+                                .msn = msn,
                                 .start = part->start,
                                 .duration = part->duration,
                                 .data = s->fragment.data,
@@ -333,11 +336,15 @@ static int on_start(struct worker *w, const struct wire_frame *f, struct error *
     if (w->packager != NULL || wire_get_start(f, &w->start) < 0) {
         return error_set(err, WEIR_EPROTO, "malformed start");
     }
-    struct packager_options options = {w->start.part_ticks, w->start.segment_ticks, w->start.msn};
+    struct packager_options options = {w->start.part_ticks, w->start.segment_ticks,
+                                       w->start.first_msn[0]};
+    uint64_t offset = w->start.first_msn[1] - w->start.first_msn[0]; /* wraps when negative */
+    w->sinks[1].msn_offset = offset;
     struct packager_events events = {w, source_config, source_part};
     int rc = packager_new(&options, &events, &w->packager);
     if (rc == 0) {
-        struct rung_options rung = {w->start.rung_height, w->start.rung_bps, w->start.next[1]};
+        struct wire_position next = {w->start.next[1].msn - offset, w->start.next[1].part};
+        struct rung_options rung = {w->start.rung_height, w->start.rung_bps, next};
         struct rung_events rung_events = {&w->sinks[1], sink_config, rung_part_made, thumbnail_made,
                                           rung_dropped};
         rc = rung_new(&rung, &rung_events, &w->rung);
@@ -522,6 +529,7 @@ int media_worker_main(int fd)
     struct error err = {0};
     worker_init(&w, fd);
     signal(SIGPIPE, SIG_IGN);
+    (void)!nice(WORKER_NICE); /* the log's fsyncs on the same machine come first */
     if (sandbox_enter(fd, WORKER_MEMORY_BYTES, &err) < 0) {
         send_error(&w, err.text);
         w.status = 1;

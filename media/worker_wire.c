@@ -70,9 +70,9 @@ void wire_put_start(struct bytes *out, const struct wire_start *m)
     bytes_put_le32(out, m->segment_ticks);
     bytes_put_le32(out, m->rung_height);
     bytes_put_le32(out, m->rung_bps);
-    bytes_put_le64(out, m->msn);
     bytes_put_le32(out, m->target_duration_ms);
     for (size_t i = 0; i < WIRE_RENDITIONS; i++) {
+        bytes_put_le64(out, m->first_msn[i]);
         bytes_put_le64(out, m->next[i].msn);
         bytes_put_le32(out, m->next[i].part);
     }
@@ -203,9 +203,9 @@ int wire_get_start(const struct wire_frame *f, struct wire_start *ret)
     ret->segment_ticks = cursor_le32(&c);
     ret->rung_height = cursor_le32(&c);
     ret->rung_bps = cursor_le32(&c);
-    ret->msn = cursor_le64(&c);
     ret->target_duration_ms = cursor_le32(&c);
     for (size_t i = 0; i < WIRE_RENDITIONS; i++) {
+        ret->first_msn[i] = cursor_le64(&c);
         ret->next[i].msn = cursor_le64(&c);
         ret->next[i].part = cursor_le32(&c);
     }

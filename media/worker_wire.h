@@ -14,19 +14,27 @@
  *    12      payload
  *
  * Payloads, little endian:
- *   START          0 4 part ticks    4 4 segment ticks   8 4 rung height (0: no rung)   12 4 rung
- * bits per second 16 8 msn of the segment that the first key frame begins   24 4 target duration in
- * ms (0: not yet decided) 28 per rendition (WIRE_RENDITIONS): 8 msn, 4 part: the first part to be
- * sent VIDEO_CONFIG   an AVCDecoderConfigurationRecord      AUDIO_CONFIG   an AudioSpecificConfig
- *   VIDEO          0 8 dts, ticks    8 4 composition, ticks   12 1 key frame   13 length-prefixed
- * NAL units AUDIO          0 8 time, samples 8   one raw AAC frame FINISH, END    nothing RENDITION
- * 0 1 rendition     1 1 discontinuity   2 2 length of codecs   4 4 width   8 4 height   12 4 bits
- * per second, peak 16 4 frames per 1000 s   20 4 target duration in ms   24 8 msn of its first
- * segment   32   codecs, init segment PART           0 1 rendition     1 1 flags (1 independent, 2
- * last of its segment)   2 2 zero   4 4 part   8 8 msn 16 8 start, ticks 24 4 duration, ticks   28
- * bytes THUMBNAIL      0 8 msn   8 4 width   12 4 height   16   JPEG STATS          0 8 msn   8 4
- * bits per second   12 4 segment duration in ms   16 4 frames per 1000 s WARNING        0 4 code,
- * enum wire_warning   4   text                ERROR    0 4 zero   4   text: the stream cannot go on
+ *   START         0 4 part ticks    4 4 segment ticks    8 4 rung height (0: no rung)
+ *                12 4 rung bits per second    16 4 target duration in ms (0: not yet decided)
+ *                20   for each of WIRE_RENDITIONS: 8 number of the segment that the first key
+ *                     frame begins, 8 msn and 4 part of the first part to be sent
+ *   VIDEO_CONFIG  an AVCDecoderConfigurationRecord
+ *   AUDIO_CONFIG  an AudioSpecificConfig
+ *   VIDEO         0 8 dts, ticks    8 4 composition, ticks    12 1 key frame
+ *                13   NAL units, length-prefixed
+ *   AUDIO         0 8 time, samples    8   one raw AAC frame
+ *   FINISH, END   nothing
+ *   RENDITION     0 1 rendition    1 1 discontinuity    2 2 length of codecs
+ *                 4 4 width    8 4 height    12 4 bits per second, peak
+ *                16 4 frames per 1000 s    20 4 target duration in ms
+ *                24 8 number of its first segment    32   codecs, then the init segment
+ *   PART          0 1 rendition    1 1 flags (1 independent, 2 last of its segment)    2 2 zero
+ *                 4 4 part    8 8 msn    16 8 start, ticks    24 4 duration, ticks    28   bytes
+ *   THUMBNAIL     0 8 msn    8 4 width    12 4 height    16   JPEG
+ *   STATS         0 8 msn    8 4 bits per second    12 4 segment duration in ms
+ *                16 4 frames per 1000 s
+ *   WARNING       0 4 code, enum wire_warning    4   text
+ *   ERROR         0 4 zero    4   text: the stream cannot go on
  *
  * Ticks count TIMELINE_HZ (90000). A PART follows the RENDITION that describes it. */
 #ifndef MEDIA_WORKER_WIRE_H
@@ -71,8 +79,8 @@ struct wire_position {
 
 struct wire_start {
     uint32_t part_ticks, segment_ticks, rung_height, rung_bps;
-    uint64_t msn;
     uint32_t target_duration_ms;
+    uint64_t first_msn[WIRE_RENDITIONS]; /* renditions may count differently */
     struct wire_position next[WIRE_RENDITIONS];
 };
 
