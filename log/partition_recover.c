@@ -83,7 +83,7 @@ static int load_meta(struct partition *p, struct error *err)
     return rc;
 }
 
-static int check_meta(struct partition *p, struct error *err)
+static int check_files(struct partition *p, struct error *err)
 {
     if (p->meta.counter < p->mark.meta_counter || (p->meta.counter == 0 && p->n_segments > 0)) {
         return error_set(err, WEIR_ECORRUPT,
@@ -95,6 +95,10 @@ static int check_meta(struct partition *p, struct error *err)
         return error_set(err, WEIR_ECORRUPT,
                          "%s: no segment file, but entries up to %" PRIu64 " were synced", p->dir,
                          p->mark.synced.v);
+    }
+    if (p->n_segments > 0 && p->segments[0]->first_index.v != 1) {
+        return error_set(err, WEIR_ECORRUPT, "%s: the file is missing",
+                         partition_segment_path(p, 1));
     }
     return 0;
 }
@@ -328,6 +332,9 @@ static int open_small(struct partition *p, struct error *err)
         struct meta first = {.counter = 1};
         rc = meta_write(p, &first, err);
         p->meta = rc == 0 ? first : p->meta;
+    } else if (rc == 0 && p->meta.counter > p->mark.meta_counter) {
+        /* Perhaps only in the page cache. The same bytes again: a torn write does not harm them. */
+        rc = meta_write(p, &p->meta, err);
     }
     return rc == 0 ? env_dir_sync(p->env, p->dir, err) : rc;
 }
@@ -384,7 +391,7 @@ int partition_recover(struct partition *p, struct error *err)
         rc = load_meta(p, err);
     }
     if (rc == 0) {
-        rc = check_meta(p, err);
+        rc = check_files(p, err);
     }
     if (rc == 0) {
         rc = load_segments(p, &rec, err);
