@@ -76,3 +76,27 @@ uint32_t crc32c(uint32_t crc, const void *data, size_t n)
 #endif
     return ~crc_software(crc, data, n);
 }
+
+/* a * b modulo the polynomial, both reflected: bit 31 is x^0. */
+static uint32_t multiply(uint32_t a, uint32_t b)
+{
+    uint32_t product = 0;
+    for (uint32_t bit = 1u << 31; bit != 0; bit >>= 1) {
+        product ^= (a & bit) != 0 ? b : 0;
+        b = (b >> 1) ^ (POLY & (0u - (b & 1u)));
+    }
+    return product;
+}
+
+/* Appending n zero bytes multiplies by x^(8n); the ones' complements at both ends cancel out. */
+uint32_t crc32c_combine(uint32_t crc_a, uint32_t crc_b, uint64_t len_b)
+{
+    uint32_t power = 1u << 23; /* x^8 */
+    for (; len_b != 0; len_b >>= 1) {
+        if ((len_b & 1) != 0) {
+            crc_a = multiply(crc_a, power);
+        }
+        power = multiply(power, power);
+    }
+    return crc_a ^ crc_b;
+}

@@ -7,5 +7,7 @@
 #include <stdint.h>
 
 uint32_t crc32c(uint32_t crc, const void *data, size_t n);
+/* The CRC of A followed by B, from crc32c(0, A), crc32c(0, B) and B's length in bytes. */
+uint32_t crc32c_combine(uint32_t crc_a, uint32_t crc_b, uint64_t len_b);
 
 #endif

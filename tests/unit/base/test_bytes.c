@@ -73,6 +73,8 @@ static void crc32c__known_answer_and_continuation(void **state)
     (void)state;
     assert_int_equal(crc32c(0, "123456789", 9), 0xe3069283U);
     assert_int_equal(crc32c(crc32c(0, "1234", 4), "56789", 5), 0xe3069283U);
+    assert_int_equal(crc32c_combine(crc32c(0, "1234", 4), crc32c(0, "56789", 5), 5), 0xe3069283U);
+    assert_int_equal(crc32c_combine(0xe3069283U, 0, 0), 0xe3069283U);
 }
 
 int main(void)
