@@ -14,7 +14,6 @@
 #include "consensus/entry_heap.h"
 #include "consensus/group_impl.h"
 
-#define FETCH_BYTES         (1u << 20)
 #define FETCH_UNDURABLE_MAX (8u << 20)
 #define FETCH_REPEAT_NS     1000000000ull
 
@@ -142,8 +141,8 @@ void catchup_serve(struct group *g, struct group_peer *to, const struct peer_fet
     }
     /* Only committed entries: they can be read in any order of events, and never change. */
     reading->last = r->commit_index;
-    int rv = partition_read(g->partition, LOG_INDEX(fetch->first), FETCH_BYTES, read_entry, reading,
-                            &err);
+    int rv = partition_read(g->partition, LOG_INDEX(fetch->first), CATCHUP_FETCH_BYTES, read_entry,
+                            reading, &err);
     if (rv < 0 && rv != WEIR_ENOMEM) {
         group_fail(g, &err);
     } else if (reading->n > 0) {

@@ -172,7 +172,8 @@ static int send_append(struct group *g, struct group_peer *peer,
         piece.n_entries = piece_entries(piece.entries, a->n_entries - at, &bytes);
         raft_index piece_end = piece.prev_log_index + piece.n_entries;
         /* Beyond its end the follower may have entries of an older leader. */
-        piece.leader_commit = min_index(a->leader_commit, piece_end);
+        piece.leader_commit =
+            guard_on(GUARD_FLOW) ? min_index(a->leader_commit, piece_end) : a->leader_commit;
         rv = flow_send_piece(g, peer, PEER_APPEND, &piece);
         if (rv == 0) {
             at += piece.n_entries;
@@ -187,22 +188,15 @@ static int send_append(struct group *g, struct group_peer *peer,
          * the last ones arrived. */
         piece.entries = NULL;
         piece.n_entries = 0;
-        piece.leader_commit = min_index(a->leader_commit, piece.prev_log_index);
+        piece.leader_commit = guard_on(GUARD_FLOW)
+                                  ? min_index(a->leader_commit, piece.prev_log_index)
+                                  : a->leader_commit;
         rv = flow_send_piece(g, peer, PEER_APPEND, &piece);
     }
     if (rv != 0) {
         flow_reset(flow);
     }
     return rv != 0 ? rv : at < a->n_entries ? WEIR_EBUSY : 0;
-}
-
-static int send_unguarded(struct group *g, struct group_peer *peer,
-                          const struct raft_append_entries *a)
-{
-    struct raft_append_entries piece = *a;
-    piece.n_entries = a->n_entries < TRANSPORT_IOV_MAX ? a->n_entries : TRANSPORT_IOV_MAX;
-    int rv = flow_send_piece(g, peer, PEER_APPEND, &piece); /* the commit is not clamped */
-    return rv != 0 ? rv : piece.n_entries < a->n_entries ? WEIR_EBUSY : 0;
 }
 
 /* A follower hears of a commit with the next append or heartbeat. When nothing more is coming, that
@@ -299,10 +293,8 @@ void flow_send(struct group *g, const struct raft_message *m, int *ret_status)
         rv = m->server_id == 0 ? 0 : WEIR_ENOTFOUND;
     } else if (m->type != RAFT_IO_APPEND_ENTRIES) {
         rv = send_other(g, peer, m);
-    } else if (guard_on(GUARD_FLOW)) {
-        rv = send_append(g, peer, &m->append_entries);
     } else {
-        rv = send_unguarded(g, peer, &m->append_entries);
+        rv = send_append(g, peer, &m->append_entries);
     }
     *ret_status = rv == 0 ? 0 : RAFT_NOCONNECTION;
 }

@@ -9,9 +9,8 @@
 #include "consensus/entry_heap.h"
 #include "consensus/group_impl.h"
 
-#define INSTALL_RESEND_MS     5000
+#define INSTALL_RESEND_MS     1000 /* a message without data; a restarted follower waits for it */
 #define SPACE_CHECK_NS        200000000ull
-#define MEMORY_ENTRIES_MIN    16u
 #define ENTRY_BYTES_AVG_SHIFT 4
 
 #ifdef WEIR_RAFT_FAULTS
@@ -60,14 +59,9 @@ static int fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void *
     g->entry_bytes_avg -= g->entry_bytes_avg / (1u << ENTRY_BYTES_AVG_SHIFT);
     /* libraft bounds its memory by a number of entries; we by bytes. */
     uint64_t n = GROUP_MEMORY_BYTES / (g->entry_bytes_avg + 1);
-    n = n < MEMORY_ENTRIES_MIN ? MEMORY_ENTRIES_MIN : n;
+    n = n < GROUP_MEMORY_ENTRIES_MIN ? GROUP_MEMORY_ENTRIES_MIN : n;
     n = n < GROUP_MEMORY_ENTRIES ? n : GROUP_MEMORY_ENTRIES;
-#ifdef WEIR_RAFT_FAULTS
-    n = 4;
-    g->raft.snapshot.threshold = 8;
-#else
     g->raft.snapshot.threshold = (unsigned)n;
-#endif
     g->raft.snapshot.trailing = (unsigned)n;
     return 0;
 }

@@ -21,11 +21,24 @@
 #define GROUP_HELD_BYTES  (32u << 20)
 #define GROUP_RELOADS_MAX 16
 /* Unacknowledged pieces per peer; see flow.c. */
-#define FLOW_PIECES_MAX  1024
-#define FLOW_PIECE_BYTES (256u << 10)
+#define FLOW_PIECES_MAX 1024
 /* What libraft keeps in memory of a group's applied entries, by bytes and by number. */
-#define GROUP_MEMORY_BYTES   (8u << 20)
-#define GROUP_MEMORY_ENTRIES 256u
+#define GROUP_MEMORY_BYTES (8u << 20)
+#ifndef WEIR_RAFT_FAULTS
+#define GROUP_MEMORY_ENTRIES_MIN 16u
+#define GROUP_MEMORY_ENTRIES     256u
+#define GROUP_LOAD_TRAILING                                                                        \
+    64u /* entries below the snapshot that a start loads, for followers a little behind */
+#define FLOW_PIECE_BYTES    (256u << 10)
+#define CATCHUP_FETCH_BYTES (1u << 20)
+#else
+/* The fuzzer's logs are short; with these they meet every limit. */
+#define GROUP_MEMORY_ENTRIES_MIN 4u
+#define GROUP_MEMORY_ENTRIES     6u
+#define GROUP_LOAD_TRAILING      3u
+#define FLOW_PIECE_BYTES         120u
+#define CATCHUP_FETCH_BYTES      300u
+#endif
 
 /* Guards by number, so that the fuzzer can take one away. A release has them all. */
 enum group_guard {

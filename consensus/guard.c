@@ -93,6 +93,13 @@ void guard_append_done(struct group *g, struct group_append *a, int status)
 {
     assert(g->n_appends > 0);
     g->n_appends--;
+    if (status != 0 && !guard_on(GUARD_DISK)) {
+        list_remove(&a->link);
+        a->raft_req->cb(a->raft_req, RAFT_IOERR);
+        free(a);
+        guard_settle(g);
+        return;
+    }
     if (status != 0) {
         /* Guard 14: a failed append would corrupt libraft's memory on a leader and end the group on
          * a follower. It stays pinned, as if in flight, until the group is closed. */
@@ -290,6 +297,7 @@ static void reload(struct group *g)
 void guard_settle(struct group *g)
 {
     if (g->settling || !g->raft_started) {
+        (void)answer_pending(g);
         group_later(g);
         return;
     }

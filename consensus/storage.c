@@ -11,8 +11,6 @@
  * and with every term or vote. */
 #define SNAPSHOT_SAVE_BYTES   (8u << 20)
 #define SNAPSHOT_SAVE_ENTRIES 1024u
-/* Entries below the snapshot that load() returns as well, for followers a little behind. */
-#define LOAD_TRAILING 64
 
 static struct group *group_of(const struct raft_io *io)
 {
@@ -238,7 +236,9 @@ static int load(struct raft_io *io, raft_term *term, raft_id *voted_for,
     int rv = 0;
     if (g->snapshot.index > 0) {
         raft_index first = partition_first_index(g->partition).v;
-        start = g->snapshot.index > LOAD_TRAILING ? g->snapshot.index - LOAD_TRAILING + 1 : 1;
+        start = g->snapshot.index > GROUP_LOAD_TRAILING
+                    ? g->snapshot.index - GROUP_LOAD_TRAILING + 1
+                    : 1;
         start = start < first ? first : start;
         rv = snapshot_make(g, &s, &err);
     }
@@ -515,15 +515,22 @@ static int boot_configuration(struct group *g, struct raft_buffer *ret_buf)
     struct raft_configuration conf;
     raft_configuration_init(&conf);
     int rv = 0;
+    size_t used = 1 + 8; /* the encoding's version and count; see message.h */
     for (unsigned i = 0; i < g->options.n_voters && rv == 0; i++) {
         char address[12];
         snprintf(address, sizeof(address), "%u", g->options.voters[i]);
         rv = raft_configuration_add(&conf, g->options.voters[i], address, RAFT_VOTER);
+        used += 8 + strlen(address) + 1 + 1;
     }
     if (rv == 0) {
         rv = raft_configuration_encode(&conf, ret_buf);
     }
     raft_configuration_close(&conf);
+    if (rv == 0) {
+        /* libraft pads to 8 bytes and leaves the padding as it was; every replica must hold the
+         * same bytes. */
+        memset((uint8_t *)ret_buf->base + used, 0, ret_buf->len - used);
+    }
     return rv;
 }
 

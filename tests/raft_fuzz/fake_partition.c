@@ -1,0 +1,266 @@
+/* log/partition.h in memory, with a disk that loses what is not durable, fails, stalls, and crashes
+ * in the middle of an operation. */
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sim.h"
+
+static struct sim_disk *disk_of(const struct partition *p)
+{
+    return &p->node->disk;
+}
+
+/* The node dies here; the operation has or has not taken place. */
+static void maybe_crash(struct partition *p)
+{
+    if (sim.crash_armed && (sim.faults & FAULT_CRASH) != 0 && !sim.healing && sim_chance(1, 150)) {
+        sim.crashing = p->node;
+        longjmp(sim.crash_now, 1);
+    }
+}
+
+static int write_fails(struct partition *p, struct error *err)
+{
+    if (disk_of(p)->bad || p->failed) {
+        p->failed = true;
+        return error_set(err, WEIR_EIO, "disk of node %u is bad", p->node->id);
+    }
+    return 0;
+}
+
+int partition_open(struct env *env, const char *dir, const struct partition_options *options,
+                   struct partition **ret_partition, struct error *err)
+{
+    struct sim_node *n = (struct sim_node *)(void *)env;
+    (void)dir;
+    (void)options;
+    (void)err;
+    n->partition = (struct partition){.node = n};
+    list_init(&n->partition.pending);
+    n->disk.durable = n->disk.last;
+    *ret_partition = &n->partition;
+    return 0;
+}
+
+void partition_close(struct partition *p)
+{
+    assert(list_empty(&p->pending));
+}
+
+bool partition_failed(const struct partition *p)
+{
+    return p->failed;
+}
+
+struct log_index partition_first_index(const struct partition *p)
+{
+    (void)p;
+    return LOG_INDEX(1);
+}
+
+struct log_index partition_last_index(const struct partition *p)
+{
+    return LOG_INDEX(disk_of(p)->last);
+}
+
+struct log_index partition_durable_index(const struct partition *p)
+{
+    return LOG_INDEX(disk_of(p)->durable);
+}
+
+int partition_term_at(struct partition *p, struct log_index index, struct log_term *ret_term)
+{
+    if (index.v > disk_of(p)->last) {
+        return WEIR_ENOTFOUND;
+    }
+    *ret_term = LOG_TERM(index.v == 0 ? 0 : disk_of(p)->log[index.v].term);
+    return 0;
+}
+
+struct log_index partition_config_index(struct partition *p, struct log_index upto)
+{
+    uint64_t i = upto.v < disk_of(p)->last ? upto.v : disk_of(p)->last;
+    while (i > 0 && disk_of(p)->log[i].type != LOG_ENTRY_CONFIG) {
+        i--;
+    }
+    return LOG_INDEX(i);
+}
+
+static int64_t next_offset(const struct sim_disk *d, uint64_t index)
+{
+    const struct sim_entry *e = &d->log[index];
+    if (index == 0) {
+        return 0;
+    }
+    return e->base + (e->type == LOG_ENTRY_BATCH ? (int64_t)load_le32(e->payload + 24) : 0);
+}
+
+void partition_append(struct partition *p, struct partition_append *req, partition_append_cb cb)
+{
+    struct sim_disk *d = disk_of(p);
+    maybe_crash(p);
+    req->cb = cb;
+    req->first = LOG_INDEX(d->last + 1);
+    for (unsigned i = 0; i < req->n; i++) {
+        const struct log_entry *e = &req->entries[i];
+        if (d->last + 2 >= SIM_LOG_MAX) {
+            _Exit(0); /* a long run; nothing was wrong so far */
+        }
+        struct sim_entry *to = &d->log[++d->last];
+        *to = (struct sim_entry){.term = e->term.v, .type = e->type, .len = e->len};
+        to->base = next_offset(d, d->last - 1);
+        to->payload = malloc(e->len + 1);
+        assert(to->payload != NULL);
+        memcpy(to->payload, e->payload, e->len);
+        if (to->type == LOG_ENTRY_BATCH && (int64_t)load_le64(to->payload) != to->base) {
+            sim_violate(SIM_DISK_MISUSE, p->node, "batch stamped with another offset than its own");
+        }
+    }
+    list_push_back(&p->pending, &req->link);
+}
+
+bool partition_busy(const struct partition *p)
+{
+    return !list_empty(&p->pending);
+}
+
+bool sim_disk_step(struct sim_node *n, unsigned max)
+{
+    struct partition *p = &n->partition;
+    if (!n->up || n->disk.stalled || list_empty(&p->pending)) {
+        return false;
+    }
+    for (unsigned i = 0; i < max && n->up && !list_empty(&p->pending); i++) {
+        struct partition_append *req =
+            list_entry(list_pop(&p->pending), struct partition_append, link);
+        int status = write_fails(p, NULL);
+        if (status == 0) {
+            n->disk.durable = req->first.v + req->n - 1;
+        }
+        req->cb(req, status);
+    }
+    return true;
+}
+
+void sim_disk_crash(struct sim_node *n)
+{
+    struct sim_disk *d = &n->disk;
+    /* The write was on its way: any prefix of it may have arrived, unless the disk failed. */
+    uint64_t extra =
+        d->last > d->durable && !d->bad ? sim_random() % (d->last - d->durable + 1) : 0;
+    d->last = d->durable + (sim_chance(1, 2) ? extra : 0);
+    d->durable = d->last;
+    d->bad = d->stalled = false;
+    n->checked = n->checked < d->last ? n->checked : d->last;
+}
+
+int partition_truncate(struct partition *p, struct log_index from, struct error *err)
+{
+    struct sim_disk *d = disk_of(p);
+    maybe_crash(p);
+    if (!list_empty(&p->pending)) {
+        sim_violate(SIM_DISK_MISUSE, p->node, "truncation under an append in flight");
+    }
+    if (from.v <= p->commit) {
+        sim_violate(SIM_LOST, p->node, "truncation below the own commit mark");
+    }
+    int rv = write_fails(p, err);
+    if (rv != 0) {
+        return rv;
+    }
+    for (uint64_t i = from.v; i <= d->last && i <= sim.committed_last; i++) {
+        if (d->log[i].term == sim.committed[i].term) {
+            sim_violate(SIM_LOST, p->node, "truncation of a committed entry");
+        }
+    }
+    d->last = from.v - 1;
+    d->durable = d->durable < d->last ? d->durable : d->last;
+    p->node->checked = p->node->checked < d->last ? p->node->checked : d->last;
+    maybe_crash(p);
+    return 0;
+}
+
+int partition_read(struct partition *p, struct log_index first, uint64_t bytes_max,
+                   partition_entry_cb cb, void *data, struct error *err)
+{
+    struct sim_disk *d = disk_of(p);
+    uint64_t bytes = 0;
+    (void)err;
+    for (uint64_t i = first.v; i <= d->last && (i == first.v || bytes < bytes_max); i++) {
+        struct sim_entry *e = &d->log[i];
+        struct partition_entry entry = {
+            .index = LOG_INDEX(i),
+            .term = LOG_TERM(e->term),
+            .type = e->type,
+            .base_offset = LOG_OFFSET(e->base),
+            .payload = e->payload,
+            .len = e->len,
+        };
+        int rv = cb(data, &entry);
+        if (rv != 0) {
+            return rv;
+        }
+        bytes += e->len;
+    }
+    return 0;
+}
+
+void partition_meta(const struct partition *p, struct partition_meta *ret_meta)
+{
+    *ret_meta = disk_of(p)->meta;
+    ret_meta->snapshot_config = disk_of(p)->config;
+}
+
+int partition_set_meta(struct partition *p, const struct partition_meta *meta, struct error *err)
+{
+    struct sim_disk *d = disk_of(p);
+    maybe_crash(p);
+    int rv = write_fails(p, err);
+    if (rv != 0) {
+        return rv;
+    }
+    if (meta->term.v < d->meta.term.v ||
+        (meta->term.v == d->meta.term.v && d->meta.vote != 0 && meta->vote != d->meta.vote)) {
+        sim_violate(SIM_DISK_MISUSE, p->node, "term goes back, or a second vote in a term");
+    }
+    assert(meta->snapshot_config_len <= sizeof(d->config));
+    d->meta = *meta;
+    if (meta->snapshot_config_len > 0) {
+        memcpy(d->config, meta->snapshot_config, meta->snapshot_config_len);
+    }
+    maybe_crash(p);
+    return 0;
+}
+
+void partition_set_commit(struct partition *p, struct log_index index)
+{
+    if (index.v < p->commit) {
+        sim_violate(SIM_COMMIT_BACK, p->node, "the commit mark goes back");
+    }
+    p->commit = index.v;
+}
+
+struct log_index partition_commit_index(const struct partition *p)
+{
+    return LOG_INDEX(p->commit);
+}
+
+struct log_offset partition_end_offset(const struct partition *p)
+{
+    return LOG_OFFSET(next_offset(disk_of(p), disk_of(p)->last));
+}
+
+int64_t partition_last_timestamp_ms(const struct partition *p)
+{
+    (void)p;
+    return 0;
+}
+
+/* Instead of log/batch.h: the simulated batch carries what the checks need. */
+void batch_stamp(void *data, struct log_offset base, struct log_term term, int64_t append_ms)
+{
+    (void)append_ms;
+    store_le64(data, (uint64_t)base.v);
+    store_le64((uint8_t *)data + 8, term.v);
+}

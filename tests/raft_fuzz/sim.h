@@ -1,0 +1,153 @@
+/* A cluster of one Raft group in virtual time: the production code of consensus/ on a fake
+ * partition, a fake transport and a fake env. One process per run; a crashed node's memory is
+ * simply forgotten. */
+#ifndef RAFT_FUZZ_SIM_H
+#define RAFT_FUZZ_SIM_H
+
+#include <raft.h>
+#include <setjmp.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/env_ops.h"
+#include "consensus/group.h"
+#include "consensus/group_impl.h"
+
+#define SIM_NODES_MAX 5
+#define SIM_LOG_MAX   20000
+#define SIM_TERMS_MAX 20000
+
+/* What a run may do; each can be left out (--without-fault). */
+enum sim_fault {
+    FAULT_CRASH = 1,
+    FAULT_NET = 2,    /* drops, duplicates, reordering */
+    FAULT_SPLIT = 4,  /* partitions, one-way ones too, and delays */
+    FAULT_DISK = 8,   /* a disk that fails for good */
+    FAULT_SLOW = 16,  /* a disk that stalls */
+    FAULT_CLOSE = 32, /* links that close, with or without a death */
+    FAULT_FULL = 64,  /* send queues that are full */
+    FAULT_ALL = 127,
+};
+
+enum sim_violation {
+    SIM_DIVERGED = 1,    /* two nodes committed different entries */
+    SIM_LOST = 2,        /* a committed or acknowledged entry is gone */
+    SIM_TWO_LEADERS = 4, /* in one term */
+    SIM_COMMIT_BACK = 8,
+    SIM_MEMORY_DISK = 16, /* libraft's log is not the disk's */
+    SIM_STUCK = 32,       /* no progress after healing */
+    SIM_DISK_MISUSE = 64, /* truncation under an append in flight, vote twice, wrong offset */
+};
+
+struct sim_entry {
+    uint64_t term;
+    enum log_entry_type type;
+    uint32_t len;
+    uint8_t *payload;
+    int64_t base; /* next offset before it */
+};
+
+struct sim_disk {
+    struct sim_entry log[SIM_LOG_MAX];
+    uint64_t last, durable;
+    struct partition_meta meta;
+    uint8_t config[256];
+    bool bad;     /* every write fails from now on */
+    bool stalled; /* completes nothing for now */
+};
+
+struct partition {
+    struct sim_node *node;
+    struct list pending; /* of struct partition_append */
+    uint64_t commit;
+    bool failed;
+};
+
+struct transport {
+    struct sim_node *node;
+    struct transport_handler handler;
+    bool attached;
+    struct list releases;
+};
+
+struct sim_timer {
+    struct env_timer *timer;
+    uint64_t due_ns;
+    bool active;
+    struct sim_timer *next;
+};
+
+struct sim_message {
+    struct sim_message *next;
+    uint16_t type;
+    uint8_t *body, *attachment;
+    size_t len, attachment_len;
+};
+
+struct sim_node {
+    struct env env; /* first: what the code under test calls env */
+    uint32_t id;
+    bool up;
+    bool closing; /* its group is being closed in good order */
+    struct list deferred;
+    struct sim_timer *timers;
+    struct sim_disk disk;
+    struct partition partition;
+    struct transport transport;
+    struct group *group;
+    bool link_news[SIM_NODES_MAX + 1]; /* a closed link it has not been told of */
+    uint64_t checked;                  /* committed entries compared so far */
+    uint64_t commit_seen;
+    uint64_t leader_checked_term;
+};
+
+struct sim {
+    uint64_t rng, now_ns;
+    unsigned n_nodes;
+    uint32_t faults;
+    bool healing, verbose;
+    struct sim_node nodes[SIM_NODES_MAX + 1];
+    struct sim_message *net[SIM_NODES_MAX + 1][SIM_NODES_MAX + 1];
+    int link[SIM_NODES_MAX + 1][SIM_NODES_MAX + 1]; /* 0 drops, 1 delivers, 2 delays */
+    struct sim_entry committed[SIM_LOG_MAX];
+    uint64_t committed_last;
+    uint32_t leader_of_term[SIM_TERMS_MAX];
+    uint64_t next_id, n_acked, n_unknown, n_installs, n_crashes;
+    unsigned violations;
+    jmp_buf crash_now; /* a crash in the middle of a disk operation */
+    bool crash_armed;
+    struct sim_node *crashing;
+};
+
+extern struct sim sim;
+
+uint64_t sim_random(void);
+bool sim_chance(unsigned of, unsigned in);
+void sim_violate(enum sim_violation v, const struct sim_node *n, const char *text);
+
+/* fake_env.c */
+void sim_env_init(struct sim_node *n);
+void sim_env_forget(struct sim_node *n);
+void sim_env_run_timers(struct sim_node *n);
+void sim_env_end_turn(struct sim_node *n);
+
+/* fake_partition.c */
+/* Completes up to `max` appends that wait; true when there was one. */
+bool sim_disk_step(struct sim_node *n, unsigned max);
+/* What a crash leaves: the durable entries and some of those behind them. */
+void sim_disk_crash(struct sim_node *n);
+
+/* fake_transport.c */
+void sim_net_deliver(uint32_t from, uint32_t to);
+void sim_net_forget(uint32_t to);
+void sim_net_releases(struct sim_node *n);
+
+/* checks.c */
+void sim_check(struct sim_node *n);
+void sim_check_end(void);
+void sim_check_ack(const struct sim_node *n, uint64_t id, int64_t base);
+
+/* A proposal's payload: base i64, term u64, id u64, count u32, then filler. */
+#define SIM_BATCH_HEADER 28
+
+#endif
