@@ -51,7 +51,7 @@ static int store_code(const char *text)
     if (text_has(text, "No space left")) {
         return WEIR_ENOSPC;
     }
-    if (text_has(text, "While lock file")) {
+    if (text_has(text, "While lock file") || text_has(text, "lock hold by current process")) {
         return WEIR_EBUSY;
     }
     return WEIR_EIO;
