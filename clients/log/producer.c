@@ -12,6 +12,8 @@
 
 #define RECORD_OVERHEAD_MAX 36 /* varints and attributes of one record, bytes */
 #define IDLE_BATCHES_MAX    64
+/* A batch of this size is worth a round of its own. */
+#define PIPELINE_BYTES (64u << 10)
 
 void producer_partition_init(struct client_partition *p, struct client_topic *t, uint32_t index)
 {
@@ -218,7 +220,8 @@ void producer_pump(struct client_partition *p)
         return;
     }
     while (p->n_inflight < c->options.inflight_batches_max) {
-        if (list_empty(&p->waiting) && p->open != NULL) {
+        if (list_empty(&p->waiting) && p->open != NULL &&
+            (p->n_inflight == 0 || p->open->data.len >= PIPELINE_BYTES)) {
             close_open(p);
         }
         struct list *el = list_pop(&p->waiting);

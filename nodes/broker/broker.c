@@ -11,7 +11,7 @@
 #include "nodes/broker/broker_priv.h"
 
 #define PEER_QUEUE_BYTES (64u << 20)
-#define TAIL_BYTES       (8u << 20)
+#define TAIL_BYTES       (2u << 20)
 #define INDEX_BYTES      (64u << 10)
 #define PARTITION_BITS   10 /* of a group's id; the rest names the topic */
 #define METRICS_SWEEPS   10 /* sweeps between two updates of the gauges */
