@@ -6,43 +6,9 @@
 #include <string.h>
 
 #include "base/env_ops.h"
+#include "fault_disk.h"
 
 #define SECTOR 512
-
-struct content {
-    uint8_t *data;
-    size_t size;
-};
-
-/* One unsynced change of a file. */
-struct change {
-    struct list link;
-    bool resize; /* to `at`; else a write of n bytes at `at` */
-    uint64_t at;
-    size_t n;
-    uint8_t data[];
-};
-
-struct inode {
-    struct list link;
-    unsigned names, opens;
-    bool locked;
-    struct content now, durable;
-    struct list changes;
-};
-
-struct name {
-    struct list link;
-    struct inode *inode;
-    char path[];
-};
-
-/* One unsynced change of the names: path is made to mean inode, or nothing (NULL). */
-struct rename_op {
-    struct list link;
-    struct inode *inode;
-    char path[];
-};
 
 struct fault_file {
     struct env_file base;
@@ -60,15 +26,6 @@ struct fault_env {
     bool crashed;
 };
 
-/* Test support: out of memory here is the machine's fault, not a case. */
-static void *must(void *p)
-{
-    if (p == NULL) {
-        abort();
-    }
-    return p;
-}
-
 static struct fault_env *of(const struct env *env)
 {
     return container_of((void *)(uintptr_t)env, struct fault_env, base);
@@ -82,76 +39,6 @@ static uint64_t next_random(struct fault_env *e)
     return e->random;
 }
 
-/* --- Contents --- */
-
-static void content_resize(struct content *c, size_t size)
-{
-    c->data = must(realloc(c->data, size + 1));
-    if (size > c->size) {
-        memset(c->data + c->size, 0, size - c->size);
-    }
-    c->size = size;
-}
-
-static void content_write(struct content *c, const void *data, size_t n, uint64_t at)
-{
-    if (at + n > c->size) {
-        content_resize(c, at + n);
-    }
-    memcpy(c->data + at, data, n);
-}
-
-static void content_copy(struct content *to, const struct content *from)
-{
-    content_resize(to, from->size);
-    if (from->size > 0) {
-        memcpy(to->data, from->data, from->size);
-    }
-}
-
-static void content_close(struct content *c)
-{
-    free(c->data);
-    *c = (struct content){0};
-}
-
-static void list_free(struct list *head, size_t link_at)
-{
-    for (struct list *it; (it = list_pop(head)) != NULL;) {
-        free((char *)it - link_at);
-    }
-}
-
-static void change_add(struct inode *inode, bool resize, uint64_t at, const void *data, size_t n)
-{
-    struct change *c = must(calloc(1, sizeof(*c) + n));
-    c->resize = resize;
-    c->at = at;
-    c->n = n;
-    if (n > 0) {
-        memcpy(c->data, data, n);
-    }
-    list_push_back(&inode->changes, &c->link);
-}
-
-static void change_apply(struct content *to, const struct change *c)
-{
-    if (c->resize) {
-        content_resize(to, c->at);
-    } else {
-        content_write(to, c->data, c->n, c->at);
-    }
-}
-
-static void inode_sync(struct inode *inode)
-{
-    LIST_FOREACH(it, &inode->changes)
-    {
-        change_apply(&inode->durable, list_entry(it, struct change, link));
-    }
-    list_free(&inode->changes, offsetof(struct change, link));
-}
-
 static struct inode *inode_new(struct fault_env *e)
 {
     struct inode *inode = must(calloc(1, sizeof(*inode)));
@@ -161,43 +48,6 @@ static struct inode *inode_new(struct fault_env *e)
 }
 
 /* --- Names --- */
-
-static struct name *name_find(struct list *names, const char *path)
-{
-    LIST_FOREACH(it, names)
-    {
-        struct name *n = list_entry(it, struct name, link);
-        if (strcmp(n->path, path) == 0) {
-            return n;
-        }
-    }
-    return NULL;
-}
-
-/* Keeps the list in byte order. */
-static void name_set(struct list *names, const char *path, struct inode *inode)
-{
-    struct name *n = name_find(names, path);
-    if (n != NULL) {
-        n->inode = inode;
-        if (inode == NULL) {
-            list_remove(&n->link);
-            free(n);
-        }
-        return;
-    }
-    if (inode == NULL) {
-        return;
-    }
-    n = must(calloc(1, sizeof(*n) + strlen(path) + 1));
-    memcpy(n->path, path, strlen(path) + 1);
-    n->inode = inode;
-    struct list *at = names->next;
-    while (at != names && strcmp(list_entry(at, struct name, link)->path, path) < 0) {
-        at = at->next;
-    }
-    list_push_back(at, &n->link); /* before `at` */
-}
 
 static void name_change(struct fault_env *e, const char *path, struct inode *inode)
 {

@@ -27,6 +27,7 @@ struct harness {
     struct env *env;
     struct partition *p;
     struct partition_options options;
+    unsigned number;
     struct model_entry *model; /* [MODEL_MAX + 1], by index; what was appended last */
     uint64_t last;             /* index of the newest entry in the model */
     uint64_t acked;            /* every entry up to it must survive */
@@ -39,7 +40,8 @@ struct harness {
     uint64_t last_called; /* index of the last append that called back */
 };
 
-void harness_init(struct harness *h, uint64_t seed);
+/* `number` 0 or 1: at most two at a time. */
+void harness_init(struct harness *h, uint64_t seed, unsigned number);
 void harness_close(struct harness *h);
 int harness_open(struct harness *h, struct error *err);
 /* Appends one batch of `records` records with `bytes` of value in all; does not run the loop. */

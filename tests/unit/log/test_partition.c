@@ -14,7 +14,7 @@ static struct error err;
 static int setup(void **state)
 {
     (void)state;
-    harness_init(&h, 1);
+    harness_init(&h, 1, 0);
     assert_int_equal(harness_open(&h, &err), 0);
     return 0;
 }
@@ -309,7 +309,7 @@ static void hash__depends_on_the_entries_and_not_on_how_they_were_written(void *
 {
     (void)state;
     static struct harness other;
-    harness_init(&other, 77);
+    harness_init(&other, 77, 1);
     other.options.segment_bytes = 8192;
     assert_int_equal(harness_open(&other, &err), 0);
     append_many(100);

@@ -55,7 +55,7 @@ static void live(unsigned seed)
 
 static void begin(uint64_t seed)
 {
-    harness_init(&h, seed);
+    harness_init(&h, seed, 0);
     h.options.segment_bytes = 12288;
 }
 
@@ -213,6 +213,30 @@ static void disk_error__at_every_step_fails_the_partition_and_a_reopened_one_has
             check_recovery(step);
             harness_close(&h);
         }
+    }
+}
+
+/* After a failed sync the page cache shows what the disk never got: recovery must write it again.
+ */
+static void disk_error__then_power_loss_loses_nothing_that_recovery_counted_as_durable(void **state)
+{
+    (void)state;
+    unsigned steps = count_steps();
+    for (unsigned step = 1; step <= steps; step++) {
+        begin(step);
+        fault_env_fail_at(h.env, step, WEIR_EIO);
+        if (harness_open(&h, &err) == 0) {
+            live(1);
+            die();
+        }
+        must_open(step);
+        harness_check(&h);
+        harness_adopt(&h);
+        fault_env_crash_at(h.env, fault_env_steps(h.env) + 1);
+        die();
+        fault_env_restart(h.env, FAULT_LOSE_ALL);
+        check_recovery(step);
+        harness_close(&h);
     }
 }
 
@@ -522,6 +546,7 @@ int main(void)
         T(power_loss__during_recovery_too_loses_nothing_acknowledged),
         T(kill__then_power_loss_loses_nothing_that_recovery_counted_as_durable),
         T(disk_error__at_every_step_fails_the_partition_and_a_reopened_one_has_all),
+        T(disk_error__then_power_loss_loses_nothing_that_recovery_counted_as_durable),
         T(disk_error__in_the_append_path_completes_all_with_eio),
         T(disk_full__fails_the_append_but_not_the_partition),
         T(disk_full__in_the_middle_of_an_append_leaves_none_of_it),
