@@ -32,7 +32,11 @@ int env_timer_init(struct env *env, struct env_timer *timer)
 {
     void *data = timer->data;
     *timer = (struct env_timer){.data = data, .env = env};
-    return env->ops->timer_init(env, timer);
+    int rc = env->ops->timer_init(env, timer);
+    if (rc != 0) {
+        timer->env = NULL; /* closing it does nothing then */
+    }
+    return rc;
 }
 
 void env_timer_start(struct env_timer *timer, uint64_t delay_us, env_timer_cb cb)

@@ -101,6 +101,9 @@ void partition_close(struct partition *p)
     assert(!partition_busy(p));
     if (p->next_file != NULL) {
         env_file_wait(p->next_file);
+        env_file_close(p->next_file);
+        p->next_file = NULL;
+        (void)env_unlink(p->env, partition_path(p, NEXT_NAME), NULL); /* opening would do it too */
     }
     env_file_wait(p->mark_file);
     if (!p->failed) {

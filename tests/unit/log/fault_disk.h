@@ -43,8 +43,9 @@ struct rename_op {
     char path[];
 };
 
-/* Test support: out of memory here is the machine's fault, not a case. */
-void *must(void *p);
+/* Test support: running out of memory here is not a case but the end. */
+/* Zeroed. */
+void *must_alloc(size_t n);
 
 void content_resize(struct content *c, size_t size);
 void content_write(struct content *c, const void *data, size_t n, uint64_t at);

@@ -41,7 +41,7 @@ static uint64_t next_random(struct fault_env *e)
 
 static struct inode *inode_new(struct fault_env *e)
 {
-    struct inode *inode = must(calloc(1, sizeof(*inode)));
+    struct inode *inode = must_alloc(sizeof(*inode));
     list_init(&inode->changes);
     list_push_back(&e->inodes, &inode->link);
     return inode;
@@ -51,7 +51,7 @@ static struct inode *inode_new(struct fault_env *e)
 
 static void name_change(struct fault_env *e, const char *path, struct inode *inode)
 {
-    struct rename_op *op = must(calloc(1, sizeof(*op) + strlen(path) + 1));
+    struct rename_op *op = must_alloc(sizeof(*op) + strlen(path) + 1);
     memcpy(op->path, path, strlen(path) + 1);
     op->inode = inode;
     list_push_back(&e->name_changes, &op->link);
@@ -442,7 +442,7 @@ static const struct env_ops fault_ops = {
 
 struct env *fault_env_new(uint64_t seed)
 {
-    struct fault_env *e = must(calloc(1, sizeof(*e)));
+    struct fault_env *e = must_alloc(sizeof(*e));
     e->base.ops = &fault_ops;
     e->random = seed * 0x9e3779b97f4a7c15U + 1;
     e->free_bytes = UINT64_MAX;
@@ -637,12 +637,12 @@ struct fault_image {
 
 struct fault_image *fault_env_save(struct env *env)
 {
-    struct fault_image *image = must(calloc(1, sizeof(*image)));
+    struct fault_image *image = must_alloc(sizeof(*image));
     list_init(&image->files);
     LIST_FOREACH(it, &of(env)->names)
     {
         struct name *n = list_entry(it, struct name, link);
-        struct image_file *f = must(calloc(1, sizeof(*f) + strlen(n->path) + 1));
+        struct image_file *f = must_alloc(sizeof(*f) + strlen(n->path) + 1);
         memcpy(f->path, n->path, strlen(n->path) + 1);
         content_copy(&f->content, &n->inode->now);
         list_push_back(&image->files, &f->link);

@@ -164,6 +164,40 @@ int harness_set_term(struct harness *h, uint64_t term)
     return rc;
 }
 
+void harness_append_some(struct harness *h, unsigned n, unsigned seed)
+{
+    for (unsigned i = 0; i < n; i++) {
+        unsigned v = seed * 31 + i * 7;
+        if (v % 9 == 0) {
+            harness_append_type(h, v % 2 == 0 ? LOG_ENTRY_CONFIG : LOG_ENTRY_BARRIER);
+        } else {
+            harness_append(h, 1 + v % 3, 50 + v * 97 % 1900);
+        }
+        if (v % 4 == 0) {
+            harness_run(h);
+        }
+    }
+    harness_run(h);
+}
+
+void harness_live(struct harness *h, unsigned seed)
+{
+    for (unsigned round = 0; round < 3; round++) {
+        harness_append_some(h, 14, seed + round);
+        fault_env_advance(h->env, 60000); /* the mark */
+        if (partition_failed(h->p) || harness_set_term(h, h->meta_tried + 1) != 0) {
+            return;
+        }
+        h->term++;
+        uint64_t last = partition_last_index(h->p).v, cut = round == 1 ? 20 : 3;
+        /* At one time a little, at another a whole segment or more. */
+        if (last <= cut || harness_truncate(h, last - cut) != 0) {
+            return;
+        }
+    }
+    harness_append_some(h, 6, seed);
+}
+
 struct reading {
     struct harness *h;
     uint64_t next;

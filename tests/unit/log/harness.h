@@ -50,6 +50,10 @@ void harness_append(struct harness *h, unsigned records, uint32_t bytes);
 void harness_append_raw(struct harness *h, uint64_t term, enum log_entry_type type,
                         const void *payload, uint32_t len);
 void harness_append_type(struct harness *h, enum log_entry_type type);
+/* n entries of many sizes and types, depending on the seed only; runs the loop. */
+void harness_append_some(struct harness *h, unsigned n, unsigned seed);
+/* A whole life: appends, terms, truncations. Ends early when the partition fails. */
+void harness_live(struct harness *h, unsigned seed);
 void harness_run(struct harness *h);
 /* Also moves the model. */
 int harness_truncate(struct harness *h, uint64_t from);

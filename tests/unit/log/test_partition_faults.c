@@ -18,41 +18,6 @@ static struct error err;
 
 /* --- A life of a partition, which may end at any step --- */
 
-static void append_some(unsigned n, unsigned seed)
-{
-    for (unsigned i = 0; i < n; i++) {
-        unsigned v = seed * 31 + i * 7;
-        if (v % 9 == 0) {
-            harness_append_type(&h, v % 2 == 0 ? LOG_ENTRY_CONFIG : LOG_ENTRY_BARRIER);
-        } else {
-            harness_append(&h, 1 + v % 3, 50 + v * 97 % 1900);
-        }
-        if (v % 4 == 0) {
-            harness_run(&h);
-        }
-    }
-    harness_run(&h);
-}
-
-/* Ends early once the disk is gone. */
-static void live(unsigned seed)
-{
-    for (unsigned round = 0; round < 3; round++) {
-        append_some(14, seed + round);
-        fault_env_advance(h.env, 60000); /* the mark */
-        if (partition_failed(h.p) || harness_set_term(&h, h.meta_tried + 1) != 0) {
-            return;
-        }
-        h.term++;
-        uint64_t last = partition_last_index(h.p).v;
-        /* The first time a little, the second a whole segment or more. */
-        if (harness_truncate(&h, last - (round == 1 ? 20 : 3)) != 0) {
-            return;
-        }
-    }
-    append_some(6, seed);
-}
-
 static void begin(uint64_t seed)
 {
     harness_init(&h, seed, 0);
@@ -72,7 +37,7 @@ static unsigned count_steps(void)
 {
     begin(1);
     assert_int_equal(harness_open(&h, &err), 0);
-    live(1);
+    harness_live(&h, 1);
     die();
     harness_run(&h);
     unsigned n = fault_env_steps(h.env);
@@ -96,7 +61,7 @@ static void check_recovery(unsigned step)
     harness_check(&h);
     harness_adopt(&h);
     h.term++;
-    append_some(12, step);
+    harness_append_some(&h, 12, step);
     assert_int_equal(h.last_status, 0);
     harness_check(&h);
     die();
@@ -114,7 +79,7 @@ static void crash_at_every_step(enum fault_restart how, unsigned repeats)
         begin(i + 1);
         fault_env_crash_at(h.env, step);
         if (harness_open(&h, &err) == 0) {
-            live(1);
+            harness_live(&h, 1);
             die();
         }
         harness_run(&h);
@@ -151,7 +116,7 @@ static void power_loss__during_recovery_too_loses_nothing_acknowledged(void **st
             begin(step * 100 + second);
             fault_env_crash_at(h.env, step);
             if (harness_open(&h, &err) == 0) {
-                live(1);
+                harness_live(&h, 1);
                 die();
             }
             fault_env_restart(h.env, FAULT_TEAR);
@@ -174,7 +139,7 @@ static void kill__then_power_loss_loses_nothing_that_recovery_counted_as_durable
         begin(step);
         fault_env_crash_at(h.env, step);
         if (harness_open(&h, &err) == 0) {
-            live(1);
+            harness_live(&h, 1);
             die();
         }
         fault_env_restart(h.env, FAULT_KILL);
@@ -200,7 +165,7 @@ static void disk_error__at_every_step_fails_the_partition_and_a_reopened_one_has
             begin(step);
             fault_env_fail_at(h.env, step, WEIR_EIO);
             if (harness_open(&h, &err) == 0) {
-                live(1);
+                harness_live(&h, 1);
                 harness_run(&h);
                 assert_false(partition_busy(h.p));
                 die();
@@ -226,7 +191,7 @@ static void disk_error__then_power_loss_loses_nothing_that_recovery_counted_as_d
         begin(step);
         fault_env_fail_at(h.env, step, WEIR_EIO);
         if (harness_open(&h, &err) == 0) {
-            live(1);
+            harness_live(&h, 1);
             die();
         }
         must_open(step);
@@ -245,7 +210,7 @@ static void disk_error__in_the_append_path_completes_all_with_eio(void **state)
     (void)state;
     begin(1);
     assert_int_equal(harness_open(&h, &err), 0);
-    append_some(3, 1);
+    harness_append_some(&h, 3, 1);
     harness_append(&h, 1, 100);
     harness_append(&h, 1, 100);
     fault_env_fail_at(h.env, fault_env_steps(h.env) + 2, WEIR_EIO); /* the sync */
@@ -281,7 +246,7 @@ static void disk_full__fails_the_append_but_not_the_partition(void **state)
     h.last = partition_last_index(h.p).v;
     harness_check(&h);
     fault_env_set_free(h.env, 1 << 20);
-    append_some(20, 2);
+    harness_append_some(&h, 20, 2);
     assert_int_equal(h.last_status, 0);
     harness_check(&h);
     die();
@@ -330,7 +295,7 @@ static void disk_full__in_the_middle_of_an_append_leaves_none_of_it(void **state
     assert_int_equal(partition_last_index(h.p).v, 1);
     harness_check(&h);
     fault_env_set_free(h.env, 1 << 20);
-    append_some(9, 3);
+    harness_append_some(&h, 9, 3);
     harness_check(&h);
     harness_close(&h);
 }
@@ -343,7 +308,7 @@ static void disk_full__when_opened_for_the_first_time_is_named(void **state)
     assert_int_equal(harness_open(&h, &err), WEIR_ENOSPC);
     fault_env_set_free(h.env, 1 << 20);
     must_open(0);
-    append_some(4, 1);
+    harness_append_some(&h, 4, 1);
     harness_check(&h);
     harness_close(&h);
 }
@@ -355,9 +320,9 @@ static struct fault_image *make_image(bool clean)
 {
     begin(5);
     assert_int_equal(harness_open(&h, &err), 0);
-    append_some(30, 1);
+    harness_append_some(&h, 30, 1);
     h.term++;
-    append_some(4, 2);
+    harness_append_some(&h, 4, 2);
     assert_int_equal(harness_set_term(&h, 3), 0);
     assert_int_equal(harness_set_term(&h, 4), 0);
     fault_env_advance(h.env, 200000);
