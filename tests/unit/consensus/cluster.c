@@ -1,0 +1,330 @@
+#include "cluster.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/bytes.h"
+#include "base/logging.h"
+
+#define FOR_EVER_NS 60000000000ull
+
+static void heartbeat(uv_timer_t *timer)
+{
+    (void)timer; /* so that the loop comes back to ask for the condition */
+}
+
+bool cluster_run_until(struct cluster *c, bool (*done)(struct cluster *c))
+{
+    uv_timer_t timer;
+    uint64_t end_ns = uv_hrtime() + FOR_EVER_NS;
+    uv_timer_init(&c->loop, &timer);
+    uv_timer_start(&timer, heartbeat, 1, 1);
+    while (!done(c) && uv_hrtime() < end_ns) {
+        uv_run(&c->loop, UV_RUN_ONCE);
+    }
+    uv_close((uv_handle_t *)&timer, NULL);
+    uv_run(&c->loop, UV_RUN_NOWAIT);
+    return done(c);
+}
+
+static void on_failed(void *data, struct group *g, const struct error *error)
+{
+    struct cluster_node *n = data;
+    (void)g;
+    n->failures++;
+    n->failure = *error;
+}
+
+void cluster_init(struct cluster *c)
+{
+    memset(c, 0, sizeof(*c));
+    log_set_level(LOG_ERROR);
+    assert_int_equal(uv_loop_init(&c->loop), 0);
+    snprintf(c->dir, sizeof(c->dir), "/tmp/weir-consensus-XXXXXX");
+    assert_non_null(mkdtemp(c->dir));
+    c->inflight_bytes_max = 16 << 20;
+    for (uint32_t id = 1; id <= CLUSTER_NODES; id++) {
+        c->nodes[id].id = id;
+        c->secret[id] = "a secret of the cluster";
+    }
+}
+
+static int open_transport(struct cluster *c, struct cluster_node *n, struct error *err)
+{
+    struct transport_peer peers[CLUSTER_NODES];
+    static const char *const names[] = {"", "n1", "n2", "n3"};
+    unsigned n_peers = 0;
+    for (uint32_t id = 1; id <= CLUSTER_NODES; id++) {
+        if (id != n->id) {
+            peers[n_peers++] = (struct transport_peer){
+                .id = id,
+                .name = names[id],
+                .host = "127.0.0.1",
+                .port = c->nodes[id].port,
+            };
+        }
+    }
+    struct transport_options o = {
+        .self_id = n->id,
+        .listen_host = "127.0.0.1",
+        .listen_port = n->port,
+        .peers = peers,
+        .n_peers = n_peers,
+        .secret = c->secret[n->id],
+        .queue_bytes_max = 64 << 20,
+    };
+    int rv = transport_new(n->env, &o, &n->transport, err);
+    if (rv == 0) {
+        n->port = transport_port(n->transport);
+    }
+    return rv;
+}
+
+static int open_group(struct cluster *c, struct cluster_node *n, struct error *err)
+{
+    static const uint32_t voters[] = {1, 2, 3};
+    char dir[128];
+    snprintf(dir, sizeof(dir), "%s/%u", c->dir, n->id);
+    struct group_options o = {
+        .id = 7,
+        .dir = dir,
+        .partition = {.segment_bytes = 4 << 20, .tail_bytes = 1 << 20, .index_bytes = 4096},
+        .voters = voters,
+        .n_voters = CLUSTER_NODES,
+        .heartbeat_ms = 50,
+        .election_ms = 500,
+        .inflight_bytes_max = c->inflight_bytes_max,
+        .free_bytes_min = c->free_bytes_min,
+    };
+    struct group_events events = {.data = n, .failed = on_failed};
+    return group_open(n->env, n->transport, &o, &events, &n->group, err);
+}
+
+static void set_true(void *data)
+{
+    *(bool *)data = true;
+}
+
+static struct cluster_node *stopping;
+
+static bool group_is_closed(struct cluster *c)
+{
+    (void)c;
+    return stopping->group_closed;
+}
+
+static bool transport_is_closed(struct cluster *c)
+{
+    (void)c;
+    return stopping->transport_closed;
+}
+
+static void stop_transport(struct cluster *c, struct cluster_node *n)
+{
+    stopping = n;
+    n->transport_closed = false;
+    transport_close(n->transport, set_true, &n->transport_closed);
+    assert_true(cluster_run_until(c, transport_is_closed));
+    n->transport = NULL;
+    env_uv_free(n->env);
+    n->env = NULL;
+}
+
+int cluster_start(struct cluster *c, uint32_t id, struct error *err)
+{
+    struct cluster_node *n = &c->nodes[id];
+    assert_int_equal(env_uv_new(&c->loop, &n->env, err), 0);
+    assert_int_equal(open_transport(c, n, err), 0);
+    int rv = open_group(c, n, err);
+    if (rv != 0) {
+        n->group = NULL;
+        stop_transport(c, n);
+    }
+    return rv;
+}
+
+void cluster_start_all(struct cluster *c)
+{
+    struct error err;
+    for (uint32_t id = CLUSTER_NODES; id >= 1; id--) {
+        assert_int_equal(cluster_start(c, id, &err), 0);
+    }
+}
+
+void cluster_stop(struct cluster *c, uint32_t id)
+{
+    struct cluster_node *n = &c->nodes[id];
+    stopping = n;
+    n->group_closed = false;
+    group_close(n->group, set_true, &n->group_closed);
+    assert_true(cluster_run_until(c, group_is_closed));
+    n->group = NULL;
+    stop_transport(c, n);
+}
+
+void cluster_close(struct cluster *c)
+{
+    char command[128];
+    for (uint32_t id = 1; id <= CLUSTER_NODES; id++) {
+        if (c->nodes[id].group != NULL) {
+            cluster_stop(c, id);
+        }
+    }
+    uv_run(&c->loop, UV_RUN_DEFAULT);
+    assert_int_equal(uv_loop_close(&c->loop), 0);
+    snprintf(command, sizeof(command), "rm -rf %s", c->dir);
+    assert_int_equal(system(command), 0);
+}
+
+uint32_t cluster_leader(const struct cluster *c)
+{
+    for (uint32_t id = 1; id <= CLUSTER_NODES; id++) {
+        if (c->nodes[id].group != NULL && group_is_leader(c->nodes[id].group)) {
+            return id;
+        }
+    }
+    return 0;
+}
+
+static bool has_leader(struct cluster *c)
+{
+    return cluster_leader(c) != 0;
+}
+
+uint32_t cluster_await_leader(struct cluster *c)
+{
+    assert_true(cluster_run_until(c, has_leader));
+    return cluster_leader(c);
+}
+
+struct proposal {
+    struct group_propose req;
+    struct cluster *cluster;
+    unsigned records;
+};
+
+static void proposed(struct group_propose *req, int status)
+{
+    struct proposal *p = req->data;
+    struct cluster *c = p->cluster;
+    c->outstanding--;
+    if (status == 0) {
+        c->acked++;
+        int64_t end = req->base.v + p->records;
+        assert_true(end > c->acked_end);
+        c->acked_end = end;
+    } else {
+        assert_int_equal(status, WEIR_EUNKNOWN);
+        c->unknown++;
+    }
+    free(p);
+}
+
+int cluster_propose(struct cluster *c, unsigned records, size_t bytes)
+{
+    static const uint8_t value[1 << 16];
+    struct bytes batch;
+    struct batch_builder b;
+    uint32_t leader = cluster_leader(c);
+    if (leader == 0) {
+        return WEIR_ENOTLEADER;
+    }
+    bytes_init(&batch, 16 << 20);
+    batch_begin(&b, &batch, 1000);
+    for (unsigned i = 0; i < records; i++) {
+        batch_add(&b, 1000, "key", 3, value, bytes);
+    }
+    assert_true(batch_finish(&b) > 0);
+    struct proposal *p = calloc(1, sizeof(*p));
+    assert_non_null(p);
+    p->cluster = c;
+    p->records = records;
+    p->req.data = p;
+    int rv = group_propose(c->nodes[leader].group, &p->req, batch.data, batch.len, proposed);
+    bytes_close(&batch);
+    if (rv == 0) {
+        c->outstanding++;
+    } else {
+        free(p);
+    }
+    return rv;
+}
+
+static unsigned wanted_outstanding;
+
+static bool few_outstanding(struct cluster *c)
+{
+    return c->outstanding < wanted_outstanding && cluster_leader(c) != 0;
+}
+
+static bool none_outstanding(struct cluster *c)
+{
+    return c->outstanding == 0;
+}
+
+void cluster_propose_many(struct cluster *c, unsigned n, unsigned window, size_t bytes)
+{
+    for (unsigned i = 0; i < n;) {
+        wanted_outstanding = window;
+        assert_true(cluster_run_until(c, few_outstanding));
+        while (i < n && c->outstanding < window && cluster_propose(c, 1 + i % 3, bytes) == 0) {
+            i++;
+        }
+    }
+    assert_true(cluster_run_until(c, none_outstanding));
+}
+
+static bool ends_are_equal(struct cluster *c)
+{
+    uint32_t leader = cluster_leader(c);
+    if (leader == 0) {
+        return false;
+    }
+    struct partition *p = group_partition(c->nodes[leader].group);
+    for (uint32_t id = 1; id <= CLUSTER_NODES; id++) {
+        if (c->nodes[id].group == NULL) {
+            continue;
+        }
+        struct partition *q = group_partition(c->nodes[id].group);
+        if (partition_last_index(q).v != partition_last_index(p).v ||
+            partition_commit_index(q).v != partition_last_index(p).v ||
+            partition_durable_index(q).v != partition_last_index(p).v) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void cluster_await_equal(struct cluster *c)
+{
+    uint8_t first[PARTITION_HASH_SIZE], hash[PARTITION_HASH_SIZE];
+    bool have = false;
+    struct error err;
+    assert_true(cluster_run_until(c, ends_are_equal));
+    for (uint32_t id = 1; id <= CLUSTER_NODES; id++) {
+        if (c->nodes[id].group == NULL) {
+            continue;
+        }
+        struct partition *p = group_partition(c->nodes[id].group);
+        struct log_index last;
+        assert_int_equal(
+            partition_hash(p, LOG_INDEX(1), partition_last_index(p), UINT64_MAX, hash, &last, &err),
+            0);
+        assert_int_equal(last.v, partition_last_index(p).v);
+        assert_int_equal(partition_high_watermark(p).v, partition_end_offset(p).v);
+        assert_true(partition_end_offset(p).v >= c->acked_end);
+        if (have) {
+            assert_memory_equal(hash, first, sizeof(hash));
+        }
+        memcpy(first, hash, sizeof(first));
+        have = true;
+    }
+}

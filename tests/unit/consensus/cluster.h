@@ -1,0 +1,52 @@
+/* Three real nodes (transport, one group, partition on disk) on one libuv loop and loopback. */
+#ifndef TESTS_CONSENSUS_CLUSTER_H
+#define TESTS_CONSENSUS_CLUSTER_H
+
+#include <uv.h>
+
+#include "base/env_uv.h"
+#include "consensus/group.h"
+
+#define CLUSTER_NODES 3
+
+struct cluster_node {
+    uint32_t id;
+    struct env *env;
+    struct transport *transport;
+    struct group *group;
+    uint16_t port;
+    bool group_closed, transport_closed;
+    unsigned failures;
+    struct error failure;
+};
+
+struct cluster {
+    uv_loop_t loop;
+    char dir[64];
+    const char *secret[CLUSTER_NODES + 1];
+    uint64_t inflight_bytes_max, free_bytes_min;
+    struct cluster_node nodes[CLUSTER_NODES + 1];
+    unsigned acked, unknown, refused, outstanding;
+    int64_t acked_end; /* highest offset after an acknowledged batch */
+};
+
+void cluster_init(struct cluster *c);
+void cluster_close(struct cluster *c);
+/* Start in the order 3, 2, 1 the first time: ports are taken as they come, and the lower id dials.
+ */
+int cluster_start(struct cluster *c, uint32_t id, struct error *err);
+void cluster_start_all(struct cluster *c);
+void cluster_stop(struct cluster *c, uint32_t id);
+/* 0 when nobody leads. */
+uint32_t cluster_leader(const struct cluster *c);
+uint32_t cluster_await_leader(struct cluster *c);
+/* Runs the loop until the condition holds; a minute is for ever. */
+bool cluster_run_until(struct cluster *c, bool (*done)(struct cluster *c));
+/* One batch of `records` records of `bytes` bytes at the leader; the return of group_propose. */
+int cluster_propose(struct cluster *c, unsigned records, size_t bytes);
+/* Proposes n batches, at most `window` at a time, through changes of leaders. */
+void cluster_propose_many(struct cluster *c, unsigned n, unsigned window, size_t bytes);
+/* All running nodes have the leader's log, committed to its end, byte for byte. */
+void cluster_await_equal(struct cluster *c);
+
+#endif

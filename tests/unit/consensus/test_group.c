@@ -1,0 +1,232 @@
+#include <dirent.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "cluster.h"
+
+static struct cluster c;
+
+static int setup(void **state)
+{
+    (void)state;
+    cluster_init(&c);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    cluster_close(&c);
+    return 0;
+}
+
+static void group__elects_a_leader_and_commits_on_all(void **state)
+{
+    (void)state;
+    cluster_start_all(&c);
+    uint32_t leader = cluster_await_leader(&c);
+    cluster_propose_many(&c, 100, 1, 100);
+    assert_int_equal(c.acked, 100);
+    assert_int_equal(cluster_leader(&c), leader);
+    cluster_await_equal(&c);
+}
+
+static bool all_know_the_leader(struct cluster *cl)
+{
+    uint32_t leader = cluster_leader(cl);
+    for (uint32_t id = 1; id <= CLUSTER_NODES; id++) {
+        if (leader == 0 || group_leader(cl->nodes[id].group) != leader) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void group__followers_refuse_proposals_and_name_the_leader(void **state)
+{
+    (void)state;
+    cluster_start_all(&c);
+    uint32_t leader = cluster_await_leader(&c);
+    assert_true(cluster_run_until(&c, all_know_the_leader));
+    struct group_propose req = {0};
+    struct group *follower = c.nodes[leader % CLUSTER_NODES + 1].group;
+    assert_int_equal(group_propose(follower, &req, "x", 1, NULL), WEIR_ENOTLEADER);
+    assert_false(group_is_leader(follower));
+}
+
+static void group__pipelines_ten_thousand_batches(void **state)
+{
+    (void)state;
+    cluster_start_all(&c);
+    cluster_await_leader(&c);
+    cluster_propose_many(&c, 10000, 256, 300);
+    assert_int_equal(c.acked, 10000);
+    cluster_await_equal(&c);
+}
+
+static void group__keeps_everything_over_a_restart_of_all(void **state)
+{
+    (void)state;
+    cluster_start_all(&c);
+    cluster_await_leader(&c);
+    cluster_propose_many(&c, 700, 50, 200);
+    int64_t end = c.acked_end;
+    for (uint32_t id = 1; id <= CLUSTER_NODES; id++) {
+        cluster_stop(&c, id);
+    }
+    cluster_start_all(&c);
+    cluster_await_leader(&c);
+    cluster_await_equal(&c);
+    struct partition *p = group_partition(c.nodes[1].group);
+    assert_int_equal(partition_high_watermark(p).v, end);
+    cluster_propose_many(&c, 10, 1, 100);
+    cluster_await_equal(&c);
+}
+
+static void group__brings_back_a_node_that_fell_behind_the_leaders_memory(void **state)
+{
+    (void)state;
+    struct error err;
+    cluster_start_all(&c);
+    uint32_t leader = cluster_await_leader(&c);
+    uint32_t away = leader % CLUSTER_NODES + 1;
+    cluster_propose_many(&c, 50, 10, 100);
+    cluster_stop(&c, away);
+    cluster_propose_many(&c, 3000, 100, 4000);
+    assert_int_equal(cluster_start(&c, away, &err), 0);
+    cluster_propose_many(&c, 200, 20, 4000);
+    cluster_await_equal(&c);
+}
+
+static void group__goes_on_when_its_leader_stops(void **state)
+{
+    (void)state;
+    struct error err;
+    cluster_start_all(&c);
+    for (int round = 0; round < 4; round++) {
+        uint32_t leader = cluster_await_leader(&c);
+        cluster_propose_many(&c, 300, 30, 100);
+        for (int i = 0; i < 20; i++) {
+            (void)cluster_propose(&c, 1, 100); /* on the way when it stops */
+        }
+        cluster_stop(&c, leader);
+        assert_true(cluster_await_leader(&c) != leader);
+        cluster_propose_many(&c, 300, 30, 100);
+        assert_int_equal(cluster_start(&c, leader, &err), 0);
+        cluster_await_equal(&c);
+    }
+}
+
+static void group__bounds_what_is_in_flight(void **state)
+{
+    (void)state;
+    c.inflight_bytes_max = 10000;
+    cluster_start_all(&c);
+    cluster_await_leader(&c);
+    int rv = 0;
+    unsigned taken = 0;
+    while ((rv = cluster_propose(&c, 1, 1000)) == 0) {
+        taken++;
+    }
+    assert_int_equal(rv, WEIR_EBUSY);
+    assert_int_equal(taken, 9);
+    /* One that is larger than all may go alone. */
+    cluster_propose_many(&c, 1, 1, 30000);
+    assert_int_equal(c.acked, 10);
+}
+
+static void group__refuses_proposals_when_the_disk_is_short(void **state)
+{
+    (void)state;
+    c.free_bytes_min = UINT64_MAX;
+    cluster_start_all(&c);
+    cluster_await_leader(&c);
+    assert_int_equal(cluster_propose(&c, 1, 10), WEIR_ENOSPC);
+}
+
+/* Flips one byte in the middle of the node's largest write. */
+static void corrupt_a_segment(uint32_t id)
+{
+    char dir[128], path[512] = "";
+    snprintf(dir, sizeof(dir), "%s/%u", c.dir, id);
+    DIR *d = opendir(dir);
+    assert_non_null(d);
+    struct dirent *e;
+    while ((e = readdir(d)) != NULL) {
+        if (strstr(e->d_name, ".log") != NULL || strstr(e->d_name, ".seg") != NULL) {
+            snprintf(path, sizeof(path), "%s/%s", dir, e->d_name);
+            break;
+        }
+    }
+    closedir(d);
+    assert_true(path[0] != '\0');
+    int fd = open(path, O_RDWR);
+    uint8_t byte;
+    assert_true(fd >= 0);
+    assert_int_equal(pread(fd, &byte, 1, 5000), 1);
+    byte ^= 1;
+    assert_int_equal(pwrite(fd, &byte, 1, 5000), 1);
+    assert_int_equal(close(fd), 0);
+}
+
+static void group__refuses_to_open_a_corrupt_replica_and_the_others_go_on(void **state)
+{
+    (void)state;
+    struct error err = {0};
+    cluster_start_all(&c);
+    uint32_t leader = cluster_await_leader(&c);
+    uint32_t victim = leader % CLUSTER_NODES + 1;
+    cluster_propose_many(&c, 100, 10, 1000);
+    cluster_stop(&c, victim);
+    corrupt_a_segment(victim);
+    assert_int_equal(cluster_start(&c, victim, &err), WEIR_ECORRUPT);
+    assert_true(strlen(err.text) > 0);
+    cluster_propose_many(&c, 100, 10, 1000);
+    cluster_await_equal(&c);
+}
+
+static void group_open__refuses_options_that_make_no_group(void **state)
+{
+    (void)state;
+    struct error err;
+    cluster_start_all(&c);
+    static const uint32_t others[] = {1, 3};
+    struct group_options o = {.id = 9,
+                              .dir = "/nowhere",
+                              .voters = others,
+                              .n_voters = 2,
+                              .heartbeat_ms = 50,
+                              .election_ms = 500};
+    struct group_events events = {0};
+    struct group *g = NULL;
+    assert_int_equal(group_open(c.nodes[2].env, c.nodes[2].transport, &o, &events, &g, &err),
+                     WEIR_EINVAL);
+    assert_string_equal(err.text, "group 9: node 2 is not among its 2 voters");
+    assert_null(g);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(group__elects_a_leader_and_commits_on_all),
+        TEST(group__followers_refuse_proposals_and_name_the_leader),
+        TEST(group__pipelines_ten_thousand_batches),
+        TEST(group__keeps_everything_over_a_restart_of_all),
+        TEST(group__brings_back_a_node_that_fell_behind_the_leaders_memory),
+        TEST(group__goes_on_when_its_leader_stops),
+        TEST(group__bounds_what_is_in_flight),
+        TEST(group__refuses_proposals_when_the_disk_is_short),
+        TEST(group__refuses_to_open_a_corrupt_replica_and_the_others_go_on),
+        TEST(group_open__refuses_options_that_make_no_group),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
