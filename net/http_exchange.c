@@ -326,13 +326,17 @@ void http_hand_over(struct http_exchange *ex, http_upgrade_cb cb, void *data)
         exchange_free(ex);
         return;
     }
+    if (ex->raw == NULL) {
+        http_respond_text(ex, 400, "an upgrade takes Upgrade and Connection: Upgrade, and no body");
+        return;
+    }
     uint8_t *raw = ex->raw;
     size_t len = ex->raw_len;
     ex->raw = NULL;
     conn->ex = NULL;
     exchange_free(ex);
     size_t behind = conn->in.len - conn->taken;
-    uint8_t *all = raw == NULL ? NULL : realloc(raw, len + behind);
+    uint8_t *all = realloc(raw, len + behind);
     if (all == NULL) {
         free(raw);
         conn_close(conn);
