@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/logging.h"
+#include "base/metrics.h"
 #include "consensus/entry_heap.h"
 #include "consensus/group_impl.h"
 
@@ -44,6 +45,7 @@ void catchup_start(struct group *g, struct group_peer *from, const struct raft_i
         .next = g->raft.last_applied + 1, /* what is applied is committed, so it matches */
         .target = s->last_index,
     };
+    metric_add(metric_counter("weir_raft_catchups_total", "", "Followers served from segments"), 1);
     log_info("raft_catchup_started", "group=%u from=%u next=%llu target=%llu", g->options.id,
              from->id, (unsigned long long)c->next, (unsigned long long)c->target);
     catchup_next(g);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/logging.h"
+#include "base/metrics.h"
 #include "consensus/group_impl.h"
 
 static void deliver(struct group *g, struct group_peer *from, struct message *m);
@@ -165,6 +166,7 @@ static void became_leader(struct group *g)
     }
     g->may_propose = false;
     g->catchup.from = NULL;
+    metric_add(metric_counter("weir_raft_elections_won_total", "", "Elections won here"), 1);
     log_info("raft_leader_elected", "group=%u term=%llu last=%llu", g->options.id,
              (unsigned long long)g->raft.current_term, (unsigned long long)storage_last(g));
     if (!guard_on(GUARD_BARRIER)) {
@@ -271,6 +273,7 @@ static bool flush_held(struct group *g)
  * and everything it knew is on disk. */
 static void notice_unavailable(struct group *g)
 {
+    metric_add(metric_counter("weir_raft_unavailable_total", "", "Times libraft gave up"), 1);
     log_error("raft_unavailable", "group=%u reason=\"%s\" reloads=%u", g->options.id,
               raft_errmsg(&g->raft), g->reloads);
     g->may_propose = false;

@@ -27,12 +27,14 @@ bool cluster_run_until(struct cluster *c, bool (*done)(struct cluster *c))
     uint64_t end_ns = uv_hrtime() + FOR_EVER_NS;
     uv_timer_init(&c->loop, &timer);
     uv_timer_start(&timer, heartbeat, 1, 1);
-    while (!done(c) && uv_hrtime() < end_ns) {
+    bool reached = done(c);
+    while (!reached && uv_hrtime() < end_ns) {
         uv_run(&c->loop, UV_RUN_ONCE);
+        reached = done(c);
     }
     uv_close((uv_handle_t *)&timer, NULL);
     uv_run(&c->loop, UV_RUN_NOWAIT);
-    return done(c);
+    return reached;
 }
 
 static void on_failed(void *data, struct group *g, const struct error *error)

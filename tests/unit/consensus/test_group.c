@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "base/metrics.h"
 #include "cluster.h"
 
 static struct cluster c;
@@ -101,9 +102,12 @@ static void group__brings_back_a_node_that_fell_behind_the_leaders_memory(void *
     cluster_propose_many(&c, 50, 10, 100);
     cluster_stop(&c, away);
     cluster_propose_many(&c, 3000, 100, 4000);
+    struct metric *catchups = metric_counter("weir_raft_catchups_total", "", "");
+    int64_t before = catchups->value;
     assert_int_equal(cluster_start(&c, away, &err), 0);
     cluster_propose_many(&c, 200, 20, 4000);
     cluster_await_equal(&c);
+    assert_true(catchups->value > before);
 }
 
 static void group__goes_on_when_its_leader_stops(void **state)

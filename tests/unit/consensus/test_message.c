@@ -1,0 +1,230 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/crc32c.h"
+#include "consensus/entry_heap.h"
+#include "consensus/message.h"
+
+static struct bytes body;
+static const char attachment[] = "first!second";
+
+static int setup(void **state)
+{
+    (void)state;
+    entry_heap_install();
+    bytes_init(&body, 1 << 20);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    bytes_close(&body);
+    return 0;
+}
+
+/* Two entries, "first!" and "second". */
+static void encode_append(void)
+{
+    char copy[sizeof(attachment)];
+    memcpy(copy, attachment, sizeof(copy));
+    struct raft_entry entries[2] = {
+        {.term = 3, .type = RAFT_COMMAND, .buf = {.base = copy, .len = 6}},
+        {.term = 4, .type = RAFT_BARRIER, .buf = {.base = copy + 6, .len = 6}},
+    };
+    struct raft_append_entries a = {
+        .term = 5,
+        .prev_log_index = 10,
+        .prev_log_term = 2,
+        .leader_commit = 11,
+        .entries = entries,
+        .n_entries = 2,
+    };
+    message_encode_append(&body, &a, 99);
+    assert_int_equal(bytes_error(&body), 0);
+}
+
+static int decode(uint16_t type, struct message *m, struct error *err)
+{
+    return message_decode(type, body.data, body.len, attachment, sizeof(attachment) - 1, m, err);
+}
+
+static void append__comes_back_as_it_was(void **state)
+{
+    (void)state;
+    struct message m;
+    struct error err;
+    encode_append();
+    assert_int_equal(decode(PEER_APPEND, &m, &err), 0);
+    const struct raft_append_entries *a = &m.raft.append_entries;
+    assert_int_equal(m.raft.type, RAFT_IO_APPEND_ENTRIES);
+    assert_int_equal(a->term, 5);
+    assert_int_equal(a->prev_log_index, 10);
+    assert_int_equal(a->prev_log_term, 2);
+    assert_int_equal(a->leader_commit, 11);
+    assert_int_equal(m.log_commit, 99);
+    assert_int_equal(m.end_term, 4);
+    assert_int_equal(a->n_entries, 2);
+    assert_int_equal(a->entries[1].type, RAFT_BARRIER);
+    assert_memory_equal(a->entries[0].buf.base, "first!", 6);
+    assert_memory_equal(a->entries[1].buf.base, "second", 6);
+    assert_ptr_equal(a->entries[0].batch, a->entries[1].batch);
+    message_release(&m);
+}
+
+static void append__has_the_bytes_of_the_golden_file(void **state)
+{
+    (void)state;
+    uint8_t golden[256];
+    FILE *f = fopen("tests/golden/consensus/append_v1.bin", "rb");
+    encode_append();
+    assert_non_null(f);
+    size_t n = fread(golden, 1, sizeof(golden), f);
+    assert_int_equal(fclose(f), 0);
+    assert_int_equal(n, body.len);
+    assert_memory_equal(golden, body.data, n);
+}
+
+static void append__is_refused_when_a_payload_changed(void **state)
+{
+    (void)state;
+    struct message m;
+    struct error err;
+    encode_append();
+    assert_int_equal(message_decode(PEER_APPEND, body.data, body.len, "first!sECond", 12, &m, &err),
+                     WEIR_ECORRUPT);
+    assert_string_equal(err.text, "entry 1 of 2: bad checksum");
+}
+
+static void append__is_refused_when_cut_or_too_long(void **state)
+{
+    (void)state;
+    struct message m;
+    encode_append();
+    for (size_t len = 0; len < body.len; len++) {
+        assert_int_equal(message_decode(PEER_APPEND, body.data, len, attachment, 12, &m, NULL),
+                         WEIR_EPROTO);
+    }
+    for (size_t len = 0; len < 12; len++) {
+        assert_true(message_decode(PEER_APPEND, body.data, body.len, attachment, len, &m, NULL) <
+                    0);
+    }
+    assert_int_equal(message_decode(PEER_APPEND, body.data, body.len, attachment, 13, &m, NULL),
+                     WEIR_EPROTO);
+    bytes_put_u8(&body, 0);
+    assert_int_equal(decode(PEER_APPEND, &m, NULL), WEIR_EPROTO);
+}
+
+static void append__is_refused_with_an_entry_of_a_later_term(void **state)
+{
+    (void)state;
+    struct message m;
+    struct error err;
+    encode_append();
+    body.data[0] = 3; /* the message's term; the second entry has 4 */
+    assert_int_equal(decode(PEER_APPEND, &m, &err), WEIR_EPROTO);
+}
+
+static void small_messages__come_back_as_they_were(void **state)
+{
+    (void)state;
+    struct message m;
+    struct raft_message out = {.type = RAFT_IO_REQUEST_VOTE};
+    out.request_vote = (struct raft_request_vote){.term = 1,
+                                                  .candidate_id = 2,
+                                                  .last_log_index = 3,
+                                                  .last_log_term = 4,
+                                                  .disrupt_leader = false,
+                                                  .pre_vote = true};
+    message_encode(&body, &out);
+    assert_int_equal(message_decode(PEER_VOTE, body.data, body.len, NULL, 0, &m, NULL), 0);
+    assert_int_equal(m.raft.request_vote.candidate_id, 2);
+    assert_int_equal(m.raft.request_vote.last_log_term, 4);
+    assert_true(m.raft.request_vote.pre_vote);
+    assert_false(m.raft.request_vote.disrupt_leader);
+
+    bytes_reset(&body);
+    out = (struct raft_message){.type = RAFT_IO_REQUEST_VOTE_RESULT};
+    out.request_vote_result = (struct raft_request_vote_result){
+        .term = 9, .vote_granted = true, .pre_vote = raft_tribool_false};
+    message_encode(&body, &out);
+    assert_int_equal(message_decode(PEER_VOTE_RESULT, body.data, body.len, NULL, 0, &m, NULL), 0);
+    assert_true(m.raft.request_vote_result.vote_granted);
+    assert_int_equal(m.raft.request_vote_result.pre_vote, raft_tribool_false);
+
+    bytes_reset(&body);
+    out = (struct raft_message){.type = RAFT_IO_APPEND_ENTRIES_RESULT};
+    out.append_entries_result =
+        (struct raft_append_entries_result){.term = 1, .rejected = 2, .last_log_index = 3};
+    message_encode(&body, &out);
+    assert_int_equal(message_decode(PEER_APPEND_RESULT, body.data, body.len, NULL, 0, &m, NULL), 0);
+    assert_int_equal(m.raft.append_entries_result.rejected, 2);
+    assert_int_equal(message_decode(PEER_VOTE, body.data, body.len, NULL, 0, &m, NULL),
+                     WEIR_EPROTO);
+    assert_int_equal(message_decode(200, body.data, body.len, NULL, 0, &m, NULL), WEIR_EPROTO);
+}
+
+static void install__carries_the_configuration(void **state)
+{
+    (void)state;
+    struct message m;
+    struct raft_message out = {.type = RAFT_IO_INSTALL_SNAPSHOT};
+    struct raft_install_snapshot *s = &out.install_snapshot;
+    *s =
+        (struct raft_install_snapshot){.term = 7, .last_index = 8, .last_term = 6, .conf_index = 1};
+    raft_configuration_init(&s->conf);
+    assert_int_equal(raft_configuration_add(&s->conf, 1, "one", RAFT_VOTER), 0);
+    assert_int_equal(raft_configuration_add(&s->conf, 2, "two", RAFT_STANDBY), 0);
+    message_encode(&body, &out);
+    raft_configuration_close(&s->conf);
+    assert_int_equal(message_decode(PEER_INSTALL, body.data, body.len, NULL, 0, &m, NULL), 0);
+    const struct raft_configuration *conf = &m.raft.install_snapshot.conf;
+    assert_int_equal(conf->n, 2);
+    assert_int_equal(conf->servers[1].id, 2);
+    assert_string_equal(conf->servers[1].address, "two");
+    assert_int_equal(conf->servers[1].role, RAFT_STANDBY);
+    message_release(&m);
+    for (size_t len = 0; len < body.len; len++) {
+        assert_int_equal(message_decode(PEER_INSTALL, body.data, len, NULL, 0, &m, NULL),
+                         WEIR_EPROTO);
+    }
+}
+
+static void pinned_memory__outlives_its_owner(void **state)
+{
+    (void)state;
+    char *p = raft_malloc(16);
+    memcpy(p, "still here", 11);
+    entry_heap_pin(p);
+    raft_free(p);
+    assert_string_equal(p, "still here");
+    entry_heap_unpin(p);
+    p = raft_realloc(NULL, 8);
+    p = raft_realloc(p, 100000);
+    memset(p, 1, 100000);
+    raft_free(p);
+    assert_null(raft_calloc(SIZE_MAX / 2, 4));
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(append__comes_back_as_it_was),
+        TEST(append__has_the_bytes_of_the_golden_file),
+        TEST(append__is_refused_when_a_payload_changed),
+        TEST(append__is_refused_when_cut_or_too_long),
+        TEST(append__is_refused_with_an_entry_of_a_later_term),
+        TEST(small_messages__come_back_as_they_were),
+        TEST(install__carries_the_configuration),
+        TEST(pinned_memory__outlives_its_owner),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
