@@ -80,6 +80,5 @@ int views_read_begin(struct views *views, enum view_topic topic, uint32_t partit
                      struct fold_txn **ret_txn);
 void views_read_end(struct fold_txn *txn);
 void *views_state(struct views *views, enum view_topic topic);
-uint32_t views_partitions(const struct views *views, enum view_topic topic);
 
 #endif

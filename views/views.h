@@ -92,6 +92,8 @@ struct view_submit {
 int views_submit(struct views *views, enum view_topic topic, const char *key, const void *value,
                  size_t len, int flags, struct view_submit *req, view_submit_cb cb);
 
+/* 0: not known yet. */
+uint32_t views_partitions(const struct views *views, enum view_topic topic);
 /* Partition of a key, and the offset the view stands at (next to fold). */
 uint32_t views_partition(const struct views *views, enum view_topic topic, const char *key);
 int64_t views_offset(const struct views *views, enum view_topic topic, uint32_t partition);
