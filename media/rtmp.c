@@ -48,7 +48,7 @@ struct rtmp {
     struct rtmp_events events;
     struct rtmp_reader reader;
     struct bytes in, out, scratch;
-    char app[RTMP_NAME_MAX], name[RTMP_NAME_MAX];
+    char app[RTMP_NAME_MAX], name[RTMP_NAME_MAX], encoder[64];
     /* Acknowledgements: the peer's window, what it has sent since the last one, and the running
      * count, which wraps. */
     uint32_t peer_window, unacknowledged, received;
@@ -85,6 +85,11 @@ void rtmp_free(struct rtmp *r)
 struct bytes *rtmp_output(struct rtmp *r)
 {
     return &r->out;
+}
+
+const char *rtmp_encoder(const struct rtmp *r)
+{
+    return r->encoder;
 }
 
 bool rtmp_wants_input(const struct rtmp *r)
@@ -189,7 +194,7 @@ static int copy_name(char out[RTMP_NAME_MAX], struct amf0_string s, const char *
 }
 
 struct connect_args {
-    struct amf0_string app;
+    struct amf0_string app, encoder;
 };
 
 static void connect_property(void *data, struct amf0_string name, const struct amf0_value *value)
@@ -197,7 +202,20 @@ static void connect_property(void *data, struct amf0_string name, const struct a
     struct connect_args *args = data;
     if (amf0_equal(name, "app") && value->type == AMF0_STRING) {
         args->app = value->string;
+    } else if (amf0_equal(name, "flashVer") && value->type == AMF0_STRING) {
+        args->encoder = value->string;
     }
+}
+
+static void copy_encoder(struct rtmp *r, struct amf0_string s)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < s.len && n + 1 < sizeof(r->encoder); i++) {
+        if (s.data[i] >= ' ' && s.data[i] <= '~') {
+            r->encoder[n++] = s.data[i];
+        }
+    }
+    r->encoder[n] = 0;
 }
 
 static int on_connect(struct rtmp *r, const struct command *cmd, struct error *err)
@@ -211,6 +229,7 @@ static int on_connect(struct rtmp *r, const struct command *cmd, struct error *e
     if (rc < 0) {
         return rc;
     }
+    copy_encoder(r, args.encoder);
     put_control_u32(r, MSG_WINDOW_ACK_SIZE, WINDOW_BYTES);
     uint8_t bandwidth[5] = {0, 0, 0, 0, 2 /* dynamic */};
     store_be32(bandwidth, WINDOW_BYTES);

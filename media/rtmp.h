@@ -49,6 +49,9 @@ struct rtmp_events {
     void (*unpublish)(void *data);
 };
 
+/* As the encoder names itself in `connect` (flashVer): printable ASCII, "" before. */
+const char *rtmp_encoder(const struct rtmp *rtmp);
+
 /* `events` is copied. WEIR_ENOMEM. */
 int rtmp_new(const struct rtmp_events *events, struct rtmp **ret_rtmp);
 void rtmp_free(struct rtmp *rtmp); /* NULL is allowed */
