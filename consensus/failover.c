@@ -8,6 +8,7 @@
 #define RANK_STEP_US 25000
 #define BUSY_US      2000
 #define RETRY_US     30000
+#define HURRY_NS     500000000ull
 #define TRIES_MAX    8
 
 static uint64_t rank(const struct group *g, uint32_t dead_id)
@@ -48,8 +49,24 @@ static void leader_lost(struct group *g, struct group_peer *peer)
     }
     r->follower_state.current_leader.id = 0;
     g->failover_tries = 0;
+    g->failover_ns = env_now_ns(g->env);
     env_timer_start(&g->failover_timer, FIRST_US + rank(g, peer->id) * RANK_STEP_US, campaign);
     group_later(g);
+}
+
+/* A candidate asks for our vote in the first moments after a leader's death, and our log is the
+ * better one: it can't win, and need not be waited for. */
+void failover_refused(struct group *g, const struct raft_request_vote *v)
+{
+    struct raft *r = &g->raft;
+    raft_index last = storage_last(g);
+    raft_term last_term = storage_term(g, last);
+    bool better =
+        last_term > v->last_log_term || (last_term == v->last_log_term && last > v->last_log_index);
+    if (better && r->state == RAFT_FOLLOWER && r->follower_state.current_leader.id == 0 &&
+        g->failover_ns != 0 && env_now_ns(g->env) - g->failover_ns < HURRY_NS) {
+        env_timer_start(&g->failover_timer, FIRST_US, campaign);
+    }
 }
 
 void failover_link(struct group *g, struct group_peer *peer, bool up)

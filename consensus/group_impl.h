@@ -188,6 +188,7 @@ struct group {
     struct catchup catchup; /* 8 */
     struct env_timer failover_timer;
     unsigned failover_tries;
+    uint64_t failover_ns; /* when the last leader was lost; 0: never */
 
     /* Proposals. */
     struct list proposals; /* of struct group_propose, in order of proposing */
@@ -262,5 +263,6 @@ void catchup_serve(struct group *g, struct group_peer *to, const struct peer_fet
 void failover_link(struct group *g, struct group_peer *peer, bool up);
 void failover_leader_gone(struct group *g, struct group_peer *peer);
 void failover_tell_peers(struct group *g);
+void failover_refused(struct group *g, const struct raft_request_vote *v);
 
 #endif

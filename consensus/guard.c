@@ -487,6 +487,7 @@ static void deliver_vote(struct group *g, struct group_peer *from, struct messag
     }
     if (voter || !guard_on(GUARD_VOTE) || storage_last(g) == 0) {
         pass_on(g, from, m);
+        failover_refused(g, v);
         return;
     }
     /* Not a voter in our own newest configuration, which may never be committed: refusing could
