@@ -76,6 +76,7 @@ void http_on_abort(struct http_exchange *ex, void (*cb)(void *data, struct http_
 /* --- Client -------------------------------------------------------------------------------------------------------- */
 struct http_client; /* keeps idle connections per host:port, bounded */
 int http_client_new(struct env *env, struct http_client **ret_client, struct error *err);
+struct env *http_client_env(const struct http_client *client);
 void http_client_free(struct http_client *client); /* open calls complete with WEIR_ECLOSED */
 
 struct http_call;

@@ -557,6 +557,11 @@ int http_client_new(struct env *env, struct http_client **ret_client, struct err
     return 0;
 }
 
+struct env *http_client_env(const struct http_client *client)
+{
+    return client->env;
+}
+
 void http_client_free(struct http_client *client)
 {
     client->closing = true;

@@ -52,6 +52,11 @@ bool cli_parse_u64(const char *text, uint64_t min, uint64_t max, uint64_t *ret_v
     return true;
 }
 
+static bool is_command(const struct cli_group *g)
+{
+    return g->commands->name != NULL && g->commands->name[0] == '\0';
+}
+
 static void print_usage(FILE *out)
 {
     fputs("Usage: weir COMMAND ...\n\n"
@@ -59,7 +64,8 @@ static void print_usage(FILE *out)
           out);
     for (const struct cli_group *g = cli_groups; g->name != NULL; g++) {
         char usage[64];
-        (void)snprintf(usage, sizeof(usage), "weir %s COMMAND", g->name);
+        (void)snprintf(usage, sizeof(usage), "weir %s %s", g->name,
+                       is_command(g) ? g->commands->summary : "COMMAND");
         fprintf(out, "  %-30s %s\n", usage, g->summary);
     }
     fputs("\nEvery command has --help. " CLI_EXIT_HELP "\n", out);
@@ -84,6 +90,12 @@ static bool is_help(const char *word)
 
 static int run_in_group(const struct cli_group *g, int argc, char **argv)
 {
+    if (is_command(g)) {
+        char name[64];
+        (void)snprintf(name, sizeof(name), "weir %s", g->name);
+        argv[0] = name;
+        return g->commands->run(argc, argv);
+    }
     if (argc < 2) {
         print_group_usage(stderr, g);
         return CLI_USAGE;

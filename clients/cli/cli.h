@@ -28,8 +28,8 @@ enum cli_exit {
     "the cluster in time or the outcome is not known."
 
 struct cli_command {
-    const char *name;    /* second word */
-    const char *summary; /* one line */
+    const char *name;    /* second word; "": the group is itself the command (its only one) */
+    const char *summary; /* one line; with "": what follows the group's name */
     /* argv[0] is "weir GROUP NAME", ready for argp_parse. */
     int (*run)(int argc, char **argv);
 };
@@ -41,7 +41,7 @@ struct cli_group {
 };
 extern const struct cli_group cli_groups[]; /* ended by an empty one */
 
-extern const struct cli_command cli_log_commands[], cli_cluster_commands[];
+extern const struct cli_command cli_log_commands[], cli_cluster_commands[], cli_chat_commands[];
 
 /* The whole command: argv as main got it. Returns the exit status. */
 int cli_main(int argc, char **argv);

@@ -64,7 +64,8 @@ static void on_request(void *data, struct http_exchange *ex)
         ws_handshake_error(http_header(ex, "upgrade"), http_header(ex, "sec-websocket-key"),
                            http_header(ex, "sec-websocket-version"));
     if (wrong != NULL) {
-        http_respond_text(ex, 426, "%s", wrong);
+        http_respond(ex, 426, "text/plain; charset=utf-8", "Upgrade: websocket\r\n",
+                     http_body_copy(wrong, strlen(wrong)));
     } else if (offer != NULL && !ws_protocol_offered(offer, CHAT_PROTOCOL)) {
         http_respond_text(ex, 400, "the subprotocol here is " CHAT_PROTOCOL);
     } else if (chat->stopping ||

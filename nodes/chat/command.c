@@ -342,6 +342,10 @@ void conn_message(void *data, struct ws_conn *ws, const uint8_t *text, size_t n,
     if (binary) {
         conn_error(c, "bad_json", NULL, "a message is a JSON object in a text frame");
     } else if (json == NULL) {
+        /* The library's text may hold a piece of a character of what was sent. */
+        for (char *p = where.text; *p != '\0'; p++) {
+            *p = (unsigned char)*p < 0x80 ? *p : '?';
+        }
         conn_error(c, "bad_json", NULL, "at byte %d: %s", where.position, where.text);
     } else if (!json_is_object(json)) {
         conn_error(c, "bad_json", NULL, "a message is a JSON object");
