@@ -148,7 +148,7 @@ void env_file_wait(struct env_file *file);
 
 /* The new stream belongs to the callback's side. */
 typedef void (*env_accept_cb)(struct env_listener *listener, struct env_stream *stream);
-/* `host` is a numeric address or "" for all. Occupied: -EADDRINUSE, with the address in the text.
+/* `host` is a numeric address, "" for all, or a name of this machine (looked up at once, which blocks: at start only). Occupied: -EADDRINUSE, with the address in the text.
  * port 0: any free one. */
 int env_listen(struct env *env, const char *host, uint16_t port, env_accept_cb cb, void *data,
                struct env_listener **ret_listener, struct error *err);
@@ -158,6 +158,7 @@ void env_listener_close(struct env_listener *listener);
 
 /* status 0, or negative: the caller then closes the stream. */
 typedef void (*env_connect_cb)(struct env_stream *stream, int status);
+/* `host` is a numeric address or a name. */
 int env_connect(struct env *env, const char *host, uint16_t port, env_connect_cb cb, void *data,
                 struct env_stream **ret_stream, struct error *err);
 void *env_stream_data(const struct env_stream *stream);

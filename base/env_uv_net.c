@@ -61,6 +61,44 @@ static int numeric_address(const char *host, uint16_t port, struct sockaddr_stor
     return uv_ip6_addr(host[0] == '\0' ? "::" : host, port, (struct sockaddr_in6 *)ret_addr);
 }
 
+/* Of several addresses the first IPv4 one: names of one machine often have an IPv6 address on which
+ * nobody listens. */
+static const struct addrinfo *choose_address(const struct addrinfo *res)
+{
+    for (const struct addrinfo *a = res; a != NULL; a = a->ai_next) {
+        if (a->ai_family == AF_INET) {
+            return a;
+        }
+    }
+    return res;
+}
+
+static void resolve_hints(uint16_t port, char service[8], struct addrinfo *ret_hints)
+{
+    (void)snprintf(service, 8, "%u", port);
+    *ret_hints = (struct addrinfo){.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
+}
+
+/* A numeric address or, blocking, a name. */
+static int local_address(struct env_uv *e, const char *host, uint16_t port,
+                         struct sockaddr_storage *ret_addr)
+{
+    char service[8];
+    struct addrinfo hints;
+    uv_getaddrinfo_t req;
+    if (numeric_address(host, port, ret_addr) == 0) {
+        return 0;
+    }
+    resolve_hints(port, service, &hints);
+    int rc = uv_getaddrinfo(e->loop, &req, NULL, host, service, &hints);
+    if (rc == 0) {
+        const struct addrinfo *a = choose_address(req.addrinfo);
+        memcpy(ret_addr, a->ai_addr, a->ai_addrlen);
+        uv_freeaddrinfo(req.addrinfo);
+    }
+    return rc;
+}
+
 static uint16_t port_of(const struct sockaddr_storage *addr)
 {
     return addr->ss_family == AF_INET6
@@ -117,7 +155,7 @@ static void on_connection(uv_stream_t *server, int status)
 static int listener_bind(struct listener *l, const char *host, uint16_t port)
 {
     struct sockaddr_storage addr;
-    int rc = numeric_address(host, port, &addr);
+    int rc = local_address(env_uv_of(l->base.env), host, port, &addr);
     if (rc == 0) {
         rc = uv_tcp_bind(&l->tcp, (struct sockaddr *)&addr, 0);
     }
@@ -244,7 +282,7 @@ static void on_resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *res)
     }
     int rc = status;
     if (rc == 0) {
-        rc = uv_tcp_connect(&s->connect_req, &s->tcp, res->ai_addr, on_connect);
+        rc = uv_tcp_connect(&s->connect_req, &s->tcp, choose_address(res)->ai_addr, on_connect);
     }
     uv_freeaddrinfo(res);
     if (rc != 0) {
@@ -255,8 +293,8 @@ static void on_resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *res)
 static int resolve(struct stream *s, const char *host, uint16_t port)
 {
     char service[8];
-    (void)snprintf(service, sizeof(service), "%u", port);
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
+    struct addrinfo hints;
+    resolve_hints(port, service, &hints);
     int rc = uv_getaddrinfo(env_uv_of(s->base.env)->loop, &s->resolve_req, on_resolved, host,
                             service, &hints);
     s->resolving = rc == 0;

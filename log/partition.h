@@ -13,13 +13,16 @@
 
 struct partition;
 
+/* A field that is 0 has its default: 64 MiB, 16 MiB, 16 KiB. */
 struct partition_options {
     uint64_t segment_bytes; /* size at which a segment is rolled; preallocated */
     uint64_t tail_bytes;    /* memory for the newest entries, served without disk reads */
     uint32_t index_bytes;   /* one sparse index entry per this many bytes of log */
 };
 
-/* Opens or makes the partition in `dir` and recovers it: the longest valid prefix of the unsynced
+/* One partition per folder and machine: WEIR_EBUSY while somebody has it open.
+ *
+ * Opens or makes the partition in `dir` and recovers it: the longest valid prefix of the unsynced
  * tail is kept (torn frames after it are zeroed); a bad frame at or below the synced mark is
  * WEIR_ECORRUPT, naming file and position, and nothing is changed on disk. */
 int partition_open(struct env *env, const char *dir, const struct partition_options *options,
@@ -55,9 +58,15 @@ struct partition_append {
     uint64_t priv[4];
 };
 /* Appends n entries behind the last one, in order; readable at once by index, durable when the
- * callback says 0. Callbacks come in order, never from inside this call. While one group of appends
- * is being synced the next one fills: all waiting appends share one write and one fdatasync. Never
- * fails now; a failed partition completes with WEIR_EIO. */
+ * callback says 0. Callbacks come in order, never from inside this call; they must not close the
+ * partition. While one group of appends is being synced the next one fills: all waiting appends
+ * share one write and one fdatasync. Never fails now. A failed partition completes with WEIR_EIO.
+ *
+ * An append can fail without harm to the partition: WEIR_ENOSPC (no room for the next segment),
+ * WEIR_ENOMEM, WEIR_EINVAL (type or size), WEIR_EPROTO (a batch whose base offset is not the end
+ * offset, or with a bad header). None of its entries stay then, and every append made before its
+ * callback has come fails with the same code, because it was meant to stand behind it;
+ * partition_last_index says where the log ends. Try again later, not from the callback. */
 void partition_append(struct partition *p, struct partition_append *req, partition_append_cb cb);
 /* True while an append has not called back. */
 bool partition_busy(const struct partition *p);

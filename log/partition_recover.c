@@ -330,7 +330,9 @@ static int open_small(struct partition *p, struct error *err)
     int rc = env_file_open(p->env, partition_path(p, "mark"), flags, &p->mark_file, err);
     if (rc == 0 && p->meta.counter == 0) {
         struct meta first = {.counter = 1};
-        rc = meta_write(p, &first, err);
+        /* Both slots now: a vote must not meet a full disk. */
+        rc = env_file_allocate(p->meta_file, META_FILE_SIZE, err);
+        rc = rc == 0 ? meta_write(p, &first, err) : rc;
         p->meta = rc == 0 ? first : p->meta;
     } else if (rc == 0 && p->meta.counter > p->mark.meta_counter) {
         /* Perhaps only in the page cache. The same bytes again: a torn write does not harm them. */

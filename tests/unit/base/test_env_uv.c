@@ -1,12 +1,14 @@
 #include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -226,6 +228,45 @@ static void file__names_have_errors_of_their_own(void **state)
     assert_int_equal(env_dir_make(env, dir, &err), 0);
 }
 
+static void file__many_pieces_survive_short_counts(void **state)
+{
+    (void)state;
+    enum { PIECES = 300, SIZE = 1001 };
+    static uint8_t out[PIECES][SIZE], in[PIECES * SIZE];
+    struct iovec iov[PIECES];
+    struct error err;
+    struct env_file *file;
+    for (unsigned i = 0; i < PIECES; i++) {
+        memset(out[i], (int)i, SIZE);
+        iov[i] = (struct iovec){out[i], SIZE};
+    }
+    assert_int_equal(
+        env_file_open(env, path_of("f"), ENV_OPEN_WRITE | ENV_OPEN_CREATE, &file, &err), 0);
+    struct env_io io = {.iov = iov, .n_iov = PIECES, .offset = 7, .sync = true, .data = (void *)0};
+    env_file_write(file, &io, on_io);
+    run_until(&steps, 1);
+    size_t n;
+    assert_int_equal(env_file_pread(file, in, sizeof(in), 7, &n, &err), 0);
+    assert_int_equal(n, sizeof(in));
+    assert_memory_equal(in, out, sizeof(in));
+    /* At the limit of a file's size the kernel takes a part of a write, then refuses the rest. */
+    struct rlimit old, limit;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+    limit = old;
+    limit.rlim_cur = 500000;
+    (void)signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    struct env_io cut = {.iov = iov, .n_iov = PIECES, .offset = 400000, .sync = true};
+    env_file_write(file, &cut, on_failed_io);
+    run_until(&steps, 2);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+    assert_int_equal(cut.status, -EFBIG);
+    assert_int_equal(env_file_pread(file, in, sizeof(in), 400000, &n, &err), 0);
+    assert_int_equal(n, 100000);
+    assert_memory_equal(in, out, n);
+    env_file_close(file);
+}
+
 /* --- Sockets --- */
 
 struct side {
@@ -373,7 +414,7 @@ static void stream__detached_descriptor_stays_open(void **state)
     env_listener_close(listener);
 }
 
-static void listen__occupied_port_is_named(void **state)
+static void listen__occupied_port_and_unknown_host_are_named(void **state)
 {
     (void)state;
     struct env_listener *listener = connect_pair("127.0.0.1"), *second;
@@ -385,6 +426,10 @@ static void listen__occupied_port_is_named(void **state)
         env_listen(env, "127.0.0.1", env_listener_port(listener), on_accept, NULL, &second, &err),
         -EADDRINUSE);
     assert_string_equal(err.text, expected);
+    assert_int_equal(env_listen(env, "localhost", 0, on_accept, NULL, &second, &err), 0);
+    env_listener_close(second);
+    assert_int_equal(env_listen(env, "no.such.host.invalid", 1, on_accept, NULL, &second, &err),
+                     WEIR_ENOTFOUND);
     env_stream_close(client.stream, NULL, NULL);
     env_stream_close(server.stream, NULL, NULL);
     env_listener_close(listener);
@@ -424,10 +469,11 @@ int main(void)
         T(file__requests_complete_in_order_and_read_back),
         T(file__error_comes_with_the_callback),
         T(file__names_have_errors_of_their_own),
+        T(file__many_pieces_survive_short_counts),
         T(stream__large_sends_arrive_in_order),
         T(stream__close_completes_queued_sends_first),
         T(stream__detached_descriptor_stays_open),
-        T(listen__occupied_port_is_named),
+        T(listen__occupied_port_and_unknown_host_are_named),
         T(connect__refused_and_unknown_names_come_with_the_callback),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
