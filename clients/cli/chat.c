@@ -27,7 +27,7 @@ struct chat_cli {
     struct http_client *http;
     struct ws_client *ws;
     struct env_timer redial, resend;
-    bool open, authed, joined;
+    bool open, authed, joined, no_more_lines;
     int64_t last; /* offset of the last event seen; -2: none yet */
     char *line;   /* being sent; NULL: none */
     char nonce[33];
@@ -59,7 +59,10 @@ static void on_line(void *arg)
     char *text = line->text;
     free(line);
     if (text == NULL) {
-        finish(cli, cli->status);
+        cli->no_more_lines = true; /* a bad token is still to be told */
+        if (cli->authed) {
+            finish(cli, cli->status);
+        }
         return;
     }
     cli->line = text;
@@ -242,6 +245,9 @@ static void on_heard(struct chat_cli *cli, const json_t *json)
     } else if (strcmp(type, "authed") == 0) {
         cli->authed = true;
         line_send(cli);
+        if (cli->no_more_lines) {
+            finish(cli, cli->status);
+        }
     } else if (strcmp(type, "history") == 0) {
         on_history(cli, json);
     } else if (strcmp(type, "ack") == 0) {
