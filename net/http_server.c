@@ -63,12 +63,27 @@ int http_server_route(struct http_server *server, const struct http_route *route
     return 0;
 }
 
+/* A '*' in the pattern stands for one name, never empty. */
+static bool pattern_matches(const char *pattern, const char *path)
+{
+    for (; *pattern != '\0' && *path != '\0'; pattern++) {
+        if (*pattern == '*' && *path != '/') {
+            path += strcspn(path, "/");
+        } else if (*pattern == *path) {
+            path++;
+        } else {
+            return false;
+        }
+    }
+    return *pattern == *path;
+}
+
 static bool route_matches(const struct route *r, const char *path)
 {
     if (r->r.prefix && r->path_len > 0 && r->r.path[r->path_len - 1] == '/') {
         return strncmp(path, r->r.path, r->path_len) == 0;
     }
-    return strcmp(path, r->r.path) == 0;
+    return pattern_matches(r->r.path, path);
 }
 
 /* The longest match for the method; NULL with 404, or 405 and `allow` filled. */

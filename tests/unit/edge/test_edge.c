@@ -553,6 +553,8 @@ static void api__lists_live_channels_and_broadcasts(void **state)
     assert_has(text, "\"duration_ms\":4000");
     get("/api/channels/demo", 404);
     get("/api/channels/demo/other", 404);
+    get("/api/channels/demo/broadcasts/x", 404);
+    get("/api/channels/Demo/broadcasts", 404);
     get("/api/nothing", 404);
 }
 
