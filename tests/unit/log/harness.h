@@ -8,6 +8,7 @@
 #define HARNESS_DIR "/p"
 #define MODEL_MAX   512
 #define PAYLOAD_MAX 6000
+#define GROUP_MAX   6
 
 struct model_entry {
     uint64_t term;
@@ -18,7 +19,7 @@ struct model_entry {
 
 struct pending {
     struct partition_append req;
-    struct log_entry entry;
+    struct log_entry entries[GROUP_MAX];
     struct harness *h;
     bool in_use;
 };
@@ -28,6 +29,7 @@ struct harness {
     struct partition *p;
     struct partition_options options;
     unsigned number;
+    bool no_commit; /* entries may still go: check does not commit and fetch them */
     struct model_entry *model; /* [MODEL_MAX + 1], by index; what was appended last */
     uint64_t last;             /* index of the newest entry in the model */
     uint64_t acked;            /* every entry up to it must survive */
@@ -46,6 +48,8 @@ void harness_close(struct harness *h);
 int harness_open(struct harness *h, struct error *err);
 /* Appends one batch of `records` records with `bytes` of value in all; does not run the loop. */
 void harness_append(struct harness *h, unsigned records, uint32_t bytes);
+/* Appends n batches and barriers by one request. */
+void harness_append_group(struct harness *h, unsigned n, uint32_t bytes);
 /* Appends exactly this entry. */
 void harness_append_raw(struct harness *h, uint64_t term, enum log_entry_type type,
                         const void *payload, uint32_t len);
