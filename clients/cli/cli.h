@@ -42,6 +42,8 @@ struct cli_group {
 extern const struct cli_group cli_groups[]; /* ended by an empty one */
 
 extern const struct cli_command cli_log_commands[], cli_cluster_commands[], cli_chat_commands[];
+extern const struct cli_command cli_user_commands[], cli_channel_commands[], cli_sub_commands[],
+    cli_replay_commands[];
 
 /* The whole command: argv as main got it. Returns the exit status. */
 int cli_main(int argc, char **argv);
