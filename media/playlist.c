@@ -93,7 +93,7 @@ static unsigned segments_ending_within(const struct playlist_media *p, uint64_t 
     return n;
 }
 
-/* Number of the last segments that begin at most `us` before the playlist's end; the last one
+/* Number of the last segments that begin less than `us` before the playlist's end; the last one
  * always counts: a long one that grows can only be played by its parts. */
 static unsigned segments_beginning_within(const struct playlist_media *p, uint64_t us)
 {
@@ -101,7 +101,7 @@ static unsigned segments_beginning_within(const struct playlist_media *p, uint64
     unsigned n = 0;
     while (n < p->n_segments) {
         behind += p->segments[p->n_segments - 1 - n].duration_us;
-        if (behind > us && n > 0) {
+        if (behind >= us && n > 0) {
             break;
         }
         n++;

@@ -39,7 +39,7 @@ struct put {
     struct file *file;
     struct iovec iov;
     struct http_body *bytes;
-    uint64_t position;
+    uint64_t position, started_ns;
     store_put_cb cb;
     void *data;
     char dir[PATH_MAX_BYTES];
@@ -110,7 +110,7 @@ static void store_metrics(struct store *s)
     s->put_errors = metric_counter("weir_store_put_errors_total", "", "Puts that failed.");
     s->cache_hits = metric_counter("weir_store_cache_hits_total", "", "Reads from memory.");
     s->disk_reads = metric_counter("weir_store_disk_reads_total", "", "Reads from disk.");
-    s->put_us = metric_histogram("weir_store_put_us", "", "From put to durable, microseconds.");
+    s->put_us = metric_histogram("weir_store_put_seconds", "", "From put to durable.");
 }
 
 int store_open(struct env *env, const struct store_options *options, struct store **ret_store,
@@ -335,6 +335,7 @@ static void put_finish(struct put *p, int status)
     list_remove(&p->link);
     if (status == 0) {
         metric_add(s->put_bytes, (int64_t)p->bytes->len);
+        metric_observe_us(s->put_us, (env_now_ns(s->env) - p->started_ns) / 1000);
         store_cache_put(s->cache, f->name, p->position, p->bytes);
     } else {
         metric_add(s->put_errors, 1);
@@ -412,6 +413,7 @@ int store_put(struct store *s, const char *object, uint64_t position, struct htt
     s->put_since_check += bytes->len;
     p->bytes = http_body_ref(bytes);
     p->position = position;
+    p->started_ns = env_now_ns(s->env);
     p->cb = cb;
     p->data = data;
     p->iov = (struct iovec){.iov_base = bytes->data, .iov_len = bytes->len};
