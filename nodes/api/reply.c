@@ -19,7 +19,9 @@ void api_reply(struct http_exchange *ex, int status, json_t *json)
         http_respond_json(ex, 500, "{\"error\":\"internal\",\"message\":\"out of memory\"}");
         return;
     }
-    http_respond(ex, status, "application/json", "Cache-Control: no-store\r\n", body);
+    /* A page that lost its node asks another one, which is another origin. */
+    http_respond(ex, status, "application/json",
+                 "Cache-Control: no-store\r\nAccess-Control-Allow-Origin: *\r\n", body);
 }
 
 void api_error(struct http_exchange *ex, int status, const char *code, const char *fmt, ...)

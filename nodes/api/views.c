@@ -1,5 +1,8 @@
-/* GET /internal/views: where this node's views stand; with ?topic=&partition= also the hash of the
+/* What a node says of itself and of the cluster.
+ *
+ * GET /internal/views: where this node's views stand; with ?topic=&partition= also the hash of the
  * state at that offset. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -100,10 +103,27 @@ static void get_views(void *data, struct http_exchange *ex)
     api_error(ex, 404, "not_found", "no such topic and partition");
 }
 
+/* GET /api/nodes: where the cluster can be reached, so that a page goes on elsewhere when its node
+ * dies. */
+static void get_nodes(void *data, struct http_exchange *ex)
+{
+    struct api *api = data;
+    const struct config *config = api->node->config;
+    json_t *list = json_array();
+    for (uint32_t i = 0; i < config->n_nodes; i++) {
+        const struct config_node *n = &config->nodes[i];
+        char address[sizeof(n->http.host) + sizeof(":65535")];
+        (void)snprintf(address, sizeof(address), "%s:%u", n->http.host, (unsigned)n->http.port);
+        json_array_append_new(list, json_pack("{s:s, s:s}", "name", n->name, "http", address));
+    }
+    api_reply(ex, 200, json_pack("{s:o}", "nodes", list));
+}
+
 int api_views_routes(struct api *api, struct error *err)
 {
     static const struct api_route routes[] = {
         {"GET", "/internal/views", false, get_views},
+        {"GET", "/api/nodes", false, get_nodes},
         {0},
     };
     return api_routes(api, routes, err);

@@ -17,7 +17,7 @@ for arg in "$@"; do
 done
 
 packages_need build run
-build_c build -DWEIR_ASAN=OFF
+build_c build -DWEIR_ASAN=OFF -DWEIR_TESTS=OFF
 build_page
 
 mkdir -p "$UP"
