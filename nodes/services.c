@@ -135,12 +135,12 @@ static void views_stop(struct services *s, const struct step *step)
 
 /* --- Roles --- */
 
-__attribute__((unused)) static int role_start(struct services *s, const struct step *step, struct error *err)
+static int role_start(struct services *s, const struct step *step, struct error *err)
 {
     return step->role->start(s->node, &s->role_state[step->index], err);
 }
 
-__attribute__((unused)) static void role_stop(struct services *s, const struct step *step)
+static void role_stop(struct services *s, const struct step *step)
 {
     step->role->stop(s->role_state[step->index], stopped, s);
 }
@@ -153,21 +153,11 @@ static const struct step steps[] = {
     {"http_client", FRONT, http_client_start, http_client_stop, NULL, 0},
     {"store_cluster", FRONT, store_cluster_start, store_cluster_stop, NULL, 0},
     {"views", FRONT, views_start, views_stop, NULL, 0},
-#ifdef WEIR_ROLE_EDGE
     {"edge", CONFIG_ROLE_EDGE, role_start, role_stop, &role_edge, 0},
-#endif
-#ifdef WEIR_ROLE_API
     {"api", CONFIG_ROLE_API, role_start, role_stop, &role_api, 1},
-#endif
-#ifdef WEIR_ROLE_CHAT
     {"chat", CONFIG_ROLE_CHAT, role_start, role_stop, &role_chat, 2},
-#endif
-#ifdef WEIR_ROLE_TRANSCODE
     {"transcode", CONFIG_ROLE_TRANSCODE, role_start, role_stop, &role_transcode, 3},
-#endif
-#ifdef WEIR_ROLE_INGEST
     {"ingest", CONFIG_ROLE_INGEST, role_start, role_stop, &role_ingest, 4},
-#endif
 };
 #define N_STEPS (sizeof(steps) / sizeof(steps[0]))
 
