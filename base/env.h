@@ -23,8 +23,7 @@ struct env_file;
 struct env_stream;
 struct env_listener;
 
-/* --- Clock and randomness
- * ------------------------------------------------------------------------------------ */
+/* --- Clock and randomness --- */
 
 /* Monotonic. Read afresh at each call. */
 uint64_t env_now_ns(struct env *env);
@@ -34,8 +33,7 @@ int64_t env_wall_ms(struct env *env);
 void env_random(struct env *env, void *buf, size_t n);
 uint64_t env_random_u64(struct env *env);
 
-/* --- Timers and deferred calls
- * -------------------------------------------------------------------------------- */
+/* --- Timers and deferred calls --- */
 
 struct env_timer;
 typedef void (*env_timer_cb)(struct env_timer *timer);
@@ -70,8 +68,7 @@ void env_defer_cancel(struct env_defer *defer);
 /* From any thread: run fn(arg) on env's loop thread, in order of posting. WEIR_ENOMEM. */
 int env_post(struct env *env, void (*fn)(void *arg), void *arg);
 
-/* --- Disk, synchronous (recovery, metadata)
- * --------------------------------------------------------------------- */
+/* --- Disk, synchronous (recovery, metadata) --- */
 
 enum env_open_flags {
     ENV_OPEN_READ = 0,
@@ -110,8 +107,7 @@ int env_dir_free_bytes(struct env *env, const char *path, uint64_t *ret_bytes, s
 int env_rename(struct env *env, const char *from, const char *to, struct error *err);
 int env_unlink(struct env *env, const char *path, struct error *err); /* absent: WEIR_ENOTFOUND */
 
-/* --- Disk, asynchronous (the append path)
- * ------------------------------------------------------------------------ */
+/* --- Disk, asynchronous (the append path) --- */
 
 struct env_io;
 /* status 0 or a negative code. For a write with sync, 0 means durable. */
@@ -142,14 +138,13 @@ void env_dir_sync_start(struct env *env, const char *path, struct env_io *io, en
  * matters more than the loop: close, truncate. */
 void env_file_wait(struct env_file *file);
 
-/* --- Sockets (TCP)
- * ------------------------------------------------------------------------------------------------
- */
+/* --- Sockets (TCP) --- */
 
 /* The new stream belongs to the callback's side. */
 typedef void (*env_accept_cb)(struct env_listener *listener, struct env_stream *stream);
-/* `host` is a numeric address, "" for all, or a name of this machine (looked up at once, which blocks: at start only). Occupied: -EADDRINUSE, with the address in the text.
- * port 0: any free one. */
+/* `host` is a numeric address, "" for all, or a name of this machine (looked up at once, which
+ * blocks: at start only). Occupied: -EADDRINUSE, with the address in the text. port 0: any free
+ * one. */
 int env_listen(struct env *env, const char *host, uint16_t port, env_accept_cb cb, void *data,
                struct env_listener **ret_listener, struct error *err);
 void *env_listener_data(const struct env_listener *listener);

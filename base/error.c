@@ -42,6 +42,7 @@ int error_from_errno(int errnum)
     case ENOMEM:
         return WEIR_ENOMEM;
     case EIO:
+    case 0: /* a failure that left no errno is still one */
         return WEIR_EIO;
     default:
         return -errnum;

@@ -31,8 +31,7 @@ int partition_open(struct env *env, const char *dir, const struct partition_opti
 void partition_close(struct partition *p);
 bool partition_failed(const struct partition *p);
 
-/* --- Raft's side: entries by index
- * ------------------------------------------------------------------------------ */
+/* --- Raft's side: entries by index --- */
 
 /* Empty log: first = 1, last = 0. */
 struct log_index partition_first_index(const struct partition *p);
@@ -106,8 +105,7 @@ void partition_meta(const struct partition *p, struct partition_meta *ret_meta);
  * configuration is copied. */
 int partition_set_meta(struct partition *p, const struct partition_meta *meta, struct error *err);
 
-/* --- Consumers' side: records by offset
- * --------------------------------------------------------------------------- */
+/* --- Consumers' side: records by offset --- */
 
 /* Entries up to `index` are committed: readable by consumers. Never goes back. Kept in memory only.
  */
