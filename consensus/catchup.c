@@ -94,8 +94,7 @@ void catchup_fetched(struct group *g, const struct message *m)
     catchup_next(g);
 }
 
-/* --- The leader's side
- * ------------------------------------------------------------------------------ */
+/* --- The leader's side --- */
 
 struct reading {
     struct raft_entry entries[TRANSPORT_IOV_MAX];

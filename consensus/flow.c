@@ -12,8 +12,7 @@
 
 #define BODY_BYTES_MAX (MESSAGE_APPEND_SIZE + MESSAGE_ENTRIES_MAX * MESSAGE_ENTRY_SIZE)
 
-/* --- The window ----------------------------------------------------------------------------------
- */
+/* --- The window --- */
 
 void flow_reset(struct flow *flow)
 {
@@ -51,8 +50,7 @@ static void flow_sent(struct flow *flow, raft_index end, raft_term term, uint32_
     flow->sent_term = term;
 }
 
-/* --- Frames --------------------------------------------------------------------------------------
- */
+/* --- Frames --- */
 
 int flow_send_body(struct group *g, uint32_t peer_id, uint16_t type, const struct bytes *body)
 {
@@ -128,8 +126,7 @@ int flow_send_piece(struct group *g, struct group_peer *peer, uint16_t type,
     return rv;
 }
 
-/* --- AppendEntries -------------------------------------------------------------------------------
- */
+/* --- AppendEntries --- */
 
 /* How many of the n entries make the next piece. */
 static unsigned piece_entries(const struct raft_entry *entries, unsigned n, uint32_t *ret_bytes)
@@ -225,8 +222,7 @@ void flow_commit_news(struct group *g)
     }
 }
 
-/* --- Every other message -------------------------------------------------------------------------
- */
+/* --- Every other message --- */
 
 static uint16_t peer_type(unsigned short raft_type)
 {

@@ -46,8 +46,7 @@ raft_time group_now_ms(const struct group *g)
     return env_now_ns(g->env) / 1000000;
 }
 
-/* --- The state machine: the log is the state, so applying is counting
- * -------------------------------- */
+/* --- The state machine: the log is the state, so applying is counting --- */
 
 static int fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void **result)
 {
@@ -99,8 +98,7 @@ static int fsm_restore(struct raft_fsm *fsm, struct raft_buffer *buf)
     return 0;
 }
 
-/* --- libraft up and down
- * -------------------------------------------------------------------------------- */
+/* --- libraft up and down --- */
 
 static void ignore_close(struct raft *r)
 {
@@ -193,8 +191,7 @@ void group_fail(struct group *g, const struct error *error)
     group_later(g);
 }
 
-/* --- The end of a turn
- * ------------------------------------------------------------------------------------ */
+/* --- The end of a turn --- */
 
 static void tell_commit(struct group *g)
 {
@@ -297,8 +294,7 @@ void group_later(struct group *g)
     env_defer(g->env, &g->turn, turn);
 }
 
-/* --- The transport's calls
- * -------------------------------------------------------------------------------- */
+/* --- The transport's calls --- */
 
 static int on_receive(void *data, uint32_t peer_id, uint16_t type, const void *body, size_t len,
                       const void *attachment, size_t attachment_len, struct error *err)
@@ -344,8 +340,7 @@ static void on_tick(void *data)
     guard_tick(data);
 }
 
-/* --- Opening and closing
- * ---------------------------------------------------------------------------------- */
+/* --- Opening and closing --- */
 
 static int check_options(const struct group_options *o, uint32_t self_id, struct error *err)
 {
@@ -393,12 +388,37 @@ static int open_partition(struct group *g, struct error *err)
     return rv != 0 ? rv : storage_open(g, err);
 }
 
+/* Membership is static: what the log says must be what the configuration file says. */
+static int check_members(struct group *g, struct error *err)
+{
+    const struct raft_configuration *c = &g->raft.configuration;
+    unsigned known = 0;
+    for (unsigned i = 0; i < c->n; i++) {
+        uint32_t id = (uint32_t)c->servers[i].id;
+        known += id == g->self_id || group_peer(g, id) != NULL;
+    }
+    if (known != c->n || c->n != g->n_peers + 1) {
+        return error_set(
+            err, WEIR_ECONFIG,
+            "%s: this log belongs to a cluster of %u nodes, not the %u configured ones", g->dir,
+            c->n, g->n_peers + 1);
+    }
+    return 0;
+}
+
 static int start(struct group *g, struct error *err)
 {
-    if (storage_last(g) > 0) {
-        return group_start_raft(g, err);
+    if (storage_last(g) == 0) {
+        return storage_bootstrap(g, err);
     }
-    return storage_bootstrap(g, err);
+    int rv = group_start_raft(g, err);
+    if (rv == 0) {
+        rv = check_members(g, err);
+        if (rv != 0) {
+            group_stop_raft(g);
+        }
+    }
+    return rv;
 }
 
 static int group_begin(struct group *g, struct error *err)
@@ -485,8 +505,7 @@ void group_close(struct group *g, void (*cb)(void *data), void *data)
     group_later(g);
 }
 
-/* --- Proposals
- * -------------------------------------------------------------------------------------------- */
+/* --- Proposals --- */
 
 static void applied(struct raft_apply *apply, int status, void *result)
 {
@@ -562,8 +581,7 @@ int group_propose(struct group *g, struct group_propose *req, const void *batch,
     return 0;
 }
 
-/* --- Questions
- * -------------------------------------------------------------------------------------------- */
+/* --- Questions --- */
 
 uint32_t group_id(const struct group *g)
 {

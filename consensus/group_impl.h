@@ -56,12 +56,14 @@ enum group_guard {
 };
 #ifdef WEIR_RAFT_FAULTS
 extern uint32_t group_guards_off; /* bit per enum group_guard */
+bool group_no_memory(void);       /* the fuzzer's: an allocation that fails */
 static inline bool guard_on(enum group_guard guard)
 {
     return (group_guards_off >> guard & 1) == 0;
 }
 #else
-#define guard_on(guard) true
+#define guard_on(guard)   true
+#define group_no_memory() false
 #endif
 
 enum group_phase {

@@ -9,6 +9,9 @@
 #include "base/metrics.h"
 #include "consensus/group_impl.h"
 
+/* A leader whose disk has not completed an append for so many election timeouts gives up. */
+#define STALL_ELECTIONS 6
+
 static void deliver(struct group *g, struct group_peer *from, struct message *m);
 static bool answer_pending(struct group *g);
 
@@ -17,8 +20,7 @@ static bool is_leader(const struct group *g)
     return g->raft_started && g->raft.state == RAFT_LEADER;
 }
 
-/* --- Own appends -------------------------------------------------------------------------------
- */
+/* --- Own appends --- */
 
 bool guard_log_current(struct group *g)
 {
@@ -121,8 +123,7 @@ void guard_append_done(struct group *g, struct group_append *a, int status)
     catchup_next(g);
 }
 
-/* --- After every call into libraft
- * ---------------------------------------------------------------- */
+/* --- After every call into libraft --- */
 
 static bool answer_pending(struct group *g)
 {
@@ -341,8 +342,7 @@ void guard_step_down(struct group *g)
     guard_settle(g);
 }
 
-/* --- Receiving
- * ------------------------------------------------------------------------------------ */
+/* --- Receiving --- */
 
 static void pass_on(struct group *g, struct group_peer *from, struct message *m)
 {
@@ -560,8 +560,7 @@ void guard_receive(struct group *g, struct group_peer *from, struct message *m)
     deliver(g, from, m);
 }
 
-/* --- Time
- * ----------------------------------------------------------------------------------------- */
+/* --- Time --- */
 
 static bool disk_stalls(struct group *g)
 {
@@ -570,8 +569,8 @@ static bool disk_stalls(struct group *g)
         a = a->link.next == &g->appends ? NULL
                                         : list_entry(a->link.next, struct group_append, link);
     }
-    return a != NULL &&
-           env_now_ns(g->env) - a->started_ns > (uint64_t)g->options.election_ms * 2 * 1000000;
+    return a != NULL && env_now_ns(g->env) - a->started_ns >
+                            (uint64_t)g->options.election_ms * STALL_ELECTIONS * 1000000;
 }
 
 static void tick_follower(struct group *g)

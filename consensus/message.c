@@ -7,7 +7,7 @@
 
 #define CONFIGURATION_VERSION 1
 
-/* --- Encoding -------------------------------------------------------------------------------- */
+/* --- Encoding --- */
 
 void message_encode_append(struct bytes *out, const struct raft_append_entries *a,
                            raft_index log_commit)
@@ -92,7 +92,7 @@ void message_encode_term(struct bytes *out, raft_term term)
     bytes_put_le64(out, term);
 }
 
-/* --- Decoding -------------------------------------------------------------------------------- */
+/* --- Decoding --- */
 
 /* Entries point into one block that holds all payloads in turn. */
 static int decode_payloads(struct raft_append_entries *a, struct cursor *table, const uint8_t *data,

@@ -24,8 +24,7 @@
 #define SIDE_DIAL         "peer-dial"
 static_assert(AUTH_NONCE_SIZE == LINK_HASH_SIZE, "hashes stand in for the nonces");
 
-/* --- Writing ------------------------------------------------------------------------------------
- */
+/* --- Writing --- */
 
 /* One send of the stream: all frames of a turn. */
 struct link_write {
@@ -150,8 +149,7 @@ static void say(struct peer_link *link, uint16_t type, const struct bytes *body)
     write_some(link, NULL, &queue);
 }
 
-/* --- Closing -------------------------------------------------------------------------------------
- */
+/* --- Closing --- */
 
 static void on_closed(void *data)
 {
@@ -188,8 +186,7 @@ void link_close(struct peer_link *link, const char *why)
     env_stream_close(link->stream, on_closed, link);
 }
 
-/* --- Proof ---------------------------------------------------------------------------------------
- */
+/* --- Proof --- */
 
 static void put_identity(struct bytes *body, const struct transport *t)
 {
@@ -324,8 +321,7 @@ static const char *on_proof(struct peer_link *link, uint64_t incarnation, struct
     return NULL;
 }
 
-/* --- Reading -------------------------------------------------------------------------------------
- */
+/* --- Reading --- */
 
 static const char *on_group_frame(struct peer_link *link, const struct frame *f, uint32_t group_id,
                                   struct error *err)
@@ -403,8 +399,7 @@ static void on_read(struct env_stream *stream, const uint8_t *data, size_t n, in
     }
 }
 
-/* --- Opening -------------------------------------------------------------------------------------
- */
+/* --- Opening --- */
 
 static struct peer_link *link_new(struct transport *t, enum link_state state)
 {

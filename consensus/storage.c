@@ -45,7 +45,7 @@ raft_index storage_last(const struct group *g)
     return partition_last_index(g->partition).v;
 }
 
-/* --- Metadata -------------------------------------------------------------------------------- */
+/* --- Metadata --- */
 
 static int save_meta(struct group *g, raft_term term, raft_id vote, struct error *err)
 {
@@ -124,7 +124,7 @@ static int set_vote(struct raft_io *io, raft_id vote)
     return 0;
 }
 
-/* --- Loading --------------------------------------------------------------------------------- */
+/* --- Loading --- */
 
 struct load {
     struct raft_entry *entries;
@@ -264,8 +264,7 @@ static int load(struct raft_io *io, raft_term *term, raft_id *voted_for,
     return 0;
 }
 
-/* --- Appending and truncating ------------------------------------------------------------------
- */
+/* --- Appending and truncating --- */
 
 static void append_done(struct partition_append *req, int status)
 {
@@ -277,15 +276,16 @@ static int append(struct raft_io *io, struct raft_io_append *req, const struct r
                   unsigned n, raft_io_append_cb cb)
 {
     struct group *g = group_of(io);
+    struct group_append *a =
+        group_no_memory() ? NULL : malloc(sizeof(*a) + n * sizeof(a->entries[0]));
+    if (a == NULL) {
+        return RAFT_NOMEM; /* the one failure that libraft survives: nothing was taken */
+    }
     /* libraft has taken the message's entries: what it said is now in our log (guard 2). */
     if (g->receiving > g->verified) {
         g->verified = g->receiving;
     }
     req->cb = cb;
-    struct group_append *a = malloc(sizeof(*a) + n * sizeof(a->entries[0]));
-    if (a == NULL) {
-        return RAFT_NOMEM;
-    }
     *a = (struct group_append){
         .req = {.data = a, .entries = a->entries, .n = n},
         .group = g,
@@ -321,7 +321,7 @@ static int truncate_log(struct raft_io *io, raft_index index)
     return 0;
 }
 
-/* --- Snapshots ------------------------------------------------------------------------------- */
+/* --- Snapshots --- */
 
 static int snapshot_put(struct raft_io *io, unsigned trailing, struct raft_io_snapshot_put *req,
                         const struct raft_snapshot *snapshot, raft_io_snapshot_put_cb cb)
@@ -405,7 +405,7 @@ void storage_answer_get(struct group *g, struct raft_io_snapshot_get *req)
     req->cb(req, s, rv == 0 ? 0 : RAFT_NOMEM);
 }
 
-/* --- The rest -------------------------------------------------------------------------------- */
+/* --- The rest --- */
 
 static int init(struct raft_io *io, raft_id id, const char *address)
 {
@@ -486,8 +486,7 @@ void storage_io(struct group *g, struct raft_io *ret_io)
     };
 }
 
-/* --- The first entry ---------------------------------------------------------------------------
- */
+/* --- The first entry --- */
 
 static void bootstrapped(struct partition_append *req, int status)
 {

@@ -25,8 +25,7 @@ struct peer *transport_peer(struct transport *t, uint32_t id)
     return NULL;
 }
 
-/* --- Groups -------------------------------------------------------------------------------------
- */
+/* --- Groups --- */
 
 /* Position of `id`, or where it belongs. */
 static unsigned group_position(const struct transport *t, uint32_t id)
@@ -91,8 +90,7 @@ static void tell_groups(struct transport *t, uint32_t peer_id, bool up)
     }
 }
 
-/* --- Links --------------------------------------------------------------------------------------
- */
+/* --- Links --- */
 
 void transport_link_up(struct peer_link *link)
 {
@@ -140,8 +138,7 @@ static void on_accept(struct env_listener *listener, struct env_stream *stream)
     link_accept(env_listener_data(listener), stream);
 }
 
-/* --- Sending ------------------------------------------------------------------------------------
- */
+/* --- Sending --- */
 
 static void flush(struct env_defer *defer)
 {
@@ -175,8 +172,7 @@ int transport_send(struct transport *t, const struct transport_message *m)
     return 0;
 }
 
-/* --- Time ---------------------------------------------------------------------------------------
- */
+/* --- Time --- */
 
 static void dial_if_due(struct transport *t, struct peer *peer, uint64_t now_ns)
 {
@@ -217,8 +213,7 @@ static void tick(struct env_timer *timer)
     }
 }
 
-/* --- Opening and closing ------------------------------------------------------------------------
- */
+/* --- Opening and closing --- */
 
 static int by_id(const void *a, const void *b)
 {

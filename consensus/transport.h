@@ -41,8 +41,7 @@ bool transport_connected(const struct transport *t, uint32_t peer_id);
 uint16_t transport_port(const struct transport *t);
 uint32_t transport_self(const struct transport *t);
 
-/* --- For groups (consensus/group.c)
- * --------------------------------------------------------------------------- */
+/* --- For groups (consensus/group.c) --- */
 
 /* Called on the loop. */
 struct transport_handler {

@@ -88,6 +88,9 @@ void sim_check(struct sim_node *n)
         return;
     }
     check_commit(n);
+    if (n->group->phase == GROUP_FAILED && !n->disk.bad) {
+        sim_violate(SIM_STUCK, n, "gave up for good on a good disk");
+    }
     if (n->group->phase != GROUP_UP) {
         return;
     }

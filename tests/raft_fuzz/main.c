@@ -3,10 +3,10 @@
  *
  *   raft_fuzz [--runs N] [--seed S] [--steps N] [--nodes N] [--for SECONDS] [--without-guard G]...
  * [--without-fault BITS]
- *             [--expect-violation] [--verbose]
+ *             [--stream] [--expect-violation] [--verbose]
  *
- * A run is one seed: the same seed does the same again. --without-guard takes a guard of
- * docs/raft-guards.md away;
+ * --stream is one directed run instead (stream.c). A run is one seed: the same seed does the same
+ * again. --without-guard takes a guard of docs/raft-guards.md away;
  * --expect-violation then stops at the first run that finds something, and fails if none does. */
 #include <getopt.h>
 #include <signal.h>
@@ -31,7 +31,7 @@ struct options {
     unsigned runs, steps, nodes, seconds;
     uint64_t seed;
     uint32_t faults;
-    bool expect, verbose;
+    bool expect, verbose, stream;
 };
 
 uint64_t sim_random(void)
@@ -55,10 +55,15 @@ void sim_violate(enum sim_violation v, const struct sim_node *n, const char *tex
     sim.violations |= (unsigned)v;
 }
 
-/* --- Nodes
- * ------------------------------------------------------------------------------------------ */
+/* What storage.c asks before it allocates. */
+bool group_no_memory(void)
+{
+    return (sim.faults & FAULT_MEMORY) != 0 && !sim.healing && sim_chance(1, 400);
+}
 
-static void boot(struct sim_node *n)
+/* --- Nodes --- */
+
+void sim_boot(struct sim_node *n)
 {
     uint32_t voters[SIM_NODES_MAX];
     struct error err;
@@ -72,7 +77,7 @@ static void boot(struct sim_node *n)
         .n_voters = sim.n_nodes,
         .heartbeat_ms = 40,
         .election_ms = 160,
-        .inflight_bytes_max = 600,
+        .inflight_bytes_max = sim.inflight_bytes_max,
     };
     struct group_events events = {0};
     sim_env_init(n);
@@ -133,8 +138,7 @@ static void shut_down(struct sim_node *n)
     }
 }
 
-/* --- Proposals
- * ---------------------------------------------------------------------------------------- */
+/* --- Proposals --- */
 
 struct proposal {
     struct group_propose req;
@@ -157,7 +161,7 @@ static void proposed(struct group_propose *req, int status)
     free(p);
 }
 
-static void propose(struct sim_node *n)
+void sim_propose(struct sim_node *n)
 {
     uint8_t batch[SIM_BATCH_HEADER + 64] = {0};
     size_t len = SIM_BATCH_HEADER + sim_random() % 64;
@@ -175,8 +179,7 @@ static void propose(struct sim_node *n)
     }
 }
 
-/* --- Steps
- * -------------------------------------------------------------------------------------------- */
+/* --- Steps --- */
 
 static struct sim_node *any_node(void)
 {
@@ -275,12 +278,12 @@ static void step_restarts(void)
         if (n->up && n->group->phase == GROUP_FAILED && sim_chance(1, 8)) {
             crash(n); /* the operator puts in another disk */
         } else if (!n->up && sim_chance(1, 2)) {
-            boot(n);
+            sim_boot(n);
         }
     }
 }
 
-static void end_turns(bool all)
+void sim_end_turns(bool all)
 {
     for (uint32_t id = 1; id <= sim.n_nodes; id++) {
         struct sim_node *n = &sim.nodes[id];
@@ -311,7 +314,7 @@ static void step(void)
     } else if (x < 925) {
         struct sim_node *n = any_node();
         for (unsigned k = 1 + (unsigned)(sim_random() % 4); k > 0 && n->up && !n->closing; k--) {
-            propose(n);
+            sim_propose(n);
         }
     } else if (x < 945) {
         step_links();
@@ -344,11 +347,10 @@ static void guarded(void (*fn)(void))
 
 static void turn_some(void)
 {
-    end_turns(false);
+    sim_end_turns(false);
 }
 
-/* --- Healing
- * ------------------------------------------------------------------------------------------ */
+/* --- Healing --- */
 
 static void heal_round(unsigned round)
 {
@@ -356,7 +358,7 @@ static void heal_round(unsigned round)
     for (uint32_t id = 1; id <= sim.n_nodes; id++) {
         struct sim_node *n = &sim.nodes[id];
         if (!n->up) {
-            boot(n);
+            sim_boot(n);
         }
         if (n->up && n->group->phase == GROUP_FAILED) {
             crash(n);
@@ -378,14 +380,14 @@ static void heal_round(unsigned round)
         for (uint32_t id = 1; id <= sim.n_nodes; id++) {
             (void)sim_disk_step(&sim.nodes[id], 100);
         }
-        end_turns(true);
+        sim_end_turns(true);
     }
     for (uint32_t id = 1; id <= sim.n_nodes && round % 10 == 0 && round < 900; id++) {
         if (sim.nodes[id].up && !sim.nodes[id].closing) {
-            propose(&sim.nodes[id]);
+            sim_propose(&sim.nodes[id]);
         }
     }
-    end_turns(true);
+    sim_end_turns(true);
 }
 
 static void heal(void)
@@ -413,8 +415,7 @@ static void heal(void)
     }
 }
 
-/* --- Runs
- * --------------------------------------------------------------------------------------------- */
+/* --- Runs --- */
 
 /* What a run tells its parent. */
 struct tally {
@@ -448,6 +449,7 @@ static unsigned run(uint64_t seed, const struct options *o)
     sim.n_nodes = o->nodes;
     sim.faults = o->faults;
     sim.verbose = o->verbose;
+    sim.inflight_bytes_max = o->stream ? 1 << 20 : 600; /* small: so that it is met */
     for (int i = 0; i < 20; i++) {
         (void)sim_random();
     }
@@ -458,7 +460,11 @@ static unsigned run(uint64_t seed, const struct options *o)
         }
     }
     for (uint32_t a = 1; a <= sim.n_nodes; a++) {
-        boot(&sim.nodes[a]);
+        sim_boot(&sim.nodes[a]);
+    }
+    if (o->stream) {
+        sim_stream();
+        return sim.violations;
     }
     for (unsigned s = 0; s < o->steps && sim.violations == 0; s++) {
         guarded(step);
@@ -545,7 +551,7 @@ static void usage(void)
     fprintf(stderr,
             "usage: raft_fuzz [--runs N] [--seed S] [--steps N] [--nodes N] [--for SECONDS]\n"
             "                 [--without-guard G]... [--without-fault BITS] "
-            "[--expect-violation] [--verbose]\n");
+            "[--stream] [--expect-violation] [--verbose]\n");
     exit(2);
 }
 
@@ -570,6 +576,7 @@ static void parse(int argc, char **argv, struct options *o)
         {"without-guard", required_argument, NULL, 'g'},
         {"without-fault", required_argument, NULL, 'x'},
         {"expect-violation", no_argument, NULL, 'e'},
+        {"stream", no_argument, NULL, 'S'},
         {"verbose", no_argument, NULL, 'v'},
         {NULL, 0, NULL, 0},
     };
@@ -599,6 +606,9 @@ static void parse(int argc, char **argv, struct options *o)
             break;
         case 'e':
             o->expect = true;
+            break;
+        case 'S':
+            o->stream = true;
             break;
         case 'v':
             o->verbose = true;

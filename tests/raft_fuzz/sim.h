@@ -20,13 +20,14 @@
 /* What a run may do; each can be left out (--without-fault). */
 enum sim_fault {
     FAULT_CRASH = 1,
-    FAULT_NET = 2,    /* drops, duplicates, reordering */
-    FAULT_SPLIT = 4,  /* partitions, one-way ones too, and delays */
-    FAULT_DISK = 8,   /* a disk that fails for good */
-    FAULT_SLOW = 16,  /* a disk that stalls */
-    FAULT_CLOSE = 32, /* links that close, with or without a death */
-    FAULT_FULL = 64,  /* send queues that are full */
-    FAULT_ALL = 127,
+    FAULT_NET = 2,      /* drops, duplicates, reordering */
+    FAULT_SPLIT = 4,    /* partitions, one-way ones too, and delays */
+    FAULT_DISK = 8,     /* a disk that fails for good */
+    FAULT_SLOW = 16,    /* a disk that stalls */
+    FAULT_CLOSE = 32,   /* links that close, with or without a death */
+    FAULT_FULL = 64,    /* send queues that are full */
+    FAULT_MEMORY = 128, /* an append's allocation fails */
+    FAULT_ALL = 255,
 };
 
 enum sim_violation {
@@ -104,6 +105,7 @@ struct sim_node {
 struct sim {
     uint64_t rng, now_ns;
     unsigned n_nodes;
+    uint64_t inflight_bytes_max;
     uint32_t faults;
     bool healing, verbose;
     struct sim_node nodes[SIM_NODES_MAX + 1];
@@ -124,6 +126,14 @@ extern struct sim sim;
 uint64_t sim_random(void);
 bool sim_chance(unsigned of, unsigned in);
 void sim_violate(enum sim_violation v, const struct sim_node *n, const char *text);
+
+/* main.c */
+void sim_boot(struct sim_node *n);
+void sim_propose(struct sim_node *n);
+void sim_end_turns(bool all);
+
+/* stream.c */
+void sim_stream(void);
 
 /* fake_env.c */
 void sim_env_init(struct sim_node *n);

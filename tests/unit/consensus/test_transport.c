@@ -32,8 +32,7 @@ static int teardown(void **state)
     return 0;
 }
 
-/* --- A stranger at the door
- * -------------------------------------------------------------------------- */
+/* --- A stranger at the door --- */
 
 struct stranger {
     struct env *env;
