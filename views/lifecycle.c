@@ -350,6 +350,40 @@ static int fold_part(struct lifecycle_fold *f, const Weir__PartCommitted *m)
     return lifecycle_put_segment(f->txn, c, r->id, s);
 }
 
+/* Where the first segment of a rendition lies on the timeline. */
+static int take_first_start(void *data, const uint8_t *key, size_t key_len, const uint8_t *value,
+                            size_t len)
+{
+    int64_t *start_us = data;
+    struct lifecycle_segment *s = NULL;
+    (void)key;
+    (void)key_len;
+    int rc = lifecycle_decode_segment(0, value, len, &s);
+    if (rc != 0) {
+        return rc;
+    }
+    *start_us = s->start_us < *start_us ? s->start_us : *start_us;
+    lifecycle_segment_free(s);
+    return 1;
+}
+
+/* From the earliest first segment to the end of the timeline. */
+static int broadcast_duration(struct lifecycle_fold *f, int64_t *ret_us)
+{
+    const struct lifecycle_channel *c = f->channel;
+    int64_t start_us = c->end_us;
+    for (unsigned i = 0; i < c->n_renditions; i++) {
+        struct lifecycle_key k = lifecycle_key_broadcast('s', c->name, c->broadcast.id);
+        lifecycle_key_u8(&k, c->renditions[i]->id);
+        int rc = fold_scan(f->txn, k.data, k.len, false, take_first_start, &start_us);
+        if (rc < 0) {
+            return rc;
+        }
+    }
+    *ret_us = c->end_us - start_us;
+    return 0;
+}
+
 static int fold_end(struct lifecycle_fold *f, const Weir__BroadcastEnd *m)
 {
     struct lifecycle_channel *c = f->channel;
@@ -362,9 +396,9 @@ static int fold_end(struct lifecycle_fold *f, const Weir__BroadcastEnd *m)
     int rc = close_all(f);
     struct lifecycle_broadcast *b = &c->broadcast;
     b->ended_ms = f->record->append_ms > b->started_ms ? f->record->append_ms : b->started_ms + 1;
-    b->duration_us = c->end_us;
     text_copy(b->reason, sizeof(b->reason), m->reason);
     struct lifecycle_key k = lifecycle_key_channel(c->name);
+    rc = rc == 0 ? broadcast_duration(f, &b->duration_us) : rc;
     rc = rc == 0 ? lifecycle_put_broadcast(f->txn, c->name, b) : rc;
     rc = rc == 0 ? fold_delete(f->txn, k.data, k.len) : rc;
     f->outcome->ended = true;
@@ -487,7 +521,7 @@ static void lifecycle_close(void *data)
 
 const struct view_ops lifecycle_view = {
     .topic = VIEW_LIFECYCLE,
-    .version = 1,
+    .version = 2,
     .open = lifecycle_open,
     .load = lifecycle_load,
     .close = lifecycle_close,

@@ -470,6 +470,19 @@ static void end__closes_the_open_segment_and_leaves_a_vod(void **state)
     assert_int_equal(l.n, 2);
 }
 
+static void end__the_duration_begins_with_the_first_segment(void **state)
+{
+    (void)state;
+    assert_int_equal(feed_claim(&f, "n1", FEED_BROADCAST), VERDICT_OK);
+    assert_int_equal(feed_assign(&f, f.session, "n2"), VERDICT_OK);
+    assert_int_equal(feed_start(&f, 0, 5, false), VERDICT_OK);
+    feed_segments(&f, 0, 5, 3);
+    assert_int_equal(feed_end(&f, f.session), VERDICT_OK);
+    struct lifecycle_broadcast b;
+    assert_int_equal(lifecycle_broadcast(f.views, FEED_CHANNEL, FEED_BROADCAST, &b), 0);
+    assert_int_equal(b.duration_us, 12 * FEED_PART_US);
+}
+
 static void broadcasts__are_listed_newest_first_and_by_channel(void **state)
 {
     (void)state;
@@ -670,6 +683,7 @@ int main(void)
         TEST(init__every_one_can_be_asked_for),
         TEST(thumbnail__the_newest_stays_with_the_broadcast),
         TEST(end__closes_the_open_segment_and_leaves_a_vod),
+        TEST(end__the_duration_begins_with_the_first_segment),
         TEST(broadcasts__are_listed_newest_first_and_by_channel),
         TEST(stale__are_channels_without_a_claim_or_part_since),
         TEST(rendition__that_the_session_does_not_bring_any_more_is_not_current),
