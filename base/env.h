@@ -151,7 +151,8 @@ void *env_listener_data(const struct env_listener *listener);
 uint16_t env_listener_port(const struct env_listener *listener);
 void env_listener_close(struct env_listener *listener);
 
-/* status 0, or negative: the caller then closes the stream. */
+/* status 0, or negative: the caller then closes the stream. Does not come once the stream is
+ * closed. */
 typedef void (*env_connect_cb)(struct env_stream *stream, int status);
 /* `host` is a numeric address or a name. */
 int env_connect(struct env *env, const char *host, uint16_t port, env_connect_cb cb, void *data,
