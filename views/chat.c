@@ -126,14 +126,16 @@ static int trim_one(void *data, const uint8_t *key, size_t key_len, const uint8_
     return rc == 0 ? fold_delete(t->f->txn, key, key_len) : rc;
 }
 
-/* Many at once, so that the walk over deleted keys at the room's old end is paid rarely. */
+/* Many at once, and from the oldest kept on: a walk from the room's beginning would step over every
+ * key ever deleted there. */
 static int room_trim(struct chat_fold *f, struct chat_room *room)
 {
-    struct chat_key k;
+    struct chat_key k, from;
     struct trim t = {.f = f, .left = room->kept - CHAT_KEPT_MIN, .last = room->kept_from - 1};
     uint32_t n = t.left;
     chat_key_items(&k, f->room);
-    int rc = fold_scan(f->txn, k.data, k.len, false, trim_one, &t);
+    chat_key_item(&from, f->room, room->kept_from);
+    int rc = fold_scan_from(f->txn, k.data, k.len, from.data, from.len, false, trim_one, &t);
     room->kept -= n - t.left;
     room->kept_from = t.last + 1;
     return rc > 0 ? 0 : rc;
