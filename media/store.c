@@ -459,9 +459,7 @@ static void get_read(struct env_io *io, int status)
         g->buf = NULL;
         status = g->body == NULL ? WEIR_ENOMEM : 0;
     }
-    if (status == 0) {
-        store_cache_put(g->store->cache, g->file->name, io->offset, g->body);
-    }
+    /* Not kept in memory: nobody has checked it. store_fetch keeps what has its CRC. */
     g->status = status;
     get_finish(g);
 }

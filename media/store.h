@@ -51,7 +51,7 @@ int store_get(struct store *store, const char *object, uint64_t position, uint64
 /* The same from memory only, at once: a reference of the caller's, or NULL. */
 struct http_body *store_cached(struct store *store, const char *object, uint64_t position,
                                uint64_t size);
-/* Keeps bytes that came from elsewhere in memory. Best effort. */
+/* Keeps bytes in memory that the caller knows to be right. Best effort. */
 void store_cache_keep(struct store *store, const char *object, uint64_t position,
                       struct http_body *body);
 

@@ -272,6 +272,25 @@ static void assert_fetch(uint64_t position, const char *expected, const char *no
     assert_string_equal(r.text, expected);
 }
 
+static void close_store(void)
+{
+    bool closed = false;
+    store_cluster_free(cluster);
+    store_close(store, set_flag, &closed);
+    while (!closed) {
+        uv_run(&loop, UV_RUN_ONCE);
+    }
+}
+
+static void open_store(uint64_t free_bytes_min)
+{
+    struct store_options options = {
+        .dir = dir, .cache_bytes_max = 1 << 20, .free_bytes_min = free_bytes_min};
+    struct error err;
+    assert_int_equal(store_open(env, &options, &store, &err), 0);
+    assert_int_equal(store_cluster_new(env, store, client, &config, &cluster, &err), 0);
+}
+
 static void replicate__stores_here_and_on_one_other_always_the_same(void **state)
 {
     (void)state;
@@ -335,16 +354,8 @@ static void replicate__fails_when_too_few_nodes_take_it(void **state)
 static void replicate__with_its_own_disk_full_uses_two_others(void **state)
 {
     (void)state;
-    store_cluster_free(cluster);
-    bool closed = false;
-    store_close(store, set_flag, &closed);
-    while (!closed) {
-        uv_run(&loop, UV_RUN_ONCE);
-    }
-    struct store_options options = {.dir = dir, .free_bytes_min = UINT64_MAX / 2};
-    struct error err;
-    assert_int_equal(store_open(env, &options, &store, &err), 0);
-    assert_int_equal(store_cluster_new(env, store, client, &config, &cluster, &err), 0);
+    close_store();
+    open_store(UINT64_MAX / 2);
     struct result r;
     replicate(0, "x", &r);
     assert_int_equal(r.status, 0);
@@ -387,6 +398,24 @@ static void fetch__does_not_believe_bytes_with_a_wrong_checksum(void **state)
     peers[1].mode = PEER_LIES;
     assert_fetch(0, "hello", "n2");
     assert_int_equal(peers[2].n_gets, 1);
+}
+
+static void fetch__a_damaged_copy_on_its_own_disk_is_never_shown(void **state)
+{
+    (void)state;
+    struct result r;
+    replicate(0, "hellO", &r);
+    assert_int_equal(r.status, 0);
+    close_store(); /* forgets what is in memory */
+    open_store(0);
+    bytes_reset(&peers[1].bytes);
+    bytes_reset(&peers[2].bytes);
+    assert_int_equal(fetch_start(0, "hello", "n1", &r), 0);
+    wait_for(&r);
+    assert_int_equal(r.status, WEIR_ENOTFOUND);
+    assert_null(store_cached(store, OBJECT, 0, 5));
+    bytes_put(&peers[2].bytes, "hello", 5);
+    assert_fetch(0, "hello", "n1");
 }
 
 static void fetch__of_what_nobody_has_is_not_found(void **state)
@@ -442,6 +471,7 @@ int main(void)
         TEST(fetch__asks_once_however_many_wait),
         TEST(fetch__asks_the_others_when_the_named_node_fails),
         TEST(fetch__does_not_believe_bytes_with_a_wrong_checksum),
+        TEST(fetch__a_damaged_copy_on_its_own_disk_is_never_shown),
         TEST(fetch__of_what_nobody_has_is_not_found),
         TEST(fetch__prefers_its_own_disk),
         TEST(free__completes_what_is_open),
