@@ -101,7 +101,10 @@ static void on_view_event(void *data, const struct view_event *event)
 static void stop_if_done(struct ingest *in)
 {
     if (in->stopping && in->n_endings == 0) {
-        in->stopped(in->stopped_data);
+        void (*stopped)(void *data) = in->stopped;
+        void *data = in->stopped_data;
+        free(in);
+        stopped(data);
     }
 }
 
