@@ -111,7 +111,11 @@ static int http_start(struct process *p, struct error *err)
         {.method = "GET", .path = "/healthz", .handler = on_healthz, .data = p},
         {.method = "GET", .path = "/metrics", .handler = on_metrics, .data = p},
     };
-    int rv = http_server_new(p->node.env, at->host, at->port, &p->node.http, err);
+    struct error why = {0};
+    int rv = http_server_new(p->node.env, at->host, at->port, &p->node.http, &why);
+    if (rv != 0) {
+        return error_set(err, rv, "listen.http: %.200s", why.text);
+    }
     for (unsigned i = 0; i < sizeof(routes) / sizeof(routes[0]) && rv == 0; i++) {
         rv = http_server_route(p->node.http, &routes[i]);
         if (rv != 0) {

@@ -283,6 +283,12 @@ static void metrics_init(struct broker *b)
                                              "From a batch's arrival to its commit, microseconds.");
 }
 
+/* Says which of a node's listeners it was. */
+static int listen_failed(const char *option, int code, const struct error *why, struct error *err)
+{
+    return error_set(err, code, "%s: %.200s", option, why->text);
+}
+
 static int open_transport(struct broker *b, struct error *err)
 {
     const struct config *config = b->config;
@@ -306,7 +312,9 @@ static int open_transport(struct broker *b, struct error *err)
         .secret = config->secret,
         .queue_bytes_max = PEER_QUEUE_BYTES,
     };
-    return transport_new(b->env, &options, &b->transport, err);
+    struct error why = {0};
+    int rv = transport_new(b->env, &options, &b->transport, &why);
+    return rv == 0 ? 0 : listen_failed("listen.peer", rv, &why, err);
 }
 
 static int start(struct broker *b, struct error *err)
@@ -323,10 +331,11 @@ static int start(struct broker *b, struct error *err)
         return rv;
     }
     /* The port first: what can't listen must not take part in elections. */
+    struct error why = {0};
     rv = env_listen(b->env, b->config->listen.broker.host, b->config->listen.broker.port,
-                    broker_conn_accept, b, &b->listener, err);
+                    broker_conn_accept, b, &b->listener, &why);
     if (rv != 0) {
-        return rv;
+        return listen_failed("listen.broker", rv, &why, err);
     }
     for (uint32_t i = 0; i < b->n_replicas; i++) {
         replica_open(&b->replicas[i]);
