@@ -176,6 +176,7 @@ static void reject_waiting(struct partition *p, int status)
         }
     }
     p->rejecting = status;
+    kick(p);
     struct error err;
     /* The beginning of an append that reaches into the next segment may be on disk. */
     int rc =
@@ -183,9 +184,12 @@ static void reject_waiting(struct partition *p, int status)
     if (rc != 0) {
         partition_fail(p, rc, err.text);
     }
+    if (p->reject_logged) {
+        return; /* once, until something could be written again */
+    }
+    p->reject_logged = true;
     log_warn("log_append_rejected", "dir=" LOG_Q " kept=%" PRIu64 " error=" LOG_Q, p->dir, keep,
              error_name(status));
-    kick(p);
 }
 
 /* --- The next segment's file --- */
@@ -251,7 +255,7 @@ static void next_prepare(struct partition *p, uint64_t size)
 static void group_done(struct partition *p)
 {
     metric_observe_us(p->sync_seconds, (env_now_ns(p->env) - p->write_began_ns) / 1000);
-    p->writing = p->rolling = false;
+    p->writing = p->rolling = p->reject_logged = false;
     p->durable = p->submitted;
     tail_trim(&p->tail, p->options.tail_bytes, p->durable);
     mark_touch(p);

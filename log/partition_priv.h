@@ -77,7 +77,7 @@ struct partition {
     unsigned n_outstanding;
     int rejecting; /* until the failed appends have called back, those behind them fail too */
     struct env_defer kick;
-    bool writing, rolling;
+    bool writing, rolling, reject_logged;
     struct env_io io;
     struct iovec iov[GROUP_IOV_MAX];
     uint64_t write_at; /* byte position of entry submitted + 1, when its segment has a file */

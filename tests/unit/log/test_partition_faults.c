@@ -104,14 +104,14 @@ static void power_loss__at_every_step_loses_nothing_acknowledged(void **state)
 static void power_loss__with_torn_sectors_at_every_step_loses_nothing_acknowledged(void **state)
 {
     (void)state;
-    crash_at_every_step(FAULT_TEAR, 8);
+    crash_at_every_step(FAULT_TEAR, 4);
 }
 
 static void power_loss__during_recovery_too_loses_nothing_acknowledged(void **state)
 {
     (void)state;
     unsigned steps = count_steps();
-    for (unsigned step = 3; step <= steps; step += 2) {
+    for (unsigned step = 3; step <= steps; step += 3) {
         for (unsigned second = 1; second < 12; second++) {
             begin(step * 100 + second);
             fault_env_crash_at(h.env, step);
