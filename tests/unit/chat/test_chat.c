@@ -1,0 +1,801 @@
+/* The gateway as clients meet it: real sockets, real views fed by hand. What a client submits is
+ * folded at once, or when the test says so. */
+#include <ftw.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+#include <uv.h>
+
+#include "base/env_uv.h"
+#include "net/ws_client.h"
+#include "nodes/role.h"
+#include "proto/accounts.pb-c.h"
+#include "proto/chat.pb-c.h"
+#include "proto/messages.h"
+#include "views/accounts.h"
+#include "views/chat.h"
+
+#define RECEIVED_MAX 20000
+
+static uv_loop_t loop;
+static struct env *env;
+static struct node node;
+static struct config config;
+static void *role;
+static struct http_client *http;
+static char dir[64];
+static char tokens[3][ACCOUNT_SECRET_MAX]; /* owner, alice, bob */
+static int64_t next_offset[VIEW_TOPICS], now_ms;
+static bool stopped, closed;
+
+static void on_guard(uv_timer_t *timer)
+{
+    (void)timer;
+    (void)fprintf(stderr, "nothing happened for 20 s\n");
+    abort();
+}
+
+#define RUN_UNTIL(condition)                                                                       \
+    do {                                                                                           \
+        uv_timer_t guard;                                                                          \
+        assert_int_equal(uv_timer_init(&loop, &guard), 0);                                         \
+        assert_int_equal(uv_timer_start(&guard, on_guard, 20000, 0), 0);                           \
+        while (!(condition)) {                                                                     \
+            (void)uv_run(&loop, UV_RUN_ONCE);                                                      \
+        }                                                                                          \
+        uv_close((uv_handle_t *)&guard, NULL);                                                     \
+        (void)uv_run(&loop, UV_RUN_NOWAIT);                                                        \
+    } while (0)
+
+/* --- The log
+ * ---------------------------------------------------------------------------------------------------------
+ */
+
+static int64_t feed_packed(enum view_topic topic, const void *value, size_t n)
+{
+    const struct batch_record record = {
+        .offset = LOG_OFFSET(next_offset[topic]),
+        .timestamp_ms = now_ms,
+        .key_len = -1,
+        .value = value,
+        .value_len = (int32_t)n,
+    };
+    assert_int_equal(views_feed(node.views, topic, 0, &record, 1, NULL), 0);
+    return next_offset[topic]++;
+}
+
+static int64_t feed(enum view_topic topic, const ProtobufCMessage *message)
+{
+    struct bytes b;
+    bytes_init(&b, 1 << 16);
+    message_pack(&b, message);
+    assert_int_equal(bytes_error(&b), 0);
+    int64_t offset = feed_packed(topic, b.data, b.len);
+    bytes_close(&b);
+    return offset;
+}
+
+static char *mutable(const char *text)
+{
+    return (char *)(uintptr_t)text;
+}
+
+static int64_t feed_message(const char *room, const char *user, const char *text, const char *nonce)
+{
+    Weir__ChatMessage m = WEIR__CHAT_MESSAGE__INIT;
+    Weir__ChatRecord r = WEIR__CHAT_RECORD__INIT;
+    m.user = mutable(user);
+    m.text = mutable(text);
+    m.nonce = mutable(nonce);
+    r.room = mutable(room);
+    r.body_case = WEIR__CHAT_RECORD__BODY_MESSAGE;
+    r.message = &m;
+    now_ms += CHAT_RATE_MS;
+    return feed(VIEW_CHAT, &r.base);
+}
+
+static void feed_user(const char *name, char token[ACCOUNT_SECRET_MAX])
+{
+    Weir__UserCreate user = WEIR__USER_CREATE__INIT;
+    Weir__TokenIssue issue = WEIR__TOKEN_ISSUE__INIT;
+    Weir__AccountsRecord r = WEIR__ACCOUNTS_RECORD__INIT;
+    uint8_t random[ACCOUNT_RANDOM_SIZE], hash[ACCOUNT_HASH_SIZE];
+    user.name = mutable(name);
+    user.display_name = mutable(name);
+    r.body_case = WEIR__ACCOUNTS_RECORD__BODY_USER_CREATE;
+    r.user_create = &user;
+    (void)feed(VIEW_ACCOUNTS, &r.base);
+    env_random(env, random, sizeof(random));
+    account_token_make(name, random, token, hash);
+    issue.user = mutable(name);
+    issue.token_hash = (ProtobufCBinaryData){.len = sizeof(hash), .data = hash};
+    r.body_case = WEIR__ACCOUNTS_RECORD__BODY_TOKEN_ISSUE;
+    r.token_issue = &issue;
+    (void)feed(VIEW_ACCOUNTS, &r.base);
+}
+
+static void feed_channel(const char *name, const char *owner)
+{
+    Weir__ChannelCreate channel = WEIR__CHANNEL_CREATE__INIT;
+    Weir__AccountsRecord r = WEIR__ACCOUNTS_RECORD__INIT;
+    channel.name = mutable(name);
+    channel.owner = mutable(owner);
+    channel.title = mutable(name);
+    r.body_case = WEIR__ACCOUNTS_RECORD__BODY_CHANNEL_CREATE;
+    r.channel_create = &channel;
+    (void)feed(VIEW_ACCOUNTS, &r.base);
+}
+
+/* Instead of the cluster: what was submitted is in the log in the loop's next turn, or twice, or
+ * when the test takes it. */
+static struct pending {
+    struct env_defer defer;
+    struct view_submit *req;
+    view_submit_cb cb;
+    uint8_t value[4096];
+    size_t n;
+} pending[64];
+static unsigned n_pending;
+static bool hold, twice;
+static struct view_listener verdict_listener;
+static enum verdict last_verdict;
+
+static void on_verdict(void *data, const struct view_event *event)
+{
+    (void)data;
+    last_verdict = event->verdict;
+}
+
+static void pending_fold(struct pending *p)
+{
+    now_ms += CHAT_RATE_MS;
+    if (twice) {
+        (void)feed_packed(VIEW_CHAT, p->value, p->n);
+    }
+    p->req->offset = feed_packed(VIEW_CHAT, p->value, p->n);
+    p->cb(p->req, 0, last_verdict);
+}
+
+static void on_pending(struct env_defer *defer)
+{
+    pending_fold(defer->data);
+}
+
+int __wrap_views_submit(struct views *views, enum view_topic topic, const char *key,
+                        const void *value, size_t len, int flags, struct view_submit *req,
+                        view_submit_cb cb);
+int __wrap_views_submit(struct views *views, enum view_topic topic, const char *key,
+                        const void *value, size_t len, int flags, struct view_submit *req,
+                        view_submit_cb cb)
+{
+    struct pending *p = &pending[n_pending++ % 64];
+    (void)views;
+    (void)flags;
+    assert_int_equal(topic, VIEW_CHAT);
+    assert_string_equal(key, "room");
+    assert_true(len <= sizeof(p->value));
+    *p = (struct pending){.req = req, .cb = cb, .n = len};
+    memcpy(p->value, value, len);
+    p->defer.data = p;
+    if (!hold) {
+        env_defer(env, &p->defer, on_pending);
+    }
+    return 0;
+}
+
+/* --- Clients
+ * ---------------------------------------------------------------------------------------------------------
+ */
+
+struct client {
+    struct ws_client *ws;
+    json_t *received[RECEIVED_MAX];
+    unsigned n, taken;
+    bool open, closed;
+    int status;
+};
+
+static void on_opened(void *data, struct ws_client *ws)
+{
+    struct client *c = data;
+    c->ws = ws;
+    c->open = true;
+}
+
+static void on_message(void *data, struct ws_client *ws, const char *text, size_t n)
+{
+    struct client *c = data;
+    (void)ws;
+    json_t *json = json_loadb(text, n, 0, NULL);
+    assert_non_null(json);
+    assert_true(c->n < RECEIVED_MAX);
+    c->received[c->n++] = json;
+}
+
+static void on_client_closed(void *data, struct ws_client *ws, int status)
+{
+    struct client *c = data;
+    (void)ws;
+    c->closed = true;
+    c->status = status;
+}
+
+static struct client *client_dial(void)
+{
+    struct client *c = calloc(1, sizeof(*c));
+    assert_non_null(c);
+    const struct ws_client_events events = {
+        .data = c, .opened = on_opened, .message = on_message, .closed = on_client_closed};
+    assert_int_equal(ws_client_dial(http, "127.0.0.1", http_server_port(node.http), "/chat",
+                                    "weir.chat.v1", &events, &c->ws, NULL),
+                     0);
+    RUN_UNTIL(c->open || c->closed);
+    return c;
+}
+
+static void client_free(struct client *c)
+{
+    if (!c->closed) {
+        ws_client_free(c->ws);
+    }
+    for (unsigned i = 0; i < c->n; i++) {
+        json_decref(c->received[i]);
+    }
+    free(c);
+    (void)uv_run(&loop, UV_RUN_NOWAIT);
+}
+
+static void say(struct client *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void say(struct client *c, const char *fmt, ...)
+{
+    char text[8192];
+    va_list args;
+    va_start(args, fmt);
+    int n = vsnprintf(text, sizeof(text), fmt, args);
+    va_end(args);
+    assert_int_equal(ws_client_send(c->ws, text, (size_t)n), 0);
+}
+
+/* The next thing heard, which must be of this type. */
+static json_t *hear(struct client *c, const char *type)
+{
+    RUN_UNTIL(c->taken < c->n || c->closed);
+    assert_true(c->taken < c->n);
+    json_t *json = c->received[c->taken++];
+    const char *got = json_string_value(json_object_get(json, "type"));
+    if (strcmp(got, type) != 0) {
+        char *text = json_dumps(json, 0);
+        print_error("wanted %s, heard %s\n", type, text);
+        free(text);
+    }
+    assert_string_equal(got, type);
+    return json;
+}
+
+static const char *member(const json_t *json, const char *name)
+{
+    const char *text = json_string_value(json_object_get(json, name));
+    assert_non_null(text);
+    return text;
+}
+
+static int64_t number(const json_t *json, const char *name)
+{
+    assert_true(json_is_integer(json_object_get(json, name)));
+    return json_integer_value(json_object_get(json, name));
+}
+
+/* jansson's json_is_true looks at its argument twice. */
+static bool is_true(const json_t *json, const char *name)
+{
+    const json_t *value = json_object_get(json, name);
+    assert_true(json_is_boolean(value));
+    return json_is_true(value);
+}
+
+static void hear_error(struct client *c, const char *code)
+{
+    assert_string_equal(member(hear(c, "error"), "code"), code);
+}
+
+static struct client *client_open(void)
+{
+    struct client *c = client_dial();
+    assert_string_equal(member(hear(c, "welcome"), "node"), "n1");
+    return c;
+}
+
+static struct client *client_join(const char *more)
+{
+    struct client *c = client_open();
+    say(c, "{\"type\":\"join\",\"room\":\"room\"%s}", more);
+    return c;
+}
+
+static struct client *client_auth(unsigned who)
+{
+    struct client *c = client_open();
+    say(c, "{\"type\":\"auth\",\"token\":\"%s\"}", tokens[who]);
+    (void)hear(c, "authed");
+    return c;
+}
+
+/* Says ping and hears pong: nothing else had been on the way. */
+static void hear_nothing(struct client *c)
+{
+    say(c, "{\"type\":\"ping\"}");
+    (void)hear(c, "pong");
+}
+
+/* --- Setup
+ * -----------------------------------------------------------------------------------------------------------
+ */
+
+static int setup(void **state)
+{
+    (void)state;
+    static const uint32_t partitions[VIEW_TOPICS] = {[VIEW_ACCOUNTS] = 1, [VIEW_CHAT] = 1};
+    config = (struct config){.node_name = "n1",
+                             .chat_rate_ms = 3600000,
+                             .chat_ring_messages = 64,
+                             .chat_ring_kib = 16,
+                             .chat_connections_max = 10};
+    memset(next_offset, 0, sizeof(next_offset));
+    now_ms = 1700000000000;
+    hold = twice = stopped = closed = false;
+    n_pending = 0;
+    assert_int_equal(uv_loop_init(&loop), 0);
+    assert_int_equal(env_uv_new(&loop, &env, NULL), 0);
+    static const char template[] = "/tmp/weir-chat-XXXXXX";
+    memcpy(dir, template, sizeof(template));
+    assert_non_null(mkdtemp(dir));
+    node = (struct node){.config = &config, .env = env};
+    assert_int_equal(views_open_detached(env, dir, partitions, &node.views, NULL), 0);
+    verdict_listener.event = on_verdict;
+    views_listen(node.views, VIEW_CHAT, &verdict_listener);
+    feed_user("owner", tokens[0]);
+    feed_user("alice", tokens[1]);
+    feed_user("bob", tokens[2]);
+    feed_channel("room", "owner");
+    assert_int_equal(http_server_new(env, "127.0.0.1", 0, &node.http, NULL), 0);
+    assert_int_equal(http_client_new(env, &http, NULL), 0);
+    assert_int_equal(role_chat.start(&node, &role, NULL), 0);
+    return 0;
+}
+
+static void on_done(void *data)
+{
+    *(bool *)data = true;
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+    (void)st;
+    (void)type;
+    (void)ftw;
+    return remove(path);
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    role_chat.stop(role, on_done, &stopped);
+    RUN_UNTIL(stopped);
+    http_client_free(http);
+    http_server_close(node.http, on_done, &closed);
+    RUN_UNTIL(closed);
+    closed = false;
+    views_close(node.views, on_done, &closed);
+    RUN_UNTIL(closed);
+    env_uv_free(env);
+    assert_int_equal(uv_loop_close(&loop), 0);
+    (void)nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    return 0;
+}
+
+/* --- Tests
+ * -----------------------------------------------------------------------------------------------------------
+ */
+
+static void room__shows_all_clients_the_same_events(void **state)
+{
+    (void)state;
+    struct client *a = client_join(""), *b = client_join("");
+    assert_int_equal(number(hear(a, "joined"), "offset"), -1);
+    (void)hear(b, "joined");
+    for (int i = 0; i < 50; i++) {
+        int64_t offset =
+            feed_message(i % 5 == 0 ? "other" : "room", "alice", "hi \"you\" \xc3\xbc", "");
+        if (i % 5 == 0) {
+            continue;
+        }
+        json_t *ja = hear(a, "message"), *jb = hear(b, "message");
+        assert_true(json_equal(ja, jb));
+        assert_int_equal(number(ja, "offset"), offset);
+        assert_string_equal(member(ja, "text"), "hi \"you\" \xc3\xbc");
+        assert_string_equal(member(ja, "display_name"), "alice");
+    }
+    client_free(a);
+    client_free(b);
+}
+
+static void send__is_acknowledged_with_its_offset_and_comes_back(void **state)
+{
+    (void)state;
+    struct client *reader = client_join("");
+    struct client *a = client_auth(1);
+    (void)hear(reader, "joined");
+    say(a, "{\"type\":\"send\",\"room\":\"room\",\"text\":\"first\",\"nonce\":\"n1\"}");
+    json_t *ack = hear(a, "ack"), *message = hear(reader, "message");
+    assert_string_equal(member(ack, "nonce"), "n1");
+    assert_int_equal(number(ack, "offset"), number(message, "offset"));
+    assert_string_equal(member(message, "user"), "alice");
+    assert_string_equal(member(message, "nonce"), "n1");
+    say(a, "{\"type\":\"send\",\"room\":\"room\",\"text\":\"too soon\",\"nonce\":\"n2\"}");
+    json_t *error = hear(a, "error");
+    assert_string_equal(member(error, "code"), "rate_limited");
+    assert_string_equal(member(error, "nonce"), "n2");
+    client_free(a);
+    client_free(reader);
+}
+
+static void send__stored_twice_counts_once(void **state)
+{
+    (void)state;
+    struct client *reader = client_join(""), *a = client_auth(1);
+    (void)hear(reader, "joined");
+    twice = true;
+    say(a, "{\"type\":\"send\",\"room\":\"room\",\"text\":\"once\",\"nonce\":\"n\"}");
+    assert_int_equal(number(hear(a, "ack"), "offset"), 0);
+    (void)hear(reader, "message");
+    hear_nothing(reader);
+    client_free(a);
+    client_free(reader);
+}
+
+static void send__outlives_its_connection(void **state)
+{
+    (void)state;
+    struct client *reader = client_join(""), *a = client_auth(1);
+    (void)hear(reader, "joined");
+    hold = true;
+    say(a, "{\"type\":\"send\",\"room\":\"room\",\"text\":\"last words\"}");
+    RUN_UNTIL(n_pending == 1);
+    client_free(a);
+    hear_nothing(reader);
+    pending_fold(&pending[0]);
+    assert_string_equal(member(hear(reader, "message"), "text"), "last words");
+    client_free(reader);
+}
+
+static void requests__that_are_wrong_get_an_error_and_the_connection_lives(void **state)
+{
+    (void)state;
+    static const char long_text[] = "01234567890123456789012345678901234567890123456789012345678901"
+                                    "23456789012345678901234567890123456789";
+    struct client *c = client_open();
+    say(c, "{");
+    hear_error(c, "bad_json");
+    say(c, "[1]");
+    hear_error(c, "bad_json");
+    say(c, "\"\xff\"");
+    hear_error(c, "bad_json");
+    say(c, "{\"type\":\"nothing\"}");
+    hear_error(c, "bad_request");
+    say(c, "{\"type\":5}");
+    hear_error(c, "bad_request");
+    say(c, "{\"type\":\"join\",\"room\":\"nowhere\"}");
+    hear_error(c, "room_not_found");
+    say(c, "{\"type\":\"join\",\"room\":\"../etc\"}");
+    hear_error(c, "room_not_found");
+    say(c, "{\"type\":\"join\",\"room\":\"room\",\"after\":\"x\"}");
+    hear_error(c, "bad_request");
+    say(c, "{\"type\":\"leave\",\"room\":\"room\"}");
+    hear_error(c, "bad_request");
+    say(c, "{\"type\":\"send\",\"room\":\"room\",\"text\":\"x\"}");
+    hear_error(c, "unauthorized");
+    say(c, "{\"type\":\"auth\",\"token\":\"wt_alice_no\"}");
+    hear_error(c, "bad_token");
+    say(c, "{\"type\":\"auth\",\"token\":\"%s\"}", tokens[1]);
+    (void)hear(c, "authed");
+    say(c, "{\"type\":\"send\",\"room\":\"room\",\"text\":\"\"}");
+    hear_error(c, "bad_text");
+    say(c, "{\"type\":\"send\",\"room\":\"room\",\"text\":\"a\\tb\"}");
+    hear_error(c, "bad_text");
+    say(c, "{\"type\":\"send\",\"room\":\"room\",\"text\":\"%s%s%s%s%s!\"}", long_text, long_text,
+        long_text, long_text, long_text);
+    hear_error(c, "bad_text");
+    say(c, "{\"type\":\"send\",\"room\":\"room\",\"text\":\"x\",\"nonce\":\"%s\"}", long_text);
+    hear_error(c, "bad_request");
+    say(c, "{\"type\":\"ban\",\"room\":\"room\",\"user\":\"bob\"}");
+    hear_error(c, "forbidden");
+    say(c, "{\"type\":\"history\",\"room\":\"room\",\"limit\":101}");
+    hear_error(c, "bad_request");
+    hear_nothing(c);
+    client_free(c);
+}
+
+static void message__above_16_kib_ends_the_connection(void **state)
+{
+    (void)state;
+    static char big[16385];
+    struct client *c = client_open();
+    memset(big, ' ', sizeof(big));
+    assert_int_equal(ws_client_send(c->ws, big, sizeof(big)), 0);
+    RUN_UNTIL(c->closed);
+    assert_int_equal(c->status, 0);
+    client_free(c);
+}
+
+static void ban__silences_from_its_offset_on_and_unban_ends_it(void **state)
+{
+    (void)state;
+    struct client *owner = client_auth(0), *bob = client_auth(2), *reader = client_join("");
+    (void)hear(reader, "joined");
+    say(owner, "{\"type\":\"ban\",\"room\":\"room\",\"user\":\"bob\",\"reason\":\"spam\",\"nonce\":"
+               "\"b\"}");
+    assert_string_equal(member(hear(owner, "ack"), "nonce"), "b");
+    json_t *ban = hear(reader, "ban");
+    assert_string_equal(member(ban, "user"), "bob");
+    assert_string_equal(member(ban, "by"), "owner");
+    assert_int_equal(number(ban, "until"), 0);
+    say(bob, "{\"type\":\"send\",\"room\":\"room\",\"text\":\"x\",\"nonce\":\"n\"}");
+    assert_non_null(strstr(member(hear(bob, "error"), "message"), "spam"));
+    (void)feed_message("room", "bob", "not through this gateway", "");
+    hear_nothing(reader);
+    say(owner, "{\"type\":\"ban\",\"room\":\"room\",\"user\":\"owner\"}");
+    hear_error(owner, "forbidden");
+    say(owner, "{\"type\":\"unban\",\"room\":\"room\",\"user\":\"bob\"}");
+    (void)hear(owner, "ack");
+    (void)hear(reader, "unban");
+    say(bob, "{\"type\":\"send\",\"room\":\"room\",\"text\":\"thanks\"}");
+    int64_t offset = number(hear(bob, "ack"), "offset");
+    (void)hear(reader, "message");
+    say(owner, "{\"type\":\"delete\",\"room\":\"room\",\"offset\":%lld}", (long long)offset);
+    (void)hear(owner, "ack");
+    assert_int_equal(number(hear(reader, "deleted"), "target"), offset);
+    say(owner, "{\"type\":\"delete\",\"room\":\"room\",\"offset\":9999}");
+    hear_error(owner, "not_found");
+    client_free(owner);
+    client_free(bob);
+    client_free(reader);
+}
+
+static void join__shows_history_oldest_first(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 30; i++) {
+        char text[16];
+        (void)snprintf(text, sizeof(text), "m%d", i);
+        (void)feed_message("room", "alice", text, "");
+    }
+    struct client *c = client_join(",\"history\":10");
+    assert_int_equal(number(hear(c, "joined"), "offset"), 29);
+    json_t *history = hear(c, "history");
+    json_t *items = json_object_get(history, "items");
+    assert_int_equal(json_array_size(items), 10);
+    assert_true(is_true(history, "more"));
+    for (size_t i = 0; i < 10; i++) {
+        assert_int_equal(number(json_array_get(items, i), "offset"), 20 + (int64_t)i);
+    }
+    say(c, "{\"type\":\"history\",\"room\":\"room\",\"before\":5}");
+    history = hear(c, "history");
+    assert_int_equal(json_array_size(json_object_get(history, "items")), 5);
+    assert_false(is_true(history, "more"));
+    client_free(c);
+}
+
+static void hear_offsets(struct client *c, int64_t from, int64_t to)
+{
+    for (int64_t offset = from; offset < to; offset++) {
+        assert_int_equal(number(hear(c, "message"), "offset"), offset);
+    }
+}
+
+static void resume__from_the_view_goes_over_to_live_without_gap_or_repetition(void **state)
+{
+    (void)state;
+    enum { N = 1234 };
+    for (int i = 0; i < N; i++) {
+        (void)feed_message("room", "alice", "x", "");
+    }
+    struct client *c = client_join(",\"after\":99");
+    json_t *joined = hear(c, "joined");
+    assert_true(is_true(joined, "resumed"));
+    assert_int_equal(number(joined, "offset"), 99);
+    for (int i = 0; i < 20; i++) { /* while it catches up */
+        (void)feed_message("room", "alice", "x", "");
+        (void)uv_run(&loop, UV_RUN_NOWAIT);
+    }
+    hear_offsets(c, 100, N + 20);
+    (void)feed_message("room", "alice", "x", "");
+    hear_offsets(c, N + 20, N + 21);
+    hear_nothing(c);
+    client_free(c);
+}
+
+static void resume__from_the_ring_has_every_kind_of_event(void **state)
+{
+    (void)state;
+    struct client *keeper = client_join(""); /* keeps the room */
+    struct client *owner = client_auth(0);
+    (void)hear(keeper, "joined");
+    for (int i = 0; i < 20; i++) {
+        (void)feed_message("room", "alice", "x", "");
+    }
+    say(owner, "{\"type\":\"ban\",\"room\":\"room\",\"user\":\"bob\"}");
+    (void)hear(owner, "ack");
+    struct client *c = client_join(",\"after\":9");
+    assert_true(is_true(hear(c, "joined"), "resumed"));
+    hear_offsets(c, 10, 20);
+    (void)hear(c, "ban");
+    hear_nothing(c);
+    client_free(keeper);
+    client_free(owner);
+    client_free(c);
+}
+
+static void resume__ahead_of_this_node_waits_until_its_view_has_passed(void **state)
+{
+    (void)state;
+    struct client *c = client_join(",\"after\":4");
+    assert_true(is_true(hear(c, "joined"), "resumed"));
+    for (int i = 0; i < 8; i++) {
+        (void)feed_message("room", "alice", "x", "");
+    }
+    hear_offsets(c, 5, 8);
+    hear_nothing(c);
+    client_free(c);
+}
+
+static void resume__from_before_what_is_kept_says_so(void **state)
+{
+    (void)state;
+    for (int i = 0; i < CHAT_KEPT_MAX + 1; i++) {
+        (void)feed_message("room", "alice", "x", "");
+    }
+    struct client *c = client_join(",\"after\":10");
+    json_t *joined = hear(c, "joined");
+    assert_false(is_true(joined, "resumed"));
+    int64_t from = number(joined, "offset");
+    assert_true(from > 10);
+    hear_offsets(c, from + 1, CHAT_KEPT_MAX + 1);
+    client_free(c);
+}
+
+static void slow_reader__falls_off_and_takes_up_where_it_was(void **state)
+{
+    (void)state;
+    enum { N = 3000 };
+    struct client *c = client_join("");
+    (void)hear(c, "joined");
+    for (int i = 0; i < N; i++) { /* the loop does not run: nobody reads */
+        (void)feed_message("room", "alice", "x", "");
+    }
+    json_t *lagged = hear(c, "lagged");
+    assert_int_equal(number(lagged, "offset"), -1);
+    say(c, "{\"type\":\"join\",\"room\":\"room\",\"after\":-1}");
+    (void)hear(c, "joined");
+    hear_offsets(c, 0, N);
+    hear_nothing(c);
+    client_free(c);
+}
+
+static void connection__may_be_in_many_rooms_and_leave_them(void **state)
+{
+    (void)state;
+    char name[16];
+    struct client *c = client_open();
+    for (int i = 0; i <= 20; i++) {
+        (void)snprintf(name, sizeof(name), "room%d", i);
+        feed_channel(name, "owner");
+        say(c, "{\"type\":\"join\",\"room\":\"%s\"}", name);
+        if (i < 20) {
+            (void)hear(c, "joined");
+        }
+    }
+    hear_error(c, "too_many_rooms");
+    say(c, "{\"type\":\"join\",\"room\":\"room7\"}");
+    hear_error(c, "bad_request");
+    (void)feed_message("room7", "alice", "x", "");
+    assert_string_equal(member(hear(c, "message"), "room"), "room7");
+    say(c, "{\"type\":\"leave\",\"room\":\"room7\"}");
+    (void)hear(c, "left");
+    (void)feed_message("room7", "alice", "x", "");
+    hear_nothing(c);
+    client_free(c);
+}
+
+static void gateway__answers_what_is_no_handshake(void **state)
+{
+    (void)state;
+    struct client *c[12];
+    for (unsigned i = 0; i < 10; i++) {
+        c[i] = client_open();
+    }
+    c[10] = client_dial();
+    assert_true(c[10]->closed);
+    assert_int_equal(c[10]->status, 503);
+    for (unsigned i = 0; i < 11; i++) {
+        client_free(c[i]);
+    }
+    struct client other = {0};
+    const struct ws_client_events events = {
+        .data = &other, .opened = on_opened, .message = on_message, .closed = on_client_closed};
+    assert_int_equal(ws_client_dial(http, "127.0.0.1", http_server_port(node.http), "/chat", "irc",
+                                    &events, &other.ws, NULL),
+                     0);
+    RUN_UNTIL(other.closed);
+    assert_int_equal(other.status, 400);
+}
+
+static void client__that_floods_is_refused_and_then_closed(void **state)
+{
+    (void)state;
+    struct client *c = client_open();
+    for (int i = 0; i < 2000 && !c->closed; i++) {
+        say(c, "{\"type\":\"ping\"}");
+    }
+    RUN_UNTIL(c->closed);
+    bool told = false;
+    for (unsigned i = 0; i < c->n; i++) {
+        const char *code = json_string_value(json_object_get(c->received[i], "code"));
+        told |= code != NULL && strcmp(code, "too_fast") == 0;
+    }
+    assert_true(told);
+    client_free(c);
+}
+
+static void gateway__stops_with_connections_and_submissions_open(void **state)
+{
+    (void)state;
+    struct client *a = client_auth(1), *b = client_join("");
+    (void)hear(b, "joined");
+    hold = true;
+    say(a, "{\"type\":\"send\",\"room\":\"room\",\"text\":\"x\"}");
+    RUN_UNTIL(n_pending == 1);
+    (void)feed_message("room", "bob", "x", "");
+    role_chat.stop(role, on_done, &stopped);
+    RUN_UNTIL(stopped && a->closed && b->closed);
+    pending_fold(&pending[0]);
+    client_free(a);
+    client_free(b);
+    stopped = false;
+    closed = false;
+    http_server_close(node.http, on_done, &closed);
+    RUN_UNTIL(closed);
+    assert_int_equal(http_server_new(env, "127.0.0.1", 0, &node.http, NULL), 0);
+    assert_int_equal(role_chat.start(&node, &role, NULL), 0); /* for teardown */
+}
+
+int main(void)
+{
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(room__shows_all_clients_the_same_events),
+        TEST(send__is_acknowledged_with_its_offset_and_comes_back),
+        TEST(send__stored_twice_counts_once),
+        TEST(send__outlives_its_connection),
+        TEST(requests__that_are_wrong_get_an_error_and_the_connection_lives),
+        TEST(message__above_16_kib_ends_the_connection),
+        TEST(ban__silences_from_its_offset_on_and_unban_ends_it),
+        TEST(join__shows_history_oldest_first),
+        TEST(resume__from_the_view_goes_over_to_live_without_gap_or_repetition),
+        TEST(resume__from_the_ring_has_every_kind_of_event),
+        TEST(resume__ahead_of_this_node_waits_until_its_view_has_passed),
+        TEST(resume__from_before_what_is_kept_says_so),
+        TEST(slow_reader__falls_off_and_takes_up_where_it_was),
+        TEST(connection__may_be_in_many_rooms_and_leave_them),
+        TEST(gateway__answers_what_is_no_handshake),
+        TEST(client__that_floods_is_refused_and_then_closed),
+        TEST(gateway__stops_with_connections_and_submissions_open),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
