@@ -119,15 +119,29 @@ static int close_elapsed(struct packager *p, int64_t now, bool more_follows)
     return rc;
 }
 
+/* The segment ends later than its last part may: the last frame, or else the last sound, goes to a
+ * part of its own, though it begins a little earlier. */
+static int split_last(struct packager *p)
+{
+    uint32_t n_video = p->video.n, n_audio = p->audio.n;
+    if (n_video >= 2) {
+        int64_t last = p->video.last;
+        n_video--;
+        n_audio =
+            p->has_audio ? pending_before(&p->audio, last * p->aac.sample_rate / CMAF_VIDEO_HZ) : 0;
+    } else if (n_audio >= 2) {
+        n_audio--;
+    } else {
+        return 0;
+    }
+    return close_part(p, p->part_start + p->options.part_ticks, false, n_video, n_audio);
+}
+
 static int close_segment(struct packager *p, int64_t end)
 {
     int rc = close_elapsed(p, end, false);
-    if (rc == 0 && end > p->part_start + p->options.part_ticks && p->video.n >= 2) {
-        /* The last frame lasts longer than expected: it gets a part of its own. */
-        int64_t at = p->video.last;
-        uint32_t n_audio =
-            p->has_audio ? pending_before(&p->audio, at * p->aac.sample_rate / CMAF_VIDEO_HZ) : 0;
-        rc = close_part(p, at, false, p->video.n - 1, n_audio);
+    if (rc == 0 && end > p->part_start + p->options.part_ticks) {
+        rc = split_last(p);
     }
     if (rc == 0) {
         rc = close_part(p, end, true, p->video.n, p->audio.n);

@@ -294,7 +294,8 @@ static void make_thumbnail(struct transcoder *t)
     AVFrame *picture = av_frame_alloc();
     if (jpeg != NULL && picture != NULL) {
         picture->format = AV_PIX_FMT_YUVJ420P;
-        picture->height = (int)t->options.thumbnail_height & ~1;
+        int height = (int)t->options.thumbnail_height;
+        picture->height = (height < t->decoded->height ? height : t->decoded->height) & ~1;
         picture->width =
             (int)(((int64_t)t->decoded->width * picture->height / t->decoded->height + 1) & ~1ll);
         picture->quality = JPEG_QUALITY * FF_QP2LAMBDA;

@@ -141,6 +141,22 @@ static void rtmp_receive__takes_what_ffmpeg_sent(void **state)
     bytes_close(&in);
 }
 
+static void rtmp_receive__takes_what_obs_sent(void **state)
+{
+    (void)state;
+    struct seen s = {0};
+    struct bytes in = golden_read("rtmp_obs.bin");
+    struct rtmp *r = open_session(&s);
+    assert_int_equal(rtmp_receive(r, in.data, in.len, NULL), 0);
+    assert_string_equal(s.name, "live_bob_key?x=y");
+    assert_int_equal(s.metadata, 1);
+    assert_true(s.videos > 60 && s.audios > 200);
+    assert_int_equal(s.unpublishes, 1);
+    assert_string_equal(rtmp_encoder(r), "FMLE/3.0 (compatible; FMSc/1.0)");
+    rtmp_free(r);
+    bytes_close(&in);
+}
+
 static void rtmp_receive__gives_the_same_in_any_slicing(void **state)
 {
     (void)state;
@@ -516,6 +532,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rtmp_receive__takes_what_ffmpeg_sent),
+        cmocka_unit_test(rtmp_receive__takes_what_obs_sent),
         cmocka_unit_test(rtmp_receive__gives_the_same_in_any_slicing),
         cmocka_unit_test(publish__is_refused_with_bad_name),
         cmocka_unit_test(publish__waits_for_the_answer_and_loses_nothing),
