@@ -59,8 +59,8 @@ uint8_t *bytes_reserve(struct bytes *b, size_t n)
 
 void bytes_put(struct bytes *b, const void *data, size_t n)
 {
-    uint8_t *p = bytes_reserve(b, n);
-    if (p != NULL && n > 0) {
+    uint8_t *p = n > 0 ? bytes_reserve(b, n) : NULL; /* an empty buffer has no memory to point to */
+    if (p != NULL) {
         memcpy(p, data, n);
         b->len += n;
     }
