@@ -87,6 +87,8 @@ write_configs() {
             echo "node.data = $PWD/$UP/$n/data"
             echo "node.web = $PWD/clients/web/dist"
             echo "cluster.secret = $(cat "$UP/secret")"
+            # Reserved for each of some twenty partitions of each node: small, for a machine that does other things too.
+            echo "log.segment_mib = 8"
             for m in $NODES; do
                 echo "cluster.node = $m id=${m#n} peer=127.0.0.1:$(port PEER "$m")" \
                     "broker=127.0.0.1:$(port BROKER "$m") http=127.0.0.1:$(port HTTP "$m")" \

@@ -76,7 +76,7 @@ class Watch {
     document.title = `${title} · Weir`;
     const subs = this.known?.subscribers ?? 0;
     const parts = [who];
-    if (stream) parts.push(`live for ${since(stream.started_ms)}`);
+    if (stream) parts.push(`live · ${since(stream.started_ms)}`);
     if (subs > 0) parts.push(`${subs} subscriber${subs === 1 ? '' : 's'}`);
     const category = stream?.category || this.known?.category;
     if (category) parts.push(category);

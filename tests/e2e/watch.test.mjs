@@ -1,0 +1,104 @@
+// A stream from the encoder to the screen, on every node, live and afterwards.
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { launch, playerState } from './lib/browser.mjs';
+import { Cluster, until } from './lib/cluster.mjs';
+import { liveReady, masterPlaylist, mediaPlaylist } from './lib/hls.mjs';
+import { publish } from './lib/stream.mjs';
+
+let cluster, browser, channel;
+before(async () => {
+  cluster = await Cluster.start('media.grace_ms = 4000');
+  channel = await cluster.channel('river');
+  browser = await launch();
+});
+after(async () => {
+  await browser?.close();
+  await cluster?.stop();
+});
+
+/** Opens a path of a node's page and waits until the picture moves; what the player says then. */
+async function plays(node, path) {
+  const page = await browser.newPage();
+  const errors = [];
+  page.on('pageerror', (e) => errors.push(e.message));
+  try {
+    await page.goto(node.http + path);
+    const begun = await until(`${path} begins on ${node.name}`, async () => {
+      const s = await playerState(page);
+      return s.frames > 0 && s.width > 0 && s;
+    });
+    const later = await until(`${path} goes on on ${node.name}`, async () => {
+      const s = await playerState(page);
+      return s.time > begun.time + 1 && s.frames > begun.frames + 15 && s;
+    });
+    assert.deepEqual(errors, []);
+    return later;
+  } finally {
+    await page.close();
+  }
+}
+
+test('an encoder with a wrong key is refused with words and a failing exit', async () => {
+  const { code, said } = await publish(`${cluster.nodes[0].rtmp}/live_river_wrongwrongwrong`, 10).done;
+  assert.notEqual(code, 0);
+  assert.match(said, /key/i);
+});
+
+test('a stream plays in a browser on each node, and as a past broadcast once it has ended', async (t) => {
+  const encoder = publish(`${cluster.nodes[1].rtmp}/${channel.key}`);
+  let broadcast;
+  await t.test('live', async () => {
+    for (const n of cluster.nodes) {
+      const stream = await until(`live on ${n.name}`, () => liveReady(n, 'river'));
+      broadcast = stream.broadcast;
+      const state = await plays(n, '/river');
+      assert.equal(state.width, 640);
+    }
+  });
+  await t.test('both renditions are playlists that a strict parser takes, equal on all nodes', async () => {
+    const renditions = await masterPlaylist(cluster.nodes[0], '/hls/river/master.m3u8');
+    assert.ok(renditions.length >= 1);
+    for (const r of renditions) {
+      const lists = await Promise.all(cluster.nodes.map((n) => mediaPlaylist(n, `/hls/river/${r}`)));
+      // Asked at slightly different moments: what all of them have must be the same.
+      const common = lists[0].uris.filter((u) => lists.every((l) => l.uris.includes(u)));
+      assert.ok(common.length >= 2, `${r}: ${common.length} segments in common`);
+      for (const uri of common) {
+        const bytes = await Promise.all(cluster.nodes.map(async (n) => {
+          const at = new URL(uri, `${n.http}/hls/river/${r}`);
+          return Buffer.from(await (await n.get(at.pathname)).arrayBuffer());
+        }));
+        assert.ok(bytes[0].length > 0);
+        assert.ok(bytes.every((b) => b.equals(bytes[0])), `${uri} differs between nodes`);
+      }
+    }
+  });
+  await t.test('past', async () => {
+    await encoder.stop();
+    for (const n of cluster.nodes) {
+      const one = await until(`past broadcast on ${n.name}`, async () => {
+        const { broadcasts } = await n.json('/api/channels/river/broadcasts');
+        return broadcasts.find((b) => b.broadcast === broadcast && !b.live);
+      });
+      const [first] = await masterPlaylist(n, one.playlist);
+      const list = await mediaPlaylist(n, new URL(first, n.http + one.playlist).pathname);
+      assert.ok(list.ended, 'a past broadcast has an end');
+      const state = await plays(n, `/river/vod/${broadcast}`);
+      assert.ok(state.time < 30 && Math.abs(state.duration - one.duration_ms / 1000) < 2);
+    }
+  });
+});
+
+test('a broken or absent thing is an error of HTTP, and the page says so', async () => {
+  const [n] = cluster.nodes;
+  for (const path of ['/hls/nosuch/master.m3u8', '/hls/river/vod/0000000000000000.m3u8', '/api/channels/nosuch',
+    '/hls/river/..%2f..%2fetc/passwd', '/hls/river/vod/zzz.m3u8']) {
+    const answer = await fetch(n.http + path);
+    assert.ok(answer.status >= 400 && answer.status < 500, `${path}: ${answer.status}`);
+  }
+  const page = await browser.newPage();
+  await page.goto(`${n.http}/nosuch`);
+  await page.getByText('No such channel').waitFor();
+  await page.close();
+});
