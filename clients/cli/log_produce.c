@@ -236,9 +236,11 @@ static int send_record(struct producer *p, const void *key, size_t key_len, cons
     }
     int rv = weir_produce(p->client, a->topic, partition, key, key_len, value, value_len,
                           a->retry ? WEIR_PRODUCE_RETRY : 0, &s->req, on_produced);
-    if (rv == 0) {
+    if (rv != WEIR_EBUSY) {
         p->n_sent++;
         p->turn = (p->turn + 1) % p->n_partitions;
+    }
+    if (rv == 0) {
         return 0;
     }
     s->next_free = p->free_slots;
@@ -272,7 +274,7 @@ static void generate(struct producer *p)
                         due) != 0) {
             break;
         }
-        p->finished = (a->records > 0 && p->n_sent + p->all.failed >= a->records) ||
+        p->finished = (a->records > 0 && p->n_sent >= a->records) ||
                       (a->seconds > 0 && now - p->started_ns >= a->seconds * 1000000000u);
     }
     if (!p->finished && a->seconds > 0 && now - p->started_ns >= a->seconds * 1000000000u) {

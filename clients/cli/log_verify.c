@@ -16,8 +16,16 @@
 /* Replicas may trail by what is in flight; more than this many entries is "behind". */
 #define BEHIND_ENTRIES 1000
 
-enum verdict { VERDICT_EQUAL, VERDICT_BEHIND, VERDICT_DIFFERS, VERDICT_CORRUPT, VERDICT_DOWN };
-static const char *const verdict_names[] = {"equal", "behind", "differs", "corrupt", "down"};
+enum verdict {
+    VERDICT_EQUAL,
+    VERDICT_BEHIND,
+    VERDICT_DIFFERS,
+    VERDICT_CORRUPT,
+    VERDICT_FAILED,
+    VERDICT_DOWN
+};
+static const char *const verdict_names[] = {"equal",   "behind", "differs",
+                                            "corrupt", "failed", "down"};
 
 struct arguments {
     struct cli_cluster cluster;
@@ -163,7 +171,8 @@ static void begin(struct verify *v, size_t i, struct replica *replicas, uint64_t
         if (r->status == NULL) {
             judge(r, VERDICT_DOWN, v->down[k]);
         } else if (r->status->failed[0] != '\0') {
-            judge(r, VERDICT_CORRUPT, r->status->failed);
+            judge(r, r->status->failed_code == WEIR_ECORRUPT ? VERDICT_CORRUPT : VERDICT_FAILED,
+                  r->status->failed);
         } else {
             *ret_last = r->status->commit_index > *ret_last ? r->status->commit_index : *ret_last;
             *ret_first = r->status->first_index > *ret_first ? r->status->first_index : *ret_first;

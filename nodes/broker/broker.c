@@ -15,6 +15,7 @@
 #define INDEX_BYTES      (64u << 10)
 #define PARTITION_BITS   10 /* of a group's id; the rest names the topic */
 #define METRICS_SWEEPS   10 /* sweeps between two updates of the gauges */
+#define REOPEN_NS        5000000000u
 
 /* --- Replicas --- */
 
@@ -64,12 +65,23 @@ static void on_leader_changed(void *data, struct group *g, uint32_t leader_id)
     }
 }
 
+static void count_failed(struct broker *b)
+{
+    int64_t n = 0;
+    for (uint32_t i = 0; i < b->n_replicas; i++) {
+        n += b->replicas[i].failed[0] != '\0';
+    }
+    metric_set(b->metrics.failed_replicas, n);
+}
+
 static void replica_fail(struct replica *r, const struct error *error)
 {
     (void)snprintf(r->failed, sizeof(r->failed), "%s", error->text);
+    r->failed_code = error->code;
+    r->reopen_ns = env_now_ns(r->broker->env) + REOPEN_NS;
     log_error("replica_failed", "topic=%s partition=%u reason=\"%s\"", r->topic->name, r->partition,
               error->text);
-    metric_add(r->broker->metrics.failed_replicas, 1);
+    count_failed(r->broker);
 }
 
 static void on_failed(void *data, struct group *g, const struct error *error)
@@ -114,6 +126,46 @@ static void replica_open(struct replica *r)
     if (rv != 0) {
         r->group = NULL;
         replica_fail(r, &err);
+    }
+}
+
+static void on_replica_closed(void *data)
+{
+    struct replica *r = data;
+    struct broker *b = r->broker;
+    if (b->stopping) {
+        broker_group_closed(b);
+        return;
+    }
+    r->closing = false;
+    r->failed[0] = '\0';
+    r->failed_code = 0;
+    replica_open(r);
+    count_failed(b);
+}
+
+/* A full disk is the one failure that goes away by itself: the replica is opened anew, which reads
+ * what is really on disk, once there is space. */
+static void replica_try_again(struct replica *r, uint64_t now_ns)
+{
+    struct broker *b = r->broker;
+    uint64_t free_bytes = 0;
+    if (r->failed_code != WEIR_ENOSPC || r->closing || now_ns < r->reopen_ns) {
+        return;
+    }
+    r->reopen_ns = now_ns + REOPEN_NS;
+    if (env_dir_free_bytes(b->env, b->config->data_dir, &free_bytes, NULL) != 0 ||
+        free_bytes < (uint64_t)b->config->log_free_mib_min << 20) {
+        return;
+    }
+    log_info("replica_reopened", "topic=%s partition=%u", r->topic->name, r->partition);
+    struct group *g = r->group;
+    r->group = NULL;
+    if (g == NULL) {
+        on_replica_closed(r);
+    } else {
+        r->closing = true;
+        group_close(g, on_replica_closed, r);
     }
 }
 
@@ -165,12 +217,14 @@ static int replicas_init(struct broker *b, struct error *err)
 
 /* --- The sweep --- */
 
-static void update_gauges(struct broker *b)
+/* Once a second. */
+static void update_replicas(struct broker *b)
 {
     int64_t leading = 0;
     for (uint32_t i = 0; i < b->n_replicas; i++) {
         struct replica *r = &b->replicas[i];
         uint64_t lag = 0;
+        replica_try_again(r, env_now_ns(b->env));
         if (r->group == NULL) {
             continue;
         }
@@ -198,7 +252,7 @@ static void on_sweep(struct env_timer *timer)
         broker_conn_sweep(list_entry(it, struct conn, link), now);
     }
     if (b->sweeps++ % METRICS_SWEEPS == 0) {
-        update_gauges(b);
+        update_replicas(b);
     }
     env_timer_start(&b->sweep, BROKER_SWEEP_US, on_sweep);
 }
@@ -225,7 +279,7 @@ static void stop_transport(struct broker *b)
     }
 }
 
-static void on_group_closed(void *data)
+void broker_group_closed(void *data)
 {
     struct broker *b = data;
     if (--b->groups_open == 0) {
@@ -248,13 +302,14 @@ static void stop(void *arg)
     b->groups_open = 1; /* this function's own */
     for (uint32_t i = 0; i < b->n_replicas; i++) {
         struct group *g = b->replicas[i].group;
+        b->groups_open += b->replicas[i].closing;
         if (g != NULL) {
             b->groups_open++;
             b->replicas[i].group = NULL;
-            group_close(g, on_group_closed, b);
+            group_close(g, broker_group_closed, b);
         }
     }
-    on_group_closed(b);
+    broker_group_closed(b);
 }
 
 /* --- Starting --- */

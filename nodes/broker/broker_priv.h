@@ -40,8 +40,11 @@ struct replica {
     uint32_t group_id;
     struct group *group;         /* NULL: could not be opened */
     char failed[ERROR_TEXT_MAX]; /* "": healthy */
-    bool news;                   /* its leader changed in this turn */
-    struct list fetches;         /* struct fetch.replica_link: waiting for records */
+    int failed_code;
+    uint64_t reopen_ns;  /* when a replica that failed for want of disk space is tried again */
+    bool closing;        /* to be opened anew */
+    bool news;           /* its leader changed in this turn */
+    struct list fetches; /* struct fetch.replica_link: waiting for records */
     struct env_defer serve;
     struct metric *lag, *high_watermark;
 };
@@ -127,6 +130,7 @@ struct replica *broker_replica(struct broker *b, const char *topic, uint32_t par
 /* 0 unless the leader can take proposals now. */
 uint32_t replica_leader(const struct replica *r);
 uint64_t replica_term(const struct replica *r);
+void broker_group_closed(void *data); /* one less to wait for while stopping */
 
 /* conn.c */
 void broker_conn_accept(struct env_listener *listener, struct env_stream *stream);

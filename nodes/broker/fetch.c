@@ -26,6 +26,11 @@ static void answer(struct conn *c, struct replica *r, uint64_t correlation, int6
     struct bytes *out = broker_conn_out(c);
     struct error err = {0};
     struct log_offset next;
+    if (r->group == NULL) {
+        broker_conn_reply_error(c, correlation, WEIR_EUNAVAILABLE, "this replica is being opened",
+                                NULL);
+        return;
+    }
     put_marks(r, &m);
     size_t start = message_begin(out, &m.base);
     size_t head_len = bytes_error(out) == 0 ? out->len - start - FRAME_HEADER_SIZE : 0;
@@ -46,7 +51,7 @@ static void answer(struct conn *c, struct replica *r, uint64_t correlation, int6
 
 static bool ready(const struct conn *c, const struct replica *r, int64_t offset)
 {
-    return offset < partition_high_watermark(group_partition(r->group)).v &&
+    return r->group != NULL && offset < partition_high_watermark(group_partition(r->group)).v &&
            broker_conn_queued(c) <= BROKER_OUT_HIGH;
 }
 

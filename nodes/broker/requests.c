@@ -182,6 +182,7 @@ static void fill_replica(Weir__BrokerReplicaStatus *m, const struct replica *r)
     m->topic = text(r->topic->name);
     m->partition = r->partition;
     m->failed = text(r->failed);
+    m->failed_code = r->failed_code;
     if (r->group == NULL) {
         return;
     }
