@@ -1,14 +1,13 @@
 /* Keys of a partition (rooms, users and topics are words; strings end with NUL; integers big
  * endian):
  *
- *   'k' room                             u32 kept items, u64 kept from          one per room
- *   'm' room u64 offset                  item: see item_encode                  kept messages and
- * notices 'u' room user                        member: see member_encode              rate, badge
- * and ban of one user 'b' room user                        (empty) index of banned users 'd' room
- * user nonce                  u64 offset                             as long as its message is kept
- *   'n' room topic u32 partition u64 offset   (empty)                           notice made; as
- * long as it is kept 'f' room topic u32 partition         u64 highest source offset dropped      at
- * or below it: seen
+ *   'k' room                        u32 kept items, u64 kept from: one per room
+ *   'm' room u64 offset             item (item_encode): a kept record
+ *   'u' room user                   member (member_encode): rate, badge and ban of one user
+ *   'b' room user                   (empty) index of banned users
+ *   'd' room user nonce             u64 offset; as long as its message is kept
+ *   'n' room topic u32 partition u64 offset   (empty) notice made; as long as it is kept
+ *   'f' room topic u32 partition    u64 highest source offset dropped; at or below it: seen
  *
  * Everything of a room is bounded by what it keeps, but for bans and badges, which count users. */
 #include "views/chat.h"
@@ -121,8 +120,11 @@ static int trim_one(void *data, const uint8_t *key, size_t key_len, const uint8_
     }
     const Weir__ChatRecord *m = item.record;
     t->last = item.offset;
-    rc = m->body_case == WEIR__CHAT_RECORD__BODY_MESSAGE ? trim_message(t->f, m->message)
-                                                         : trim_notice(t->f, m->notice);
+    if (m->body_case == WEIR__CHAT_RECORD__BODY_MESSAGE) {
+        rc = trim_message(t->f, m->message);
+    } else if (m->body_case == WEIR__CHAT_RECORD__BODY_NOTICE) {
+        rc = trim_notice(t->f, m->notice);
+    }
     return rc == 0 ? fold_delete(t->f->txn, key, key_len) : rc;
 }
 
@@ -288,7 +290,8 @@ static int fold_delete_message(struct chat_fold *f, const Weir__ChatDelete *m)
     item.deleted_by = m->by;
     size_t packed = 0;
     const uint8_t *raw = chat_item_raw(value, len, &packed);
-    return chat_item_put(f->txn, &k, &item, raw, packed);
+    rc = chat_item_put(f->txn, &k, &item, raw, packed);
+    return rc == 0 ? room_keep(f, &(struct chat_badge){0}) : rc;
 }
 
 /* --- Bans
@@ -314,7 +317,10 @@ static int fold_ban(struct chat_fold *f, const Weir__ChatBan *m)
     member.reason = m->reason;
     f->outcome->until_ms = member.until_ms;
     rc = chat_member_put(f->txn, f->room, m->user, &member);
-    return rc == 0 ? ban_index(f, m->user, true) : rc;
+    if (rc == 0) {
+        rc = ban_index(f, m->user, true);
+    }
+    return rc == 0 ? room_keep(f, &(struct chat_badge){0}) : rc;
 }
 
 static int fold_unban(struct chat_fold *f, const Weir__ChatUnban *m)
@@ -332,7 +338,10 @@ static int fold_unban(struct chat_fold *f, const Weir__ChatUnban *m)
     }
     member.banned = false;
     rc = chat_member_put(f->txn, f->room, m->user, &member);
-    return rc == 0 ? ban_index(f, m->user, false) : rc;
+    if (rc == 0) {
+        rc = ban_index(f, m->user, false);
+    }
+    return rc == 0 ? room_keep(f, &(struct chat_badge){0}) : rc;
 }
 
 /* --- Notices
@@ -431,6 +440,6 @@ static int chat_fold(void *state, struct fold_txn *txn, const struct fold_record
 
 const struct view_ops chat_view = {
     .topic = VIEW_CHAT,
-    .version = 1,
+    .version = 2,
     .fold = chat_fold,
 };

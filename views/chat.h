@@ -25,8 +25,8 @@
 #define CHAT_BAN_SECONDS_MAX     (366u * 86400u)
 #define CHAT_RATE_MS             1000
 #define CHAT_BURST               3
-/* A room keeps at least CHAT_KEPT_MIN of its newest messages and notices and at most CHAT_KEPT_MAX;
- * older ones are in the log. */
+/* A room keeps at least CHAT_KEPT_MIN of its newest accepted records of every kind, so that a
+ * client can take up where it was, and at most CHAT_KEPT_MAX; older ones are in the log. */
 #define CHAT_KEPT_MIN 10000
 #define CHAT_KEPT_MAX 11000
 
@@ -46,14 +46,13 @@ struct chat_outcome {
     int64_t until_ms;       /* VERDICT_BANNED and an accepted ban: end, 0 is permanent */
 };
 
-/* A kept message or notice. */
+/* A kept record. */
 struct chat_item {
     int64_t offset;
     int64_t append_ms;
-    const void
-        *record; /* Weir__ChatRecord with body message or notice; borrowed during the callback */
+    const void *record; /* Weir__ChatRecord with any body; borrowed during the callback */
     struct chat_badge badge;
-    const char *deleted_by; /* NULL: not deleted */
+    const char *deleted_by; /* of a message; NULL: not deleted */
 };
 /* Non-zero ends the walk and is returned. */
 typedef int (*chat_item_cb)(void *data, const struct chat_item *item);

@@ -226,8 +226,7 @@ int chat_item_decode(struct fold_txn *txn, const uint8_t *key, size_t key_len, c
     if (m == NULL) {
         return fold_unpack_failed(txn) != 0 ? WEIR_ENOMEM : WEIR_ECORRUPT;
     }
-    if (m->body_case != WEIR__CHAT_RECORD__BODY_MESSAGE &&
-        m->body_case != WEIR__CHAT_RECORD__BODY_NOTICE) {
+    if (m->body_case == WEIR__CHAT_RECORD__BODY__NOT_SET) {
         return WEIR_ECORRUPT;
     }
     ret_item->record = m;

@@ -37,7 +37,6 @@ static void on_event(void *data, const struct view_event *event)
                                                         .offset = event->offset,
                                                         .append_ms = event->append_ms,
                                                         .badge = outcome->badge,
-                                                        .until_ms = outcome->until_ms,
                                                         .owner = room->owner});
     if (bytes_error(&chat->scratch) != 0) {
         log_error("chat_event_lost", "room=%s offset=%lld error=\"%s\"", room->name,

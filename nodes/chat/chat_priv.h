@@ -117,7 +117,6 @@ struct chat_event {
     const void *record; /* Weir__ChatRecord */
     int64_t offset, append_ms;
     struct chat_badge badge;
-    int64_t until_ms;       /* bans */
     const char *deleted_by; /* NULL: not deleted */
     const char *owner;      /* of the room */
 };

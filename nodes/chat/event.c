@@ -46,7 +46,8 @@ static void put_ban(struct bytes *out, const Weir__ChatRecord *r, const struct c
     json_put_member(out, "by", r->ban->by);
     json_put_member(out, "reason", r->ban->reason);
     json_put_number(out, "seconds", r->ban->seconds);
-    json_put_number(out, "until", e->until_ms);
+    json_put_number(out, "until",
+                    r->ban->seconds == 0 ? 0 : e->append_ms + (int64_t)r->ban->seconds * 1000);
 }
 
 static void put_notice(struct bytes *out, const Weir__ChatRecord *r, const struct chat_event *e)

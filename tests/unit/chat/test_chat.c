@@ -642,6 +642,31 @@ static void resume__from_the_ring_has_every_kind_of_event(void **state)
     client_free(c);
 }
 
+static void resume__from_the_view_has_every_kind_of_event(void **state)
+{
+    (void)state;
+    struct client *owner = client_auth(0);
+    (void)feed_message("room", "bob", "rude", "");
+    say(owner, "{\"type\":\"ban\",\"room\":\"room\",\"user\":\"bob\",\"seconds\":60}");
+    (void)hear(owner, "ack");
+    say(owner, "{\"type\":\"delete\",\"room\":\"room\",\"offset\":0}");
+    (void)hear(owner, "ack");
+    say(owner, "{\"type\":\"unban\",\"room\":\"room\",\"user\":\"bob\"}");
+    (void)hear(owner, "ack");
+    struct client *c = client_join(",\"after\":-1"); /* nobody was in the room: its ring is new */
+    assert_true(is_true(hear(c, "joined"), "resumed"));
+    json_t *message = hear(c, "message");
+    assert_string_equal(member(message, "text"), "");
+    assert_string_equal(member(message, "deleted_by"), "owner");
+    json_t *ban = hear(c, "ban");
+    assert_int_equal(number(ban, "until"), number(ban, "time") + 60000);
+    assert_int_equal(number(hear(c, "deleted"), "target"), 0);
+    assert_string_equal(member(hear(c, "unban"), "user"), "bob");
+    hear_nothing(c);
+    client_free(owner);
+    client_free(c);
+}
+
 static void resume__ahead_of_this_node_waits_until_its_view_has_passed(void **state)
 {
     (void)state;
@@ -789,6 +814,7 @@ int main(void)
         TEST(join__shows_history_oldest_first),
         TEST(resume__from_the_view_goes_over_to_live_without_gap_or_repetition),
         TEST(resume__from_the_ring_has_every_kind_of_event),
+        TEST(resume__from_the_view_has_every_kind_of_event),
         TEST(resume__ahead_of_this_node_waits_until_its_view_has_passed),
         TEST(resume__from_before_what_is_kept_says_so),
         TEST(slow_reader__falls_off_and_takes_up_where_it_was),

@@ -106,7 +106,9 @@ static int see(void *data, const struct chat_item *item)
     s->offsets[s->n] = item->offset;
     s->tier[s->n] = item->badge.tier;
     snprintf(s->text[s->n], sizeof(s->text[0]), "%s",
-             m->body_case == WEIR__CHAT_RECORD__BODY_MESSAGE ? m->message->text : m->notice->text);
+             m->body_case == WEIR__CHAT_RECORD__BODY_MESSAGE  ? m->message->text
+             : m->body_case == WEIR__CHAT_RECORD__BODY_NOTICE ? m->notice->text
+                                                              : "");
     snprintf(s->deleted_by[s->n], sizeof(s->deleted_by[0]), "%s",
              item->deleted_by == NULL ? "" : item->deleted_by);
     s->n++;
@@ -258,7 +260,8 @@ static void deletion__marks_the_message_once(void **state)
     assert_int_equal(erase(&f, 0), VERDICT_EXISTS);
     assert_int_equal(erase(&f, 77), VERDICT_NOT_FOUND);
     assert_int_equal(chat_from(f.views, "demo", 0, 10, see, &s), 0);
-    assert_int_equal(s.n, 1);
+    assert_int_equal(s.n, 2); /* the deletion is kept too */
+    assert_int_equal(s.offsets[1], 1);
     assert_string_equal(s.deleted_by[0], "owner");
     assert_string_equal(s.text[0], "rude");
     feed_close(&f);
