@@ -12,9 +12,10 @@
 
 #define SESSIONS_MAX 1024
 #define WATCH_US     1000000
-#define STAGGER_MS   1000 /* nodes look one after the other: mostly the first one's record does it \
-                           */
-#define ENDS_MAX 64       /* records on their way */
+#define STAGGER_MS                                                                                 \
+    1000            /* nodes look one after the other: mostly the first one's record does it       \
+                     */
+#define ENDS_MAX 64 /* records on their way */
 
 struct ingest;
 
