@@ -11,6 +11,8 @@
 
 /* A leader whose disk has not completed an append for so many election timeouts gives up. */
 #define STALL_ELECTIONS 6
+/* After the disk was full no entries are taken for so long. */
+#define REFUSED_PAUSE_NS 1000000000ull
 
 static void deliver(struct group *g, struct group_peer *from, struct message *m);
 static bool answer_pending(struct group *g);
@@ -92,6 +94,31 @@ static bool release(struct group *g, bool all)
     return any;
 }
 
+/* Guard 14, a disk that is full, not broken: the partition has taken the append back, and what was
+ * to stand behind it. libraft can't take back anything, so it is closed, which ends leading, and
+ * starts again on what the disk has. */
+static void disk_refused(struct group *g, int status)
+{
+    if (g->phase == GROUP_UP) {
+        log_warn("raft_disk_refused", "group=%u reason=\"%s\" last=%llu", g->options.id,
+                 error_name(status), (unsigned long long)storage_last(g));
+        if (is_leader(g)) {
+            failover_tell_peers(g);
+        }
+        g->phase = GROUP_RELOADING;
+        g->may_propose = false;
+        guard_drop_held(g);
+    }
+    g->refused_ns = env_now_ns(g->env);
+    guard_settle(g);
+    group_later(g);
+}
+
+static bool disk_is_refusing(struct group *g)
+{
+    return g->refused_ns != 0 && env_now_ns(g->env) - g->refused_ns < REFUSED_PAUSE_NS;
+}
+
 void guard_append_done(struct group *g, struct group_append *a, int status)
 {
     assert(g->n_appends > 0);
@@ -101,6 +128,10 @@ void guard_append_done(struct group *g, struct group_append *a, int status)
         a->raft_req->cb(a->raft_req, RAFT_IOERR);
         free(a);
         guard_settle(g);
+        return;
+    }
+    if (status != 0 && !partition_failed(g->partition)) {
+        disk_refused(g, status);
         return;
     }
     if (status != 0) {
@@ -319,7 +350,7 @@ void guard_settle(struct group *g)
         again = release(g, g->phase != GROUP_UP) || again;
         if (g->phase == GROUP_UP) {
             again = flush_held(g) || again;
-        } else if (g->phase == GROUP_RELOADING && list_empty(&g->appends)) {
+        } else if (g->phase == GROUP_RELOADING && g->n_appends == 0) {
             reload(g);
             again = true;
         }
@@ -552,6 +583,11 @@ void guard_receive(struct group *g, struct group_peer *from, struct message *m)
         message_release(m);
         return;
     }
+    if (m->raft.type == RAFT_IO_APPEND_ENTRIES && m->raft.append_entries.n_entries > 0 &&
+        disk_is_refusing(g)) {
+        message_release(m); /* guard 1a */
+        return;
+    }
     /* Order: what comes behind a held append waits behind it. */
     if (m->raft.type == RAFT_IO_APPEND_ENTRIES && !list_empty(&g->held_appends)) {
         hold(g, &g->held_appends, from, m);
@@ -595,7 +631,7 @@ void guard_tick(struct group *g)
     if (!is_leader(g) && guard_on(GUARD_TICK)) {
         /* Guard 5: libraft takes up a configuration when its append completes; a campaign before
          * that would use the old one. */
-        if (g->n_appends > 0 || !list_empty(&g->appends)) {
+        if (g->n_appends > 0 || !list_empty(&g->appends) || disk_is_refusing(g)) {
             return;
         }
         tick_follower(g);

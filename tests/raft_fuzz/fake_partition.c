@@ -125,11 +125,29 @@ bool partition_busy(const struct partition *p)
     return !list_empty(&p->pending);
 }
 
+/* No room: everything that waits is taken back, and called back in order. */
+static void reject_waiting(struct sim_node *n)
+{
+    struct list waiting, *el;
+    list_init(&waiting);
+    list_move_all(&waiting, &n->partition.pending);
+    n->disk.last = list_entry(waiting.next, struct partition_append, link)->first.v - 1;
+    n->checked = n->checked < n->disk.last ? n->checked : n->disk.last;
+    while ((el = list_pop(&waiting)) != NULL) {
+        struct partition_append *req = list_entry(el, struct partition_append, link);
+        req->cb(req, WEIR_ENOSPC);
+    }
+}
+
 bool sim_disk_step(struct sim_node *n, unsigned max)
 {
     struct partition *p = &n->partition;
     if (!n->up || n->disk.stalled || list_empty(&p->pending)) {
         return false;
+    }
+    if ((sim.faults & FAULT_SPACE) != 0 && !sim.healing && sim_chance(1, 100)) {
+        reject_waiting(n);
+        return true;
     }
     for (unsigned i = 0; i < max && n->up && !list_empty(&p->pending); i++) {
         struct partition_append *req =

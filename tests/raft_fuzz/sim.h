@@ -27,7 +27,8 @@ enum sim_fault {
     FAULT_CLOSE = 32,   /* links that close, with or without a death */
     FAULT_FULL = 64,    /* send queues that are full */
     FAULT_MEMORY = 128, /* an append's allocation fails */
-    FAULT_ALL = 255,
+    FAULT_SPACE = 256,  /* a disk that is full for a moment and takes appends back */
+    FAULT_ALL = 511,
 };
 
 enum sim_violation {
