@@ -5,8 +5,7 @@
  * each call. A `publish` is answered only when the caller says so (rtmp_publish_accept,
  * rtmp_publish_reject); until then the session does not parse on, so nothing an eager encoder sends
  * is lost, and rtmp_wants_input says whether to read the socket. Source: Adobe's RTMP
- * specification 1.0 and what OBS, ffmpeg and librtmp really send (docs/protocols.md names the
- * differences).
+ * specification 1.0, and what OBS, ffmpeg and librtmp really send.
  *
  * Limits: RTMP_MESSAGE_MAX bytes a message, RTMP_CHUNK_STREAMS_MAX chunk streams, RTMP_ASSEMBLY_MAX
  * bytes in half-received messages, RTMP_OUTPUT_MAX unsent bytes. One thread at a time. */
