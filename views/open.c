@@ -130,6 +130,21 @@ static int partitions_load(struct views *views, enum view_topic topic, struct er
     return rc;
 }
 
+/* A write that failed may have happened all the same: then the store is ahead of what listeners
+ * have heard. Folding anew tells them. */
+static int partitions_catch_up(struct views *views, enum view_topic topic, struct error *err)
+{
+    int rc = 0;
+    for (uint32_t i = 0; i < views->view[topic].n_partitions && rc == 0; i++) {
+        struct view_partition *p = &views->view[topic].partitions[i];
+        if (p->next > p->heard) {
+            rc = view_wipe(p, err);
+            rc = rc == 0 ? partition_load(p, err) : rc;
+        }
+    }
+    return rc;
+}
+
 /* What was heard before the process began is not told again; what a rebuild folds anew is not
  * either. */
 static void partitions_heard(struct views *views, enum view_topic topic)
@@ -199,9 +214,10 @@ static int topic_load(struct views *views, enum view_topic topic, struct error *
     if (rc == 0) {
         rc = partitions_load(views, topic, err);
     }
-    if (rc == 0 && !known) {
-        partitions_heard(views, topic);
+    if (rc == 0 && known) {
+        return partitions_catch_up(views, topic, err);
     }
+    partitions_heard(views, topic);
     return rc;
 }
 
