@@ -122,7 +122,9 @@ enum cli_exit admin_parse(struct admin_args *args, const char *words_doc, const 
 {
     struct argp_option list[OPTIONS_MAX] = {{0}};
     const struct argp_child children[] = {{&cli_cluster_argp, 0, NULL, 0}, {0}};
+    char text[1024];
     size_t n = 0;
+    (void)snprintf(text, sizeof(text), "%s\v" CLI_EXIT_HELP, doc);
     for (size_t i = 0; i < N_OPTIONS; i++) {
         if ((args->options & options[i].bit) != 0) {
             list[n++] = (struct argp_option){.name = options[i].name,
@@ -132,7 +134,7 @@ enum cli_exit admin_parse(struct admin_args *args, const char *words_doc, const 
         }
     }
     const struct argp argp = {
-        .options = list, .parser = parse, .args_doc = words_doc, .doc = doc, .children = children};
+        .options = list, .parser = parse, .args_doc = words_doc, .doc = text, .children = children};
     if (argp_parse(&argp, argc, argv, 0, NULL, args) != 0) {
         return CLI_USAGE;
     }
