@@ -41,8 +41,10 @@ static void on_records(void *data, struct weir_consumer *c, const struct batch_r
 
 static void on_caught_up(void *data, struct weir_consumer *c, int64_t high_watermark)
 {
+    struct view_partition *p = data;
     (void)c;
-    see_high_watermark(data, high_watermark);
+    p->range_retries = 0;
+    see_high_watermark(p, high_watermark);
 }
 
 /* A replica that has just come up may not know yet how far the log is committed: an offset out of
