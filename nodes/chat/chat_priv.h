@@ -70,6 +70,7 @@ struct conn {
     struct list sends;               /* struct submission */
     char user[ACCOUNT_NAME_MAX + 1]; /* "": not authenticated */
     char display_name[ACCOUNT_NAME_MAX + 1];
+    char token[ACCOUNT_SECRET_MAX]; /* asked about again at each use: it may be revoked */
     uint8_t n_subs, n_sends;
     uint32_t window_s; /* second in which n_commands came */
     uint32_t n_commands;

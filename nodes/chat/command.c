@@ -57,23 +57,35 @@ static void bad_request(struct conn *c, const struct request *r, const char *wha
  * -------------------------------------------------------------------------------------------------------
  */
 
+/* Whose the token is now; else the client has been told. */
+static bool check_token(struct conn *c, const char *token, const char *nonce,
+                        struct account_identity *ret_id)
+{
+    int rv = accounts_by_token(c->chat->views, token, ret_id);
+    if (rv == WEIR_EAUTH) {
+        c->user[0] = '\0';
+        conn_error(c, "bad_token", nonce, "this token is unknown or has been revoked");
+    } else if (rv < 0) {
+        conn_error(c, "unavailable", nonce, "tokens cannot be checked now: %s", error_name(rv));
+    }
+    return rv == 0;
+}
+
 static void do_auth(struct conn *c, const struct request *r)
 {
     struct account_identity id;
     const char *token = get_text(r->json, "token");
-    int rv = token == NULL ? WEIR_EAUTH : accounts_by_token(c->chat->views, token, &id);
-    if (rv == WEIR_EUNAVAILABLE) {
-        conn_error(c, "unavailable", r->nonce, "this node is still starting");
-        return;
+    if (token == NULL || strlen(token) >= sizeof(c->token)) {
+        token = "";
     }
-    if (rv < 0) {
-        conn_error(c, "bad_token", r->nonce, "this token is unknown or has been revoked");
+    if (!check_token(c, token, r->nonce, &id)) {
         return;
     }
     if (id.n_scopes > 0 && !account_has_scope(&id, "chat")) {
         conn_error(c, "forbidden", r->nonce, "this token is not for chat");
         return;
     }
+    memcpy(c->token, token, strlen(token) + 1);
     memcpy(c->user, id.user.name, sizeof(c->user));
     memcpy(c->display_name, id.user.display_name, sizeof(c->display_name));
     struct bytes json;
@@ -125,7 +137,9 @@ static void join(struct conn *c, const struct request *r, int64_t after, unsigne
     if (history > 0) {
         conn_send_history(c, r->room, r->channel.owner, begins + 1, history);
     }
-    ws_want_write(c->ws); /* what it has missed follows */
+    if (after >= -1) {
+        ws_want_write(c->ws); /* what it has missed follows */
+    }
 }
 
 static void do_join(struct conn *c, const struct request *r)
@@ -266,8 +280,12 @@ static const struct command *find_command(const char *name)
 /* What the command needs is there; else the client has been told. */
 static bool admit(struct conn *c, const struct command *command, struct request *r)
 {
+    struct account_identity id;
     if ((command->needs & NEEDS_USER) != 0 && c->user[0] == '\0') {
         conn_error(c, "unauthorized", r->nonce, "%s needs a token: send auth first", command->name);
+        return false;
+    }
+    if ((command->needs & NEEDS_USER) != 0 && !check_token(c, c->token, r->nonce, &id)) {
         return false;
     }
     if ((command->needs & NEEDS_ROOM) == 0) {

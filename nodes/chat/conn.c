@@ -6,6 +6,8 @@
 #include "nodes/chat/chat_priv.h"
 #include "nodes/chat/json_out.h"
 
+_Static_assert(sizeof(struct conn) <= 256, "what an idle connection may cost us");
+
 int conn_opened(void *data, struct ws_conn *ws, const char *protocol)
 {
     struct chat *chat = data;

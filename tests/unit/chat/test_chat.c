@@ -446,6 +446,37 @@ static void send__is_acknowledged_with_its_offset_and_comes_back(void **state)
     client_free(reader);
 }
 
+static void send__is_refused_once_its_token_is_revoked(void **state)
+{
+    (void)state;
+    struct client *a = client_auth(1);
+    Weir__TokenRevoke revoke = WEIR__TOKEN_REVOKE__INIT;
+    Weir__AccountsRecord r = WEIR__ACCOUNTS_RECORD__INIT;
+    struct account_identity id;
+    uint8_t random[ACCOUNT_RANDOM_SIZE] = {0}, hash[ACCOUNT_HASH_SIZE];
+    char token[ACCOUNT_SECRET_MAX];
+    Weir__TokenIssue issue = WEIR__TOKEN_ISSUE__INIT;
+    account_token_make("alice", random, token, hash);
+    issue.user = mutable("alice");
+    issue.token_hash = (ProtobufCBinaryData){.len = sizeof(hash), .data = hash};
+    r.body_case = WEIR__ACCOUNTS_RECORD__BODY_TOKEN_ISSUE;
+    r.token_issue = &issue;
+    (void)feed(VIEW_ACCOUNTS, &r.base);
+    say(a, "{\"type\":\"auth\",\"token\":\"%s\"}", token);
+    (void)hear(a, "authed");
+    revoke.user = issue.user;
+    revoke.token_hash = issue.token_hash;
+    r.body_case = WEIR__ACCOUNTS_RECORD__BODY_TOKEN_REVOKE;
+    r.token_revoke = &revoke;
+    (void)feed(VIEW_ACCOUNTS, &r.base);
+    assert_int_equal(accounts_by_token(node.views, token, &id), WEIR_EAUTH);
+    say(a, "{\"type\":\"send\",\"room\":\"room\",\"text\":\"x\"}");
+    hear_error(a, "bad_token");
+    say(a, "{\"type\":\"send\",\"room\":\"room\",\"text\":\"x\"}");
+    hear_error(a, "unauthorized");
+    client_free(a);
+}
+
 static void send__stored_twice_counts_once(void **state)
 {
     (void)state;
@@ -806,6 +837,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(room__shows_all_clients_the_same_events),
         TEST(send__is_acknowledged_with_its_offset_and_comes_back),
+        TEST(send__is_refused_once_its_token_is_revoked),
         TEST(send__stored_twice_counts_once),
         TEST(send__outlives_its_connection),
         TEST(requests__that_are_wrong_get_an_error_and_the_connection_lives),
