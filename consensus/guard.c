@@ -13,6 +13,7 @@
 #define STALL_ELECTIONS 6
 /* After the disk was full no entries are taken for so long. */
 #define REFUSED_PAUSE_NS 1000000000ull
+#define REFUSED_QUIET_NS 10000000000ull
 
 static void deliver(struct group *g, struct group_peer *from, struct message *m);
 static bool answer_pending(struct group *g);
@@ -94,14 +95,22 @@ static bool release(struct group *g, bool all)
     return any;
 }
 
+/* Refused before, and nothing written since long enough to call it over: told once. */
+static bool disk_is_refusing_still(struct group *g)
+{
+    return g->refused_ns != 0 && env_now_ns(g->env) - g->refused_ns < REFUSED_QUIET_NS;
+}
+
 /* Guard 14, a disk that is full, not broken: the partition has taken the append back, and what was
  * to stand behind it. libraft can't take back anything, so it is closed, which ends leading, and
  * starts again on what the disk has. */
 static void disk_refused(struct group *g, int status)
 {
     if (g->phase == GROUP_UP) {
-        log_warn("raft_disk_refused", "group=%u reason=\"%s\" last=%llu", g->options.id,
-                 error_name(status), (unsigned long long)storage_last(g));
+        bool again = disk_is_refusing_still(g);
+        log_event(again ? LOG_DEBUG : LOG_WARN, "raft_disk_refused",
+                  "group=%u reason=\"%s\" last=%llu", g->options.id, error_name(status),
+                  (unsigned long long)storage_last(g));
         if (is_leader(g)) {
             failover_tell_peers(g);
         }

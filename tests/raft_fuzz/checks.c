@@ -11,7 +11,7 @@ static bool same_entry(const struct sim_entry *a, const struct sim_entry *b)
            memcmp(a->payload, b->payload, a->len) == 0;
 }
 
-static void commit_entry(uint64_t index, const struct sim_entry *e)
+static void commit_entry(uint64_t index, const struct sim_entry *e, uint64_t term)
 {
     struct sim_entry *c = &sim.committed[index];
     *c = *e;
@@ -19,6 +19,7 @@ static void commit_entry(uint64_t index, const struct sim_entry *e)
     if (c->payload != NULL) {
         memcpy(c->payload, e->payload, e->len);
     }
+    sim.committed_term[index] = term;
     sim.committed_last = index;
 }
 
@@ -33,7 +34,7 @@ static void check_commit(struct sim_node *n)
     }
     for (uint64_t i = n->checked + 1; i <= commit; i++) {
         if (i > sim.committed_last) {
-            commit_entry(i, &d->log[i]);
+            commit_entry(i, &d->log[i], n->group->raft.current_term);
         } else if (!same_entry(&sim.committed[i], &d->log[i])) {
             sim_violate(SIM_DIVERGED, n, "commits another entry than the others");
             return;
@@ -55,7 +56,12 @@ static void check_leader(struct sim_node *n)
     }
     *leader = n->id;
     n->leader_checked_term = r->current_term;
+    /* A leader has all that was committed in earlier terms; one that wins late may lack what a
+     * later one did. */
     for (uint64_t i = 1; i <= sim.committed_last; i++) {
+        if (sim.committed_term[i] >= r->current_term) {
+            continue;
+        }
         if (i > n->disk.last || !same_entry(&sim.committed[i], &n->disk.log[i])) {
             sim_violate(SIM_LOST, n, "a new leader lacks a committed entry");
             return;

@@ -4,7 +4,6 @@
 #ifndef RAFT_FUZZ_SIM_H
 #define RAFT_FUZZ_SIM_H
 
-#include <raft.h>
 #include <setjmp.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -114,6 +113,7 @@ struct sim {
     int link[SIM_NODES_MAX + 1][SIM_NODES_MAX + 1]; /* 0 drops, 1 delivers, 2 delays */
     struct sim_entry committed[SIM_LOG_MAX];
     uint64_t committed_last;
+    uint64_t committed_term[SIM_LOG_MAX]; /* in that term, or an earlier one */
     uint32_t leader_of_term[SIM_TERMS_MAX];
     uint64_t next_id, n_acked, n_unknown, n_installs, n_crashes;
     unsigned violations;
