@@ -536,5 +536,5 @@ int media_worker_main(int fd)
     }
     read_loop(&w);
     worker_close(&w);
-    return w.status;
+    _exit(w.status); /* what libraries do at exit may not pass the sandbox */
 }

@@ -9,7 +9,7 @@
 #define WORKER_FD           3
 #define WORKER_MEMORY_BYTES (2ul << 30)
 
-/* Returns the exit status. `fd` is a connected stream socket or pipe, both ways. */
+/* Does not return. `fd` is a connected stream socket or pipe, both ways. */
 int media_worker_main(int fd);
 
 #endif

@@ -12,28 +12,27 @@
 #include "nodes/ingest/position.h"
 #include "proto/lifecycle.pb-c.h"
 
-#define LOAD_TIMEOUT_MS  300
-#define DIAL_TIMEOUT_MS  2000
-#define RETRY_US         200000
-#define AVOID_NS         3000000000ull /* a node that failed is not chosen for this long */
-#define QUEUED_BYTES_MAX (24u << 20)   /* on the link: a worker that far behind is as good as dead \
-                                        */
-#define FROM_WORKER_MAX (1u << 20)
-#define LOAD_UNKNOWN    UINT32_MAX
-#define TICKS_PER_MS    (TIMELINE_HZ / 1000)
-/* Declared part targets are this much above what is cut: frame times are rounded to milliseconds.
- */
+#define LOAD_TIMEOUT_MS 300
+#define DIAL_TIMEOUT_MS 2000
+#define RETRY_US        200000
+#define AVOID_NS        3000000000ull /* a node that failed is not chosen for this long */
+/* On the link: a worker that far behind is as good as dead. */
+#define QUEUED_BYTES_MAX (24u << 20)
+#define FROM_WORKER_MAX  (1u << 20)
+#define LOAD_UNKNOWN     UINT32_MAX
+#define TICKS_PER_MS     (TIMELINE_HZ / 1000)
+/* Declared part targets are this much above what is cut: frame times are rounded to ms. */
 #define PART_SLACK_TICKS (2 * TICKS_PER_MS)
 #define PATH_SIZE        512
 
 /* What happens next:
- *   EMPTY     the first key frame has come                     -> CHOOSING
- *   WAITING   the retry timer fires                            -> CHOOSING
- *   CHOOSING  all nodes have told their load, or the timeout   -> ASSIGNING, none could: WAITING
- *   ASSIGNING the assignment is folded                         -> DIALLING, it failed: WAITING,
- * fenced: OVER DIALLING  the link is open: replay                         -> RUNNING, it failed:
- * WAITING RUNNING   the link is lost                                 -> WAITING, END has come: OVER
- */
+ *   EMPTY      the first key frame has come          -> CHOOSING
+ *   WAITING    the retry timer fires                 -> CHOOSING
+ *   CHOOSING   all nodes have told their load        -> ASSIGNING
+ *   ASSIGNING  the assignment is folded              -> DIALLING; fenced: OVER
+ *   DIALLING   the link is open and fed              -> RUNNING
+ *   RUNNING    the link is lost                      -> CHOOSING; END has come: OVER
+ * What fails in between leads to WAITING. */
 enum feed_state {
     FEED_EMPTY,
     FEED_WAITING,

@@ -8,9 +8,9 @@
 
 #include "base/crc32c.h"
 #include "base/logging.h"
+#include "base/process.h"
 #include "media/timeline.h"
 #include "nodes/transcode/commit.h"
-#include "nodes/transcode/process.h"
 
 /* Above these the reading side waits. */
 #define TO_WORKER_MAX   (8u << 20)
@@ -379,7 +379,7 @@ int stream_new(struct node *node, const struct stream_options *options, struct e
     struct process_events process = {s, on_worker_read, on_worker_drained, on_worker_exited};
     int rc = commits_new(node, options->channel, options->worker_epoch, &commits, &s->commits);
     if (rc == 0) {
-        rc = process_spawn(node->env, &process, &s->process, err);
+        rc = process_spawn(node->env, "worker", &process, &s->process, err);
     }
     if (rc == 0) {
         rc = forward(s, early, n_early);

@@ -1,4 +1,4 @@
-/* Worker processes: this test program plays the worker when it is started as one. */
+/* Processes: this test program plays the other one when it is started with a verb. */
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -11,18 +11,17 @@
 #include <uv.h>
 
 #include "base/env_uv.h"
-#include "media/worker.h"
-#include "nodes/transcode/process.h"
+#include "base/process.h"
 
 /* Sends back what it gets; "q" ends it with status 7. */
 static int play_worker(void)
 {
     char c;
-    while (read(WORKER_FD, &c, 1) == 1) {
+    while (read(PROCESS_FD, &c, 1) == 1) {
         if (c == 'q') {
             return 7;
         }
-        if (write(WORKER_FD, &c, 1) != 1) {
+        if (write(PROCESS_FD, &c, 1) != 1) {
             return 1;
         }
     }
@@ -66,7 +65,7 @@ static void open_seen(struct seen *s)
     assert_int_equal(uv_loop_init(&s->loop), 0);
     assert_int_equal(env_uv_new(&s->loop, &s->env, NULL), 0);
     struct process_events events = {s, on_read, on_drained, on_exited};
-    assert_int_equal(process_spawn(s->env, &events, &s->process, NULL), 0);
+    assert_int_equal(process_spawn(s->env, "worker", &events, &s->process, NULL), 0);
 }
 
 static void close_seen(struct seen *s)

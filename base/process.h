@@ -1,14 +1,17 @@
-/* A worker process of this program (`weir worker`) and the socket to it. Loop thread only.
+/* A process of this same program, and a socket to it: how untrusted input gets a place of its own.
+ * Real env only (libuv); loop thread.
  *
- * Its descriptor 3 is one end of a socket pair; it has no others but stderr, and an empty
+ * Its descriptor PROCESS_FD is one end of a socket pair; it has no others but stderr, and an empty
  * environment. */
-#ifndef NODES_TRANSCODE_PROCESS_H
-#define NODES_TRANSCODE_PROCESS_H
+#ifndef BASE_PROCESS_H
+#define BASE_PROCESS_H
 
 #include <stddef.h>
 #include <stdint.h>
 
 #include "base/env.h"
+
+#define PROCESS_FD 3
 
 struct process;
 
@@ -22,8 +25,8 @@ struct process_events {
     void (*exited)(void *data, int status, int signal);
 };
 
-/* `env` is the real one (libuv). Fails with what fork or exec say. */
-int process_spawn(struct env *env, const struct process_events *events,
+/* Runs /proc/self/exe with `verb` as its only argument. Fails with what fork or exec say. */
+int process_spawn(struct env *env, const char *verb, const struct process_events *events,
                   struct process **ret_process, struct error *err);
 /* Copies. WEIR_ENOMEM; a worker that is gone takes nothing more. */
 int process_write(struct process *p, const uint8_t *data, size_t n);

@@ -1,13 +1,13 @@
-#include "nodes/transcode/process.h"
+#include "base/process.h"
 
 #include <signal.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <uv.h>
 
 #include "base/env_uv.h"
-#include "media/worker.h"
 
 #define READ_BYTES (64u << 10)
 
@@ -79,22 +79,23 @@ static void on_read(uv_stream_t *pipe, ssize_t n, const uv_buf_t *buf)
     }
 }
 
-int process_spawn(struct env *env, const struct process_events *events,
+int process_spawn(struct env *env, const char *verb, const struct process_events *events,
                   struct process **ret_process, struct error *err)
 {
-    static char name[] = "weir", verb[] = "worker";
-    char *args[] = {name, verb, NULL};
+    char name[] = "weir", argument[32];
+    char *args[] = {name, argument, NULL};
+    (void)snprintf(argument, sizeof(argument), "%s", verb);
     char *environment[] = {NULL};
     struct process *p = calloc(1, sizeof(*p));
     if (p == NULL) {
-        return error_set(err, WEIR_ENOMEM, "worker process");
+        return error_set(err, WEIR_ENOMEM, "process");
     }
     p->events = *events;
     uv_loop_t *loop = env_uv_loop(env);
     uv_pipe_init(loop, &p->pipe, 0);
     p->pipe.data = p->handle.data = p;
     p->open_handles = 2;
-    uv_stdio_container_t stdio[WORKER_FD + 1] = {
+    uv_stdio_container_t stdio[PROCESS_FD + 1] = {
         {.flags = UV_IGNORE},
         {.flags = UV_IGNORE},
         {.flags = UV_INHERIT_FD, .data.fd = 2},
@@ -105,7 +106,7 @@ int process_spawn(struct env *env, const struct process_events *events,
                                     .args = args,
                                     .env = environment,
                                     .exit_cb = on_exit_status,
-                                    .stdio_count = WORKER_FD + 1,
+                                    .stdio_count = PROCESS_FD + 1,
                                     .stdio = stdio};
     int rc = uv_spawn(loop, &p->handle, &options);
     if (rc == 0) {
@@ -116,7 +117,7 @@ int process_spawn(struct env *env, const struct process_events *events,
             uv_close((uv_handle_t *)&p->handle, on_closed);
         }
         process_free(p);
-        return error_set(err, error_from_errno(-rc), "worker process: %s", uv_strerror(rc));
+        return error_set(err, error_from_errno(-rc), "process: %s", uv_strerror(rc));
     }
     *ret_process = p;
     return 0;
