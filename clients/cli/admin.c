@@ -133,8 +133,11 @@ enum cli_exit admin_parse(struct admin_args *args, const char *words_doc, const 
                                              .doc = options[i].doc};
         }
     }
-    const struct argp argp = {
-        .options = list, .parser = parse, .args_doc = words_doc, .doc = text, .children = children};
+    const struct argp argp = {.options = n > 0 ? list : NULL,
+                              .parser = parse,
+                              .args_doc = words_doc,
+                              .doc = text,
+                              .children = children};
     if (argp_parse(&argp, argc, argv, 0, NULL, args) != 0) {
         return CLI_USAGE;
     }
