@@ -7,9 +7,8 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
-#include <uv.h>
 
-#include "base/env_uv.h"
+#include "base/env_loop.h"
 #include "base/logging.h"
 #include "base/metrics.h"
 #include "nodes/broker/broker.h"
@@ -18,19 +17,18 @@
 
 #define METRICS_BYTES_MAX (4u << 20)
 #define EXIT_USAGE        2
-#define N_SIGNALS         2
 
-enum node_phase { NODE_RUNNING, NODE_STOPPING_ROLES, NODE_STOPPING_HTTP, NODE_DOWN };
+enum node_phase { NODE_RUNNING, NODE_STOPPING_ROLES, NODE_STOPPING_HTTP };
 
 struct process {
     struct config config;
-    uv_loop_t loop;
-    uv_signal_t signals[N_SIGNALS];
+    struct env_loop *loop;
     struct node node;
     struct services *services;
     struct broker *broker;
     int lock_fd;
     enum node_phase phase;
+    bool down;
 };
 
 /* --- Arguments --- */
@@ -130,7 +128,7 @@ static int http_start(struct process *p, struct error *err)
 static void on_http_closed(void *data)
 {
     struct process *p = data;
-    p->phase = NODE_DOWN;
+    p->down = true;
 }
 
 static void on_services_stopped(void *data)
@@ -155,9 +153,9 @@ static void begin_stop(struct process *p)
     }
 }
 
-static void on_signal(uv_signal_t *handle, int signum)
+static void on_signal(void *data, int signum)
 {
-    struct process *p = handle->data;
+    struct process *p = data;
     if (p->phase == NODE_RUNNING) {
         log_info("node_stopping", "signal=%s", signum == SIGINT ? "INT" : "TERM");
         begin_stop(p);
@@ -195,38 +193,6 @@ static void raise_limits(void)
     }
 }
 
-static int open_loop(struct process *p, struct error *err)
-{
-    static const int signals[N_SIGNALS] = {SIGINT, SIGTERM};
-    int rc = uv_loop_init(&p->loop);
-    if (rc != 0) {
-        return error_set(err, error_from_errno(-rc), "event loop: %s", uv_strerror(rc));
-    }
-    int rv = env_uv_new(&p->loop, &p->node.env, err);
-    if (rv != 0) {
-        (void)uv_loop_close(&p->loop);
-        return rv;
-    }
-    for (unsigned i = 0; i < N_SIGNALS; i++) {
-        (void)uv_signal_init(&p->loop, &p->signals[i]);
-        p->signals[i].data = p;
-        (void)uv_signal_start(&p->signals[i], on_signal, signals[i]);
-        uv_unref((uv_handle_t *)&p->signals[i]);
-    }
-    return 0;
-}
-
-static void close_loop(struct process *p)
-{
-    for (unsigned i = 0; i < N_SIGNALS; i++) {
-        uv_close((uv_handle_t *)&p->signals[i], NULL);
-    }
-    env_uv_free(p->node.env);
-    while (uv_loop_close(&p->loop) == UV_EBUSY) {
-        (void)uv_run(&p->loop, UV_RUN_ONCE);
-    }
-}
-
 static int run(struct process *p)
 {
     struct error err = {0};
@@ -235,11 +201,13 @@ static int run(struct process *p)
     p->lock_fd = -1;
     p->node.config = &p->config;
     p->node.self = config_self(&p->config);
-    int rv = open_loop(p, &err);
+    int rv = env_loop_new(&p->loop, &err);
     if (rv != 0) {
         log_error("node_failed", "reason=\"%s\"", err.text);
         return EXIT_FAILURE;
     }
+    p->node.env = env_loop_env(p->loop);
+    env_loop_on_signals(p->loop, on_signal, p);
     rv = start(p, &err);
     if (rv != 0) {
         log_error("node_failed", "reason=\"%s\"", err.text);
@@ -249,13 +217,11 @@ static int run(struct process *p)
                  p->node.self->id, (long)getpid(), p->config.listen.http.host,
                  p->config.listen.http.port);
     }
-    while (p->phase != NODE_DOWN) {
-        (void)uv_run(&p->loop, UV_RUN_ONCE);
-    }
+    env_loop_run_until(p->loop, &p->down);
     if (p->broker != NULL) {
         broker_stop(p->broker);
     }
-    close_loop(p);
+    env_loop_free(p->loop);
     if (p->lock_fd >= 0) {
         (void)close(p->lock_fd);
     }

@@ -70,10 +70,12 @@ enum cli_exit cli_cluster_resolve(struct cli_cluster *cluster);
 /* --- One loop for a command
  * ------------------------------------------------------------------------------------------ */
 
-struct cli_uv;
+struct env_loop;
 struct cli_loop {
     struct env *env;
-    struct cli_uv *uv;
+    struct env_loop *loop;
+    void (*interrupted)(void *data);
+    void *data;
     bool stopped;
 };
 enum cli_exit cli_loop_open(struct cli_loop *loop);

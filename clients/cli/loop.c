@@ -1,18 +1,7 @@
 #include <signal.h>
-#include <stdlib.h>
-#include <uv.h>
 
-#include "base/env_uv.h"
+#include "base/env_loop.h"
 #include "clients/cli/cli.h"
-
-#define N_SIGNALS 2
-
-struct cli_uv {
-    uv_loop_t loop;
-    uv_signal_t signals[N_SIGNALS];
-    void (*interrupted)(void *data);
-    void *data;
-};
 
 enum cli_exit cli_loop_open(struct cli_loop *loop)
 {
@@ -20,48 +9,28 @@ enum cli_exit cli_loop_open(struct cli_loop *loop)
     *loop = (struct cli_loop){0};
     /* A broken pipe is an error of the write that met it. */
     (void)signal(SIGPIPE, SIG_IGN);
-    struct cli_uv *uv = calloc(1, sizeof(*uv));
-    if (uv == NULL || uv_loop_init(&uv->loop) != 0) {
-        free(uv);
-        return cli_fail(CLI_FAILED, "can't make an event loop");
-    }
-    if (env_uv_new(&uv->loop, &loop->env, &err) != 0) {
-        (void)uv_loop_close(&uv->loop);
-        free(uv);
+    if (env_loop_new(&loop->loop, &err) != 0) {
         return cli_fail(CLI_FAILED, "can't make an event loop: %s", err.text);
     }
-    for (unsigned i = 0; i < N_SIGNALS; i++) {
-        (void)uv_signal_init(&uv->loop, &uv->signals[i]);
-        uv->signals[i].data = uv;
-        uv_unref((uv_handle_t *)&uv->signals[i]);
-    }
-    loop->uv = uv;
+    loop->env = env_loop_env(loop->loop);
     return CLI_OK;
 }
 
-static void on_signal(uv_signal_t *handle, int signum)
+static void on_signal(void *data, int signum)
 {
-    struct cli_uv *uv = handle->data;
+    struct cli_loop *loop = data;
     (void)signum;
-    uv->interrupted(uv->data);
+    loop->interrupted(loop->data);
 }
 
 void cli_loop_run(struct cli_loop *loop, void (*interrupted)(void *data), void *data)
 {
-    static const int signals[N_SIGNALS] = {SIGINT, SIGTERM};
-    struct cli_uv *uv = loop->uv;
-    uv->interrupted = interrupted;
-    uv->data = data;
-    for (unsigned i = 0; i < N_SIGNALS && interrupted != NULL; i++) {
-        (void)uv_signal_start(&uv->signals[i], on_signal, signals[i]);
-    }
+    loop->interrupted = interrupted;
+    loop->data = data;
     loop->stopped = false;
-    while (!loop->stopped) {
-        (void)uv_run(&uv->loop, UV_RUN_ONCE);
-    }
-    for (unsigned i = 0; i < N_SIGNALS; i++) {
-        (void)uv_signal_stop(&uv->signals[i]);
-    }
+    env_loop_on_signals(loop->loop, interrupted != NULL ? on_signal : NULL, loop);
+    env_loop_run_until(loop->loop, &loop->stopped);
+    env_loop_on_signals(loop->loop, NULL, NULL);
 }
 
 void cli_loop_stop(struct cli_loop *loop)
@@ -71,14 +40,6 @@ void cli_loop_stop(struct cli_loop *loop)
 
 void cli_loop_close(struct cli_loop *loop)
 {
-    struct cli_uv *uv = loop->uv;
-    for (unsigned i = 0; i < N_SIGNALS; i++) {
-        uv_close((uv_handle_t *)&uv->signals[i], NULL);
-    }
-    env_uv_free(loop->env);
-    while (uv_loop_close(&uv->loop) == UV_EBUSY) {
-        (void)uv_run(&uv->loop, UV_RUN_ONCE);
-    }
-    free(uv);
+    env_loop_free(loop->loop);
     *loop = (struct cli_loop){0};
 }

@@ -3,10 +3,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <uv.h>
 
 #include "base/crc32c.h"
-#include "base/env_uv.h"
+#include "base/env_loop.h"
 #include "base/logging.h"
 #include "nodes/broker/broker_priv.h"
 
@@ -415,18 +414,13 @@ static void *run(void *arg)
 {
     struct broker *b = arg;
     struct error err = {0};
-    uv_loop_t loop;
-    int rv = uv_loop_init(&loop);
-    if (rv == 0) {
-        rv = env_uv_new(&loop, &b->env, &err);
-        if (rv != 0) {
-            (void)uv_loop_close(&loop);
-        }
-    }
+    struct env_loop *loop;
+    int rv = env_loop_new(&loop, &err);
     if (rv != 0) {
         gate_open(&b->gate, rv, &err);
         return NULL;
     }
+    b->env = env_loop_env(loop);
     b->started_ns = env_now_ns(b->env);
     rv = start(b, &err);
     if (rv != 0) {
@@ -434,13 +428,8 @@ static void *run(void *arg)
     } else {
         gate_open(&b->gate, 0, &err);
     }
-    while (!b->stopped) {
-        (void)uv_run(&loop, UV_RUN_ONCE);
-    }
-    env_uv_free(b->env);
-    while (uv_loop_close(&loop) == UV_EBUSY) {
-        (void)uv_run(&loop, UV_RUN_ONCE);
-    }
+    env_loop_run_until(loop, &b->stopped);
+    env_loop_free(loop);
     if (rv != 0) {
         gate_open(&b->gate, rv, &err);
     }
