@@ -125,7 +125,8 @@ static uint64_t compare_range(struct verify *v, struct replica *replicas, uint64
         /* A later one must reach exactly the same end: more bytes than the first took mean another
          * content. */
         if (end == 0) {
-            have[k] = hash_range(v, k, r, first, last, RANGE_BYTES, hashes[k], &got);
+            uint64_t upto = r->status->commit_index < last ? r->status->commit_index : last;
+            have[k] = hash_range(v, k, r, first, upto, RANGE_BYTES, hashes[k], &got);
             end = have[k] ? got : 0;
         } else if (r->status->commit_index >= end) {
             have[k] = hash_range(v, k, r, first, end, UINT32_MAX, hashes[k], &got);
