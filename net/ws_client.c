@@ -136,9 +136,7 @@ static bool on_frame(struct ws_client *c, uint8_t first, const uint8_t *payload,
     }
 }
 
-/* > 0: size of the frame at p, its payload the last *ret_n bytes; 0: more is needed; negative: not
- * a frame of a server. */
-static int64_t frame_size(const uint8_t *p, size_t have, size_t *ret_n)
+int64_t ws_client_frame(const uint8_t *p, size_t have, size_t *ret_n)
 {
     size_t head = 2;
     uint64_t n = have >= 2 ? p[1] & 0x7f : 0;
@@ -170,7 +168,7 @@ static void read_frames(struct ws_client *c)
 {
     size_t at = 0, len = 0;
     int64_t size;
-    while ((size = frame_size(c->in.data + at, c->in.len - at, &len)) > 0) {
+    while ((size = ws_client_frame(c->in.data + at, c->in.len - at, &len)) > 0) {
         const uint8_t *frame = c->in.data + at;
         at += (size_t)size;
         if (!on_frame(c, frame[0], frame + (size_t)size - len, len)) {

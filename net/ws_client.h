@@ -29,4 +29,9 @@ int ws_client_send(struct ws_client *c, const char *text, size_t n);
 /* `closed` does not run; the client is gone. */
 void ws_client_free(struct ws_client *c);
 
+/* The frame of a server at p, of which `have` bytes are there. > 0: its size, the payload being its
+ * last *ret_n bytes; 0: more is needed; negative: not a frame of a server (WEIR_EPROTO), or too big
+ * (WEIR_ETOOBIG). */
+int64_t ws_client_frame(const uint8_t *p, size_t have, size_t *ret_n);
+
 #endif
