@@ -1,6 +1,9 @@
 // Playlists as a program reads them.
 import HLS from 'hls-parser';
 
+// A takeover cuts segments short, which makes the parser count more of them behind the edge than it thinks right.
+HLS.setOptions({ silent: true });
+
 export async function liveReady(node, channel) {
   const { streams } = await node.json('/api/streams');
   return streams.find((s) => s.channel === channel && s.ready);
