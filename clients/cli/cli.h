@@ -87,9 +87,7 @@ void cli_loop_stop(struct cli_loop *loop);
 /* Everything on the loop is closed or closing: runs it until all handles are gone. */
 void cli_loop_close(struct cli_loop *loop);
 
-/* --- Small things
- * ----------------------------------------------------------------------------------------------------
- */
+/* --- Small things --- */
 
 /* "weir: ..." on stderr; returns `status`. */
 enum cli_exit cli_fail(enum cli_exit status, const char *fmt, ...)
