@@ -216,6 +216,8 @@ static void on_history(struct chat_cli *cli, const json_t *json)
     }
 }
 
+static void lost(struct chat_cli *cli, int status);
+
 static void on_error(struct chat_cli *cli, const json_t *json)
 {
     const char *code = text_of(json, "code");
@@ -224,6 +226,11 @@ static void on_error(struct chat_cli *cli, const json_t *json)
                    strcmp(code, "unavailable") == 0 || strcmp(code, "unknown_outcome") == 0;
     if (about_line && passing) {
         env_timer_start(&cli->resend, RESEND_US, on_resend);
+        return;
+    }
+    if (!about_line && strcmp(code, "unavailable") == 0) { /* a node that is still starting */
+        ws_client_free(cli->ws);
+        lost(cli, WEIR_EUNAVAILABLE);
         return;
     }
     (void)cli_fail(CLI_FAILED, "%s", text_of(json, "message"));
@@ -300,11 +307,9 @@ static void on_redial(struct env_timer *timer)
     dial(timer->data);
 }
 
-static void on_closed(void *data, struct ws_client *ws, int status)
+static void lost(struct chat_cli *cli, int status)
 {
-    struct chat_cli *cli = data;
     const struct config_address *a = &cli->nodes[cli->node];
-    (void)ws;
     bool was_in = cli->joined;
     cli->ws = NULL;
     cli->open = false;
@@ -317,6 +322,12 @@ static void on_closed(void *data, struct ws_client *ws, int status)
     }
     cli->node = (cli->node + 1) % cli->n_nodes;
     env_timer_start(&cli->redial, was_in ? 0 : REDIAL_US, on_redial);
+}
+
+static void on_closed(void *data, struct ws_client *ws, int status)
+{
+    (void)ws;
+    lost(data, status);
 }
 
 static void dial(struct chat_cli *cli)

@@ -62,6 +62,9 @@ static bool check_token(struct conn *c, const char *token, const char *nonce,
                         struct account_identity *ret_id)
 {
     int rv = accounts_by_token(c->chat->views, token, ret_id);
+    if (rv == WEIR_EAUTH && !views_ready(c->chat->views)) {
+        rv = WEIR_EUNAVAILABLE; /* it may be in what has not been read yet */
+    }
     if (rv == WEIR_EAUTH) {
         c->user[0] = '\0';
         conn_error(c, "bad_token", nonce, "this token is unknown or has been revoked");
@@ -294,6 +297,9 @@ static bool admit(struct conn *c, const struct command *command, struct request 
     int rv = r->room == NULL || !account_name_valid(r->room)
                  ? WEIR_ENOTFOUND
                  : accounts_channel(c->chat->views, r->room, &r->channel);
+    if (rv == WEIR_ENOTFOUND && !views_ready(c->chat->views)) {
+        rv = WEIR_EUNAVAILABLE;
+    }
     if (rv < 0) {
         conn_error(c, rv == WEIR_ENOTFOUND ? "room_not_found" : "unavailable", r->nonce,
                    rv == WEIR_ENOTFOUND ? "there is no such room" : "this node is still starting");
