@@ -18,7 +18,7 @@
 #include "nodes/role.h"
 #include "proto/accounts.pb-c.h"
 #include "proto/chat.pb-c.h"
-#include "proto/messages.h"
+#include "records.h"
 #include "views/accounts.h"
 #include "views/chat.h"
 
@@ -32,7 +32,6 @@ static void *role;
 static struct http_client *http;
 static char dir[64];
 static char tokens[3][ACCOUNT_SECRET_MAX]; /* owner, alice, bob */
-static int64_t next_offset[VIEW_TOPICS], now_ms;
 static bool stopped, closed;
 
 static void on_guard(uv_timer_t *timer)
@@ -53,85 +52,6 @@ static void on_guard(uv_timer_t *timer)
         uv_close((uv_handle_t *)&guard, NULL);                                                     \
         (void)uv_run(&loop, UV_RUN_NOWAIT);                                                        \
     } while (0)
-
-/* --- The log
- * ---------------------------------------------------------------------------------------------------------
- */
-
-static int64_t feed_packed(enum view_topic topic, const void *value, size_t n)
-{
-    const struct batch_record record = {
-        .offset = LOG_OFFSET(next_offset[topic]),
-        .timestamp_ms = now_ms,
-        .key_len = -1,
-        .value = value,
-        .value_len = (int32_t)n,
-    };
-    assert_int_equal(views_feed(node.views, topic, 0, &record, 1, NULL), 0);
-    return next_offset[topic]++;
-}
-
-static int64_t feed(enum view_topic topic, const ProtobufCMessage *message)
-{
-    struct bytes b;
-    bytes_init(&b, 1 << 16);
-    message_pack(&b, message);
-    assert_int_equal(bytes_error(&b), 0);
-    int64_t offset = feed_packed(topic, b.data, b.len);
-    bytes_close(&b);
-    return offset;
-}
-
-static char *mutable(const char *text)
-{
-    return (char *)(uintptr_t)text;
-}
-
-static int64_t feed_message(const char *room, const char *user, const char *text, const char *nonce)
-{
-    Weir__ChatMessage m = WEIR__CHAT_MESSAGE__INIT;
-    Weir__ChatRecord r = WEIR__CHAT_RECORD__INIT;
-    m.user = mutable(user);
-    m.text = mutable(text);
-    m.nonce = mutable(nonce);
-    r.room = mutable(room);
-    r.body_case = WEIR__CHAT_RECORD__BODY_MESSAGE;
-    r.message = &m;
-    now_ms += CHAT_RATE_MS;
-    return feed(VIEW_CHAT, &r.base);
-}
-
-static void feed_user(const char *name, char token[ACCOUNT_SECRET_MAX])
-{
-    Weir__UserCreate user = WEIR__USER_CREATE__INIT;
-    Weir__TokenIssue issue = WEIR__TOKEN_ISSUE__INIT;
-    Weir__AccountsRecord r = WEIR__ACCOUNTS_RECORD__INIT;
-    uint8_t random[ACCOUNT_RANDOM_SIZE], hash[ACCOUNT_HASH_SIZE];
-    user.name = mutable(name);
-    user.display_name = mutable(name);
-    r.body_case = WEIR__ACCOUNTS_RECORD__BODY_USER_CREATE;
-    r.user_create = &user;
-    (void)feed(VIEW_ACCOUNTS, &r.base);
-    env_random(env, random, sizeof(random));
-    account_token_make(name, random, token, hash);
-    issue.user = mutable(name);
-    issue.token_hash = (ProtobufCBinaryData){.len = sizeof(hash), .data = hash};
-    r.body_case = WEIR__ACCOUNTS_RECORD__BODY_TOKEN_ISSUE;
-    r.token_issue = &issue;
-    (void)feed(VIEW_ACCOUNTS, &r.base);
-}
-
-static void feed_channel(const char *name, const char *owner)
-{
-    Weir__ChannelCreate channel = WEIR__CHANNEL_CREATE__INIT;
-    Weir__AccountsRecord r = WEIR__ACCOUNTS_RECORD__INIT;
-    channel.name = mutable(name);
-    channel.owner = mutable(owner);
-    channel.title = mutable(name);
-    r.body_case = WEIR__ACCOUNTS_RECORD__BODY_CHANNEL_CREATE;
-    r.channel_create = &channel;
-    (void)feed(VIEW_ACCOUNTS, &r.base);
-}
 
 /* Instead of the cluster: what was submitted is in the log in the loop's next turn, or twice, or
  * when the test takes it. */
@@ -358,11 +278,14 @@ static int setup(void **state)
     assert_non_null(mkdtemp(dir));
     node = (struct node){.config = &config, .env = env};
     assert_int_equal(views_open_detached(env, dir, partitions, &node.views, NULL), 0);
+    fed_views = node.views;
     verdict_listener.event = on_verdict;
     views_listen(node.views, VIEW_CHAT, &verdict_listener);
-    feed_user("owner", tokens[0]);
-    feed_user("alice", tokens[1]);
-    feed_user("bob", tokens[2]);
+    uint8_t random[3][ACCOUNT_RANDOM_SIZE];
+    env_random(env, random, sizeof(random));
+    feed_user("owner", random[0], tokens[0]);
+    feed_user("alice", random[1], tokens[1]);
+    feed_user("bob", random[2], tokens[2]);
     feed_channel("room", "owner");
     assert_int_equal(http_server_new(env, "127.0.0.1", 0, &node.http, NULL), 0);
     assert_int_equal(http_client_new(env, &http, NULL), 0);
