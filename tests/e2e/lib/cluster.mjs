@@ -93,9 +93,9 @@ class Node {
 }
 
 export class Cluster {
-  static async start(extraConfig = '') {
+  static async start(extraConfig = '', folder = process.env.WEIR_E2E_DIR ?? tmpdir()) {
     const c = new Cluster();
-    c.dir = mkdtempSync(join(process.env.WEIR_E2E_DIR ?? tmpdir(), 'weir-e2e-'));
+    c.dir = mkdtempSync(join(folder, 'weir-e2e-'));
     c.secret = randomBytes(18).toString('hex');
     const ports = await freePorts(12);
     c.nodes = ['n1', 'n2', 'n3'].map((name, i) => new Node(c, name, {
