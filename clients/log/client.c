@@ -195,22 +195,26 @@ void client_leader_news(struct weir_client *c, const char *topic, uint32_t parti
         return;
     }
     struct client_partition *p = &t->partitions[partition];
-    /* Within a term there is one leader; a node that does not know it yet tells nothing new. */
-    if (term < p->term || (term == p->term && leader_id == 0)) {
+    /* Within a term there is one leader. A node that knows none tells nothing, not even with a
+     * higher term: a candidate that is cut off from the others would hide their leader. */
+    if (leader_id == 0 || term < p->term || (term == p->term && leader_id == p->leader_id)) {
         return;
     }
-    bool moved = leader_id != 0 && leader_id != p->leader_id;
+    bool moved = leader_id != p->leader_id;
     p->term = term;
     p->leader_id = leader_id;
-    if (moved) {
-        p->retry_at_ns = 0;
-        p->backoff_us = CLIENT_BACKOFF_MIN_US;
-        if (p->n_inflight > 0 && p->grace_until_ns == 0) {
+    p->retry_at_ns = 0;
+    p->backoff_us = CLIENT_BACKOFF_MIN_US;
+    if (moved && p->n_inflight > 0) {
+        /* The old leader may yet refuse what is out: nothing may overtake it on the way to the new
+         * one. */
+        p->draining = true;
+        if (p->grace_until_ns == 0) {
             p->grace_until_ns = env_now_ns(c->env) + CLIENT_GRACE_US * 1000u;
             client_tick_within(c, CLIENT_GRACE_US);
         }
-        producer_pump(p);
     }
+    producer_pump(p);
 }
 
 static void settle_topics(struct weir_client *c)

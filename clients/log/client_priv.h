@@ -54,7 +54,9 @@ struct client_partition {
     uint32_t leader_id; /* 0: not known */
     uint64_t term;      /* of what is known of the leader */
     uint32_t generation;
-    bool draining; /* a batch was refused: nothing is sent until all that are out have come back */
+    /* A batch was refused, or the leader moved: nothing is sent until all that are out have come
+     * back. */
+    bool draining;
     uint64_t retry_at_ns; /* nothing is sent before */
     uint64_t backoff_us;
     uint64_t grace_until_ns; /* 0: none */

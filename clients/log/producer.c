@@ -321,9 +321,9 @@ int weir_produce(struct weir_client *c, const char *topic, uint32_t partition, c
                  struct weir_produce *req, weir_produce_cb cb)
 {
     struct client_topic *t = client_topic_get(c, topic);
-    size_t room = key_len + value_len + RECORD_OVERHEAD_MAX;
     key_len = key == NULL ? 0 : key_len;
     value_len = value == NULL ? 0 : value_len;
+    size_t room = key_len + value_len + RECORD_OVERHEAD_MAX;
     if (c->closing) {
         return WEIR_ECLOSED;
     }

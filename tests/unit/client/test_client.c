@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "clients/log/client_priv.h"
 #include "harness.h"
 
 /* --- Partitioner --- */
@@ -155,6 +156,55 @@ static void weir_produce__keeps_order_and_gives_dense_offsets(void **state)
     }
     harness_free_client(&h, client);
     free(s.sent);
+    harness_close(&h);
+}
+
+/* Runs the loop until every broker of the client is connected. */
+static void connect_all(struct harness *h, struct weir_client *client)
+{
+    for (unsigned i = 0; i < HARNESS_NODES; i++) {
+        harness_run_until(h, &client->brokers[i]->ready);
+    }
+}
+
+static void weir_produce__sends_nothing_to_a_new_leader_while_the_old_one_may_refuse(void **state)
+{
+    struct harness h;
+    struct sending first, rest;
+    (void)state;
+    harness_open(&h, "");
+    struct weir_client *client = harness_client(&h, &(struct weir_client_options){0});
+    sending_init(&first, 1);
+    sending_init(&rest, 2);
+    assert_int_equal(send_number(client, &first, 0, "one", 0, NULL, 0), 0);
+    harness_run_until(&h, &first.all_done);
+    connect_all(&h, client);
+    struct client_partition *p = NULL;
+    for (unsigned i = 0; i < client->n_topics; i++) {
+        p = strcmp(client->topics[i]->name, "one") == 0 ? &client->topics[i]->partitions[0] : p;
+    }
+    assert_non_null(p);
+    assert_int_equal(send_number(client, &rest, 0, "one", 0, NULL, 0), 0);
+    producer_flush(client);
+    assert_int_equal(p->n_inflight, 1);
+    /* Another broker is said to lead, then nobody: the first batch has not been answered yet. */
+    uint32_t other = 0;
+    for (unsigned i = 0; i < HARNESS_NODES; i++) {
+        uint32_t id = client->brokers[i]->node_id;
+        other = id != p->leader_id ? id : other;
+    }
+    client_leader_news(client, "one", 0, other, p->term);
+    client_leader_news(client, "one", 0, 0, p->term + 1);
+    assert_int_equal(p->leader_id, other);
+    assert_int_equal(send_number(client, &rest, 1, "one", 0, NULL, 0), 0);
+    producer_flush(client);
+    assert_int_equal(p->n_inflight, 1);
+    harness_run_until(&h, &rest.all_done);
+    assert_int_equal(rest.sent[0].req.offset, 1);
+    assert_int_equal(rest.sent[1].req.offset, 2);
+    harness_free_client(&h, client);
+    free(first.sent);
+    free(rest.sent);
     harness_close(&h);
 }
 
@@ -569,6 +619,7 @@ int main(void)
         cmocka_unit_test(weir_topic__tells_the_number_of_partitions_or_that_there_is_none),
         cmocka_unit_test(weir_topic__times_out_when_the_secret_is_wrong),
         cmocka_unit_test(weir_produce__keeps_order_and_gives_dense_offsets),
+        cmocka_unit_test(weir_produce__sends_nothing_to_a_new_leader_while_the_old_one_may_refuse),
         cmocka_unit_test(weir_produce__by_key_goes_to_the_keys_partition),
         cmocka_unit_test(weir_produce__refuses_what_is_too_big_too_much_or_nowhere),
         cmocka_unit_test(weir_produce__times_out_without_a_majority),
