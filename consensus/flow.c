@@ -190,7 +190,7 @@ static int send_append(struct group *g, struct group_peer *peer,
                                   : a->leader_commit;
         rv = flow_send_piece(g, peer, PEER_APPEND, &piece);
     }
-    if (rv != 0) {
+    if (rv != 0 && rv != WEIR_EBUSY) { /* with a full queue what is in it is still on its way */
         flow_reset(flow);
     }
     return rv != 0 ? rv : at < a->n_entries ? WEIR_EBUSY : 0;

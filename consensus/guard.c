@@ -393,12 +393,14 @@ static void pass_on(struct group *g, struct group_peer *from, struct message *m)
     guard_settle(g);
 }
 
-/* First index at which our log has another entry than the message; 0: none. */
+/* First index at which our log has another entry than the message; 0: none. What is committed can't
+ * conflict, and is not looked up: a term that can't be read must not look like another one. */
 static raft_index first_conflict(struct group *g, const struct raft_append_entries *a)
 {
     raft_index last = storage_last(g);
+    raft_index committed = g->raft.commit_index;
     if (a->prev_log_index > last ||
-        (a->prev_log_index > 0 && storage_term(g, a->prev_log_index) != a->prev_log_term)) {
+        (a->prev_log_index > committed && storage_term(g, a->prev_log_index) != a->prev_log_term)) {
         return 0;
     }
     for (unsigned i = 0; i < a->n_entries; i++) {
@@ -406,7 +408,7 @@ static raft_index first_conflict(struct group *g, const struct raft_append_entri
         if (index > last) {
             return 0;
         }
-        if (storage_term(g, index) != a->entries[i].term) {
+        if (index > committed && storage_term(g, index) != a->entries[i].term) {
             return index;
         }
     }
@@ -459,6 +461,10 @@ static void deliver_append(struct group *g, struct group_peer *from, struct mess
         /* Guard 4: what was kept back as leader is over. */
         release(g, true);
         guard_settle(g);
+        if (g->phase != GROUP_UP) {
+            message_release(m);
+            return;
+        }
     }
     bool current = a->term >= g->raft.current_term;
     if (current && guard_on(GUARD_ORDER_APPEND)) {
@@ -551,6 +557,10 @@ static void deliver_install(struct group *g, struct group_peer *from, struct mes
          * entries are fetched instead. */
         catchup_start(g, from, s);
         message_release(m);
+        return;
+    }
+    if (guard_on(GUARD_INSTALL) && s->last_index > partition_durable_index(g->partition).v) {
+        message_release(m); /* still being written; the message comes again */
         return;
     }
     /* The disk has its last entry: libraft answers that it has all, and nothing is installed. */

@@ -192,9 +192,10 @@ static void tick(struct env_timer *timer)
 {
     struct transport *t = timer->data;
     uint64_t now_ns = env_now_ns(t->env);
-    /* After a stall of this loop its peers are not silent: they were not listened to. Read first.
-     */
-    if (now_ns > t->tick_due_ns + 2 * t->tick_us * 1000) {
+    /* After a stall of this loop its peers are not silent: they were not listened to. Read first;
+     * but once only, or a loop that is always late would never send a heartbeat. */
+    t->tick_put_off = !t->tick_put_off && now_ns > t->tick_due_ns + 2 * t->tick_us * 1000;
+    if (t->tick_put_off) {
         t->tick_due_ns = now_ns + TICK_US_MIN * 1000;
         env_timer_start(&t->timer, TICK_US_MIN, tick);
         return;

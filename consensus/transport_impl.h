@@ -87,6 +87,7 @@ struct transport {
     unsigned n_unproven;
     struct env_timer timer;
     uint64_t tick_us, tick_due_ns;
+    bool tick_put_off;
     bool closing;
     struct env_defer closed;
     void (*close_cb)(void *data);
