@@ -138,6 +138,10 @@ static int check(const struct replica *r, const Weir__BrokerFetch *m, struct err
     }
     const struct partition *p = group_partition(r->group);
     int64_t start = partition_start_offset(p).v, end = partition_end_offset(p).v;
+    if (r->failed[0] != '\0' && m->offset >= partition_high_watermark(p).v) {
+        /* It hears of no commit any more: another replica has what comes. */
+        return error_set(err, WEIR_EUNAVAILABLE, "this replica has stopped: %s", r->failed);
+    }
     /* A follower may simply not have it yet. */
     if (m->offset < start || (m->offset > end && group_is_leader(r->group))) {
         return error_set(err, WEIR_ERANGE, "offset %lld of %s-%u is not in the log: %lld to %lld",
