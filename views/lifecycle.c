@@ -390,7 +390,9 @@ static int fold_end(struct lifecycle_fold *f, const Weir__BroadcastEnd *m)
     if (!text_valid_within(m->reason, LIFECYCLE_REASON_MAX)) {
         return VERDICT_MALFORMED;
     }
-    if (m->session_epoch != c->session_epoch) {
+    /* Whoever found nothing new may have been cut off or asleep itself. */
+    bool went_on = m->idle_since_ms != 0 && lifecycle_active_ms(c) > m->idle_since_ms;
+    if (m->session_epoch != c->session_epoch || went_on) {
         return VERDICT_FENCED;
     }
     int rc = close_all(f);

@@ -11,7 +11,8 @@
  * exactly the next (msn, part) of a rendition that this worker has started. A worker that takes
  * over in the middle of a segment starts with that segment's number and commits from the next part
  * on; numbers never go back.
- * - BroadcastEnd of the current session closes what is open: from then on it is a VOD.
+ * - BroadcastEnd of the current session closes what is open: from then on it is a VOD. One for a
+ * timeout counts only when nothing has come since what its sender saw.
  *
  * Live channels are kept in memory with a ring of their newest segments, so that rendering a
  * playlist reads nothing; everything else is read from the store. Pointers to live state are valid
@@ -140,6 +141,8 @@ const struct lifecycle_channel *lifecycle_live(struct views *views, const char *
 /* All live channels, in no order; non-zero from cb ends the walk and is returned. */
 typedef int (*lifecycle_live_cb)(void *data, const struct lifecycle_channel *channel);
 int lifecycle_live_each(struct views *views, lifecycle_live_cb cb, void *data);
+/* Append time of the newest claim or part. */
+int64_t lifecycle_active_ms(const struct lifecycle_channel *channel);
 /* Those whose newest claim and newest part are both older than `before_ms` (Unix epoch): candidates
  * for a BroadcastEnd. */
 int lifecycle_channels_stale(struct views *views, int64_t before_ms, lifecycle_live_cb cb,

@@ -30,6 +30,11 @@ int lifecycle_live_each(struct views *views, lifecycle_live_cb cb, void *data)
     return 0;
 }
 
+int64_t lifecycle_active_ms(const struct lifecycle_channel *channel)
+{
+    return channel->part_ms > channel->session_ms ? channel->part_ms : channel->session_ms;
+}
+
 struct stale {
     int64_t before_ms;
     lifecycle_live_cb cb;
@@ -39,8 +44,7 @@ struct stale {
 static int stale_one(void *data, const struct lifecycle_channel *channel)
 {
     const struct stale *s = data;
-    bool stale = channel->session_ms < s->before_ms && channel->part_ms < s->before_ms;
-    return stale ? s->cb(s->data, channel) : 0;
+    return lifecycle_active_ms(channel) < s->before_ms ? s->cb(s->data, channel) : 0;
 }
 
 int lifecycle_channels_stale(struct views *views, int64_t before_ms, lifecycle_live_cb cb,

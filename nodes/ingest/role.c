@@ -1,7 +1,8 @@
 /* The ingest role: encoders' connections, and the end of broadcasts that nobody goes on with.
  *
  * Every ingest node watches all live channels: one that has had neither a claim nor a part for
- * media.grace_ms is ended, with the epoch that was seen; the fold lets that count once. */
+ * media.grace_ms is ended, with the epoch and the last sign of life that were seen: the fold lets
+ * that count once, and not at all when it was this node that had fallen behind. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -150,6 +151,7 @@ static int submit_end(struct ingest *in, struct ending *e, const struct lifecycl
     (void)snprintf(e->channel, sizeof(e->channel), "%s", c->name);
     m.session_epoch = c->session_epoch;
     m.reason = reason;
+    m.idle_since_ms = lifecycle_active_ms(c);
     record.channel = e->channel;
     record.body_case = WEIR__LIFECYCLE_RECORD__BODY_BROADCAST_END;
     record.broadcast_end = &m;

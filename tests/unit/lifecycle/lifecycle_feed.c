@@ -222,14 +222,20 @@ void feed_segments(struct lifecycle_feed *f, uint32_t rendition, uint64_t msn, u
     }
 }
 
-enum verdict feed_end(struct lifecycle_feed *f, int64_t session)
+enum verdict feed_end_idle(struct lifecycle_feed *f, int64_t session, int64_t idle_since_ms)
 {
     char reason[] = "unpublished";
     Weir__BroadcastEnd e = WEIR__BROADCAST_END__INIT;
     e.session_epoch = session;
     e.reason = reason;
+    e.idle_since_ms = idle_since_ms;
     FEED(f, BROADCAST_END, broadcast_end, &e);
     return f->verdict;
+}
+
+enum verdict feed_end(struct lifecycle_feed *f, int64_t session)
+{
+    return feed_end_idle(f, session, 0);
 }
 
 enum verdict feed_thumbnail(struct lifecycle_feed *f, const char *object)

@@ -46,6 +46,8 @@ enum verdict feed_part(struct lifecycle_feed *f, uint32_t rendition, uint64_t ms
                        bool last);
 /* n whole segments of four parts, from msn on. */
 void feed_segments(struct lifecycle_feed *f, uint32_t rendition, uint64_t msn, unsigned n);
+/* idle_since_ms: 0, or the last sign of life that the sender saw. */
+enum verdict feed_end_idle(struct lifecycle_feed *f, int64_t session, int64_t idle_since_ms);
 enum verdict feed_end(struct lifecycle_feed *f, int64_t session);
 enum verdict feed_thumbnail(struct lifecycle_feed *f, const char *object);
 /* Claim, assignment and start of rendition 0 at msn 0. */

@@ -532,6 +532,22 @@ static void stale__are_channels_without_a_claim_or_part_since(void **state)
     assert_int_equal(n, 0);
 }
 
+static void end__by_timeout_is_void_once_there_has_been_a_part_since(void **state)
+{
+    (void)state;
+    feed_live(&f);
+    int64_t seen_ms = lifecycle_active_ms(live());
+    f.now_ms += 1000;
+    assert_int_equal(feed_part(&f, 0, 0, 0, false), VERDICT_OK);
+    assert_true(lifecycle_active_ms(live()) > seen_ms);
+    assert_int_equal(feed_end_idle(&f, f.session, seen_ms), VERDICT_FENCED);
+    feed_reopen(&f); /* a node that reads its state back decides alike */
+    assert_int_equal(feed_end_idle(&f, f.session, seen_ms), VERDICT_FENCED);
+    assert_non_null(live());
+    assert_int_equal(feed_end_idle(&f, f.session, lifecycle_active_ms(live())), VERDICT_OK);
+    assert_null(live());
+}
+
 static void rendition__that_the_session_does_not_bring_any_more_is_not_current(void **state)
 {
     (void)state;
@@ -686,6 +702,7 @@ int main(void)
         TEST(end__the_duration_begins_with_the_first_segment),
         TEST(broadcasts__are_listed_newest_first_and_by_channel),
         TEST(stale__are_channels_without_a_claim_or_part_since),
+        TEST(end__by_timeout_is_void_once_there_has_been_a_part_since),
         TEST(rendition__that_the_session_does_not_bring_any_more_is_not_current),
         TEST(reopening__after_any_record_changes_nothing),
     };
