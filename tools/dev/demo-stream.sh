@@ -20,7 +20,7 @@ while :; do
         ffmpeg -hide_banner -loglevel error -nostdin \
             -re -f lavfi -i "$picture" \
             -re -f lavfi -i "sine=frequency=220:sample_rate=48000,volume=0.15" \
-            -c:v libx264 -preset veryfast -tune zerolatency -threads 2 -b:v 1500k -maxrate 1800k \
+            -c:v libx264 -preset superfast -tune zerolatency -b:v 1500k -maxrate 1800k \
             -bufsize 1500k -g 30 -keyint_min 30 -sc_threshold 0 -c:a aac -b:a 96k -ac 2 \
             -flush_packets 1 -f flv "$url/$WEIR_STREAM_KEY" &
         pid=$!

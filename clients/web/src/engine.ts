@@ -18,8 +18,13 @@ export interface EngineEvents {
 
 const STALL_MS = 3000;
 const WATCH_MS = 500;
+const LATE_S = 2;
+const JUMP_PAUSE_MS = 5000;
 const MEDIA_RECOVERIES = 3;
 const BEHIND_S = 4;
+// hls.js keeps this much more distance for each stall, for good. Its own choice, a whole second, would make one hiccup cost
+// more than the rest of the way from the camera.
+const STALL_PENALTY_S = 0.2;
 
 export class Engine {
   private hls: Hls | undefined;
@@ -27,6 +32,8 @@ export class Engine {
   private recoveries = 0;
   private lastTime = -1;
   private stalledSince = 0;
+  private jumped = 0;
+  private follow = true; // until the viewer pauses: then being behind is what they want
 
   constructor(
     private readonly video: HTMLVideoElement,
@@ -34,13 +41,17 @@ export class Engine {
     private readonly live: boolean,
     private readonly events: EngineEvents,
   ) {
+    video.addEventListener('pause', this.onPause);
     if (Hls.isSupported()) this.startHls();
     else if (video.canPlayType('application/vnd.apple.mpegurl')) video.src = nodes.onCurrent(url);
     else queueMicrotask(() => events.lost('This browser cannot play HLS.'));
   }
 
+  private readonly onPause = () => { this.follow = false; };
+
   close(): void {
     clearInterval(this.timer);
+    this.video.removeEventListener('pause', this.onPause);
     this.hls?.destroy();
     this.hls = undefined;
     this.video.removeAttribute('src');
@@ -81,6 +92,7 @@ export class Engine {
   }
 
   goLive(): void {
+    this.follow = true;
     const edge = this.hls?.liveSyncPosition;
     if (edge != null) this.video.currentTime = edge;
     void this.video.play().catch(() => undefined);
@@ -91,6 +103,7 @@ export class Engine {
       loader: ClusterLoader,
       lowLatencyMode: true,
       maxLiveSyncPlaybackRate: 1.1,
+      liveSyncOnStallIncrease: STALL_PENALTY_S,
       backBufferLength: 30,
       maxBufferLength: this.live ? 20 : 40,
       abrEwmaDefaultEstimate: 5_000_000,
@@ -124,21 +137,29 @@ export class Engine {
     this.events.lost(data.details);
   }
 
-  /** Playback that stands still although there is something newer (a hole after a break) goes on at the live edge. */
+  /** What playing a little faster does not cure: standing still before a hole, and being seconds late. */
   private watch(): void {
     const v = this.video;
     const now = Date.now();
-    if (v.paused || v.currentTime !== this.lastTime) {
-      this.lastTime = v.currentTime;
+    const edge = this.hls?.liveSyncPosition ?? v.currentTime;
+    if (v.paused || v.currentTime !== this.lastTime) this.stalledSince = now;
+    this.lastTime = v.currentTime;
+    const stalled = now - this.stalledSince > STALL_MS && edge > v.currentTime + 0.5;
+    const late = this.follow && edge - v.currentTime > LATE_S && now - this.jumped > JUMP_PAUSE_MS &&
+      isBuffered(v, edge);
+    if (!v.paused && (stalled || late)) {
       this.stalledSince = now;
-      return;
-    }
-    const edge = this.hls?.liveSyncPosition;
-    if (now - this.stalledSince > STALL_MS && edge != null && edge > v.currentTime + 0.5) {
-      this.stalledSince = now;
+      this.jumped = now;
       v.currentTime = edge;
     }
   }
+}
+
+function isBuffered(v: HTMLVideoElement, at: number): boolean {
+  for (let i = 0; i < v.buffered.length; i++) {
+    if (v.buffered.start(i) <= at && at < v.buffered.end(i)) return true;
+  }
+  return false;
 }
 
 function fps(rate: number): string {
