@@ -1,8 +1,9 @@
 /* Keys of a partition, and their values (strings end with NUL):
  *
  *   'u' user      display name, be64 created ms, be32 tokens
- *   'c' channel   owner, be64 created ms, u8 has key, key hash[32], title, category, language, u8
- * tags, tag ... 't' hash[32]  user, u8 scopes, scope ...
+ *   'c' channel   owner, be64 created ms, u8 has key, key hash[32], title, category, language,
+ *                 u8 tags, tag ...
+ *   't' hash[32]  user, u8 scopes, scope ...
  *
  * Users and channels live in the partition of their name, a token in its user's. That a channel's
  * owner exists is checked by who produces the record: the owner may live in another partition, in
@@ -29,9 +30,7 @@ bool account_name_valid(const char *name)
     return text_is_word(name, ACCOUNT_NAME_MIN, ACCOUNT_NAME_MAX);
 }
 
-/* --- Stored values
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- Stored values --- */
 
 struct key {
     size_t len;
@@ -157,8 +156,7 @@ static int channel_put(struct fold_txn *txn, const struct account_channel *ch)
     return put_bytes(txn, &k, &b);
 }
 
-/* --- The fold: each returns 0 and a verdict, or an error of the store
- * ------------------------------------------------------- */
+/* --- The fold: each returns 0 and a verdict, or an error of the store --- */
 
 struct account_fold {
     struct fold_txn *txn;
@@ -421,9 +419,7 @@ const struct view_ops accounts_view = {
     .fold = accounts_fold,
 };
 
-/* --- Queries
- * ------------------------------------------------------------------------------------------------------------------
- */
+/* --- Queries --- */
 
 int accounts_user(struct views *views, const char *name, struct account_user *ret_user)
 {
@@ -616,9 +612,7 @@ int accounts_channels(struct views *views, accounts_channel_cb cb, void *data)
     return walk_all(views, "c", &w);
 }
 
-/* --- Secrets
- * ------------------------------------------------------------------------------------------------------------------
- */
+/* --- Secrets --- */
 
 static void secret_make(const char *prefix, const char *name, const uint8_t *random,
                         char ret_secret[ACCOUNT_SECRET_MAX], uint8_t ret_hash[ACCOUNT_HASH_SIZE])

@@ -50,9 +50,7 @@ static bool name_valid(const char *name)
     return text_is_word(name, CHAT_NAME_MIN, CHAT_NAME_MAX);
 }
 
-/* --- What a room keeps
- * ------------------------------------------------------------------------------------------------------
- */
+/* --- What a room keeps --- */
 
 struct trim {
     struct chat_fold *f;
@@ -163,9 +161,7 @@ static int room_keep(struct chat_fold *f, const struct chat_badge *badge)
     return rc == 0 ? chat_room_put(f->txn, f->room, &room) : rc;
 }
 
-/* --- Messages
- * ---------------------------------------------------------------------------------------------------------------
- */
+/* --- Messages --- */
 
 static bool message_valid(const Weir__ChatMessage *m)
 {
@@ -294,9 +290,7 @@ static int fold_delete_message(struct chat_fold *f, const Weir__ChatDelete *m)
     return rc == 0 ? room_keep(f, &(struct chat_badge){0}) : rc;
 }
 
-/* --- Bans
- * ---------------------------------------------------------------------------------------------------------------------
- */
+/* --- Bans --- */
 
 static int fold_ban(struct chat_fold *f, const Weir__ChatBan *m)
 {
@@ -344,9 +338,7 @@ static int fold_unban(struct chat_fold *f, const Weir__ChatUnban *m)
     return rc == 0 ? room_keep(f, &(struct chat_badge){0}) : rc;
 }
 
-/* --- Notices
- * ------------------------------------------------------------------------------------------------------------------
- */
+/* --- Notices --- */
 
 static bool notice_valid(const Weir__ChatNotice *n)
 {
@@ -385,9 +377,7 @@ static int fold_notice(struct chat_fold *f, const Weir__ChatNotice *n)
     return rc == 0 ? room_keep(f, &f->outcome->badge) : rc;
 }
 
-/* --- The view
- * ------------------------------------------------------------------------------------------------------------------
- */
+/* --- The view --- */
 
 static int fold_body(struct chat_fold *f, const Weir__ChatRecord *m)
 {

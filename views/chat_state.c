@@ -10,9 +10,7 @@
 #define MEMBER_BYTES_MAX 1024
 #define ITEM_DELETED     1
 
-/* --- Keys
- * -----------------------------------------------------------------------------------------------------------------
- */
+/* --- Keys --- */
 
 static void key_put(struct chat_key *k, const void *data, size_t n)
 {
@@ -92,9 +90,7 @@ void chat_key_notice(struct chat_key *k, const char *room, const char *topic, ui
     key_put_u64(k, (uint64_t)offset);
 }
 
-/* --- Rooms
- * ------------------------------------------------------------------------------------------------------------------
- */
+/* --- Rooms --- */
 
 int chat_room_get(struct fold_txn *txn, const char *room, struct chat_room *ret_room)
 {
@@ -124,8 +120,8 @@ int chat_room_put(struct fold_txn *txn, const char *room, const struct chat_room
     return fold_put(txn, k.data, k.len, b, sizeof(b));
 }
 
-/* --- Members: u64 tat ms, u32 tier, u32 months, u64 expires ms, u8 banned, when banned: u64 at ms,
- * u64 until ms, by, reason -- */
+/* --- Members: u64 tat ms, u32 tier, u32 months, u64 expires ms, u8 banned, when banned: u64 at
+ * ms, u64 until ms, by, reason --- */
 
 int chat_member_get(struct fold_txn *txn, const char *room, const char *user,
                     struct chat_member *ret_member)
@@ -186,8 +182,8 @@ bool chat_member_banned(const struct chat_member *member, int64_t now_ms)
     return member->banned && (member->until_ms == 0 || member->until_ms > now_ms);
 }
 
-/* --- Items: u8 flags, u64 append ms, u32 tier, u32 months, u64 expires ms, deleted by, the packed
- * record -------------------- */
+/* --- Items: u8 flags, u64 append ms, u32 tier, u32 months, u64 expires ms, deleted by, the
+ * packed record --- */
 
 static void item_cursor(struct cursor *c, const uint8_t *value, size_t len, struct chat_item *item)
 {
@@ -253,9 +249,7 @@ int chat_item_put(struct fold_txn *txn, const struct chat_key *key, const struct
     return rc;
 }
 
-/* --- Notices
- * ------------------------------------------------------------------------------------------------------------------
- */
+/* --- Notices --- */
 
 int chat_floor_get(struct fold_txn *txn, const char *room, const char *topic, uint32_t partition,
                    int64_t *ret_offset)

@@ -208,9 +208,7 @@ int ledger_balances(struct views *views, ledger_balance_cb cb, void *data)
     return rc;
 }
 
-/* --- Adding it all up again
- * ----------------------------------------------------------------------------------------------------
- */
+/* --- Adding it all up again --- */
 
 struct account_sum {
     char account[LEDGER_ACCOUNT_MAX + 1];

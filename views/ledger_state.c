@@ -39,8 +39,8 @@ static int put_bytes(struct fold_txn *txn, const struct ledger_key *k, struct by
     return rc;
 }
 
-/* --- Subscriptions: u32 tier, u8 gift, by, u32 months, u64 started ms, u64 expires ms, u64 newest
- * offset ----------------------- */
+/* --- Subscriptions: u32 tier, u8 gift, by, u32 months, u64 started ms, u64 expires ms, u64
+ * newest offset --- */
 
 static void sub_encode(struct bytes *b, const struct ledger_sub *s)
 {
@@ -111,8 +111,8 @@ int ledger_sub_put(struct fold_txn *txn, const struct ledger_sub *sub)
     return put_bytes(txn, &k, &b);
 }
 
-/* --- Entries: u64 append ms, key, u32 tier, u32 months, channel, user, the subscription after it,
- * the packed record ------------ */
+/* --- Entries: u64 append ms, key, u32 tier, u32 months, channel, user, the subscription after
+ * it, the packed record --- */
 
 int ledger_entry_put(struct fold_txn *txn, const struct ledger_entry *entry, const uint8_t *raw,
                      size_t raw_len)
@@ -173,9 +173,7 @@ int ledger_entry_get(struct fold_txn *txn, uint32_t partition, int64_t offset,
                : rc;
 }
 
-/* --- Balances
- * ------------------------------------------------------------------------------------------------------------------
- */
+/* --- Balances --- */
 
 int ledger_balance_get(struct fold_txn *txn, const char *account, int64_t *ret_minor)
 {

@@ -17,8 +17,7 @@ const struct view_ops *const view_ops_all[VIEW_TOPICS] = {
 
 #define PARTITIONS_MAX 1024
 
-/* --- What the store knows of a topic: 0xff "topic" u8 -> le32 version, le32 partitions
- * ------------------------------------ */
+/* --- What the store knows of a topic: 0xff "topic" u8 -> le32 version, le32 partitions --- */
 
 #define META_KEY_SIZE 7
 
@@ -69,9 +68,7 @@ int view_wipe(struct view_partition *p, struct error *err)
     return view_store_write(p->views->store, err);
 }
 
-/* --- Loading
- * -----------------------------------------------------------------------------------------------------------
- */
+/* --- Loading --- */
 
 static int partition_load(struct view_partition *p, struct error *err)
 {
@@ -263,9 +260,7 @@ int views_reopen(struct views *views, struct error *err)
     return rc;
 }
 
-/* --- Open and close
- * ------------------------------------------------------------------------------------------------------
- */
+/* --- Open and close --- */
 
 static void view_init(struct views *views, enum view_topic topic)
 {

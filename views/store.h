@@ -3,10 +3,10 @@
  * again. That is sound because a memtable is flushed whole and in order, so a crash leaves the
  * state after some write batch, and each batch carries the offset it stands at.
  *
- * Keys   topic u8 | partition be32 | view key     a view's state; with an empty view key: le64,
- * next offset to fold 0xff "format"                            le32, VIEW_STORE_FORMAT 0xff "topic"
- * topic u8                    le32 version of the view's layout, le32 partitions 0xfe name hints:
- * not part of the state, may be lost at any time
+ *   topic u8 | partition be32 | view key   a view's state
+ *   topic u8 | partition be32              le64, the offset to fold next
+ *   0xff "format"                          le32, VIEW_STORE_FORMAT
+ *   0xff "topic" topic u8                  le32 version of the view's layout, le32 partitions
  *
  * Every block carries RocksDB's own checksum; opening reads all of it once. Loop thread only. */
 #ifndef VIEWS_STORE_H
@@ -21,7 +21,6 @@
 #define VIEW_KEY_MAX      512 /* with the prefix */
 #define VIEW_VALUE_MAX    (4u << 20)
 #define VIEW_STORE_META   0xff
-#define VIEW_STORE_HINT   0xfe
 
 struct view_store;
 struct view_cursor;

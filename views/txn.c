@@ -136,8 +136,7 @@ int fold_unpack_failed(const struct fold_txn *txn)
     return txn->arena->failed ? WEIR_ENOMEM : 0;
 }
 
-/* --- Scans: the store's keys and the overlay's, merged
- * ------------------------------------------------------------- */
+/* --- Scans: the store's keys and the overlay's, merged --- */
 
 struct scan {
     struct fold_txn *txn;

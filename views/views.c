@@ -30,9 +30,7 @@ struct view_partition *view_partition_get(const struct views *views, enum view_t
     return partition < v->n_partitions ? &v->partitions[partition] : NULL;
 }
 
-/* --- Folding
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- Folding --- */
 
 static void batch_reset(struct views *views)
 {
@@ -182,8 +180,7 @@ int views_feed(struct views *views, enum view_topic topic, uint32_t partition,
     return rc;
 }
 
-/* --- Offsets, listeners, reads
- * --------------------------------------------------------------------------------------- */
+/* --- Offsets, listeners, reads --- */
 
 void views_listen(struct views *views, enum view_topic topic, struct view_listener *listener)
 {

@@ -117,8 +117,7 @@ struct view_hash {
 int views_hash_start(struct views *views, enum view_topic topic, uint32_t partition,
                      struct view_hash *req, view_hash_cb cb);
 
-/* --- Without a cluster: replay, tests, fuzzers
- * --------------------------------------------------------------------- */
+/* --- Without a cluster: replay, tests, fuzzers --- */
 
 /* Nothing is consumed: records come from views_feed. `partitions` has a count per topic; 0 leaves
  * the topic out. `env` may be NULL: then there is no views_hash_start. */

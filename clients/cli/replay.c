@@ -93,9 +93,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     }
 }
 
-/* --- What the nodes say
- * -----------------------------------------------------------------------------------------------------
- */
+/* --- What the nodes say --- */
 
 static struct replay_check *check_of(struct replay *r, enum view_topic topic, uint32_t partition)
 {
@@ -200,9 +198,7 @@ static enum cli_exit ask_all_nodes(struct replay *r)
     return rv;
 }
 
-/* --- Folding
- * ------------------------------------------------------------------------------------------------------------------
- */
+/* --- Folding --- */
 
 static void stop(struct replay *r, enum cli_exit rv, const char *text)
 {
@@ -371,9 +367,7 @@ static enum cli_exit fold_all(struct replay *r)
     return rv;
 }
 
-/* --- The answer
- * ----------------------------------------------------------------------------------------------------------------
- */
+/* --- The answer --- */
 
 static void print_check(const struct replay *r, const struct replay_check *c)
 {

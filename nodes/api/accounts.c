@@ -36,9 +36,7 @@ static json_t *channel_json(const struct account_channel *ch)
                      tags, "created_ms", (json_int_t)ch->created_ms);
 }
 
-/* --- Users
- * --------------------------------------------------------------------------------------------------------------------
- */
+/* --- Users --- */
 
 static void user_created(struct api_request *req, enum verdict verdict)
 {
@@ -125,9 +123,7 @@ static void get_users(void *data, struct http_exchange *ex)
     }
 }
 
-/* --- Tokens
- * -------------------------------------------------------------------------------------------------------------------
- */
+/* --- Tokens --- */
 
 static void token_issued(struct api_request *req, enum verdict verdict)
 {
@@ -212,9 +208,7 @@ static void post_user(void *data, struct http_exchange *ex)
     json_decref(body);
 }
 
-/* --- Channels
- * -----------------------------------------------------------------------------------------------------------------
- */
+/* --- Channels --- */
 
 static void channel_changed(struct api_request *req, enum verdict verdict)
 {
@@ -290,8 +284,7 @@ static void get_channels(void *data, struct http_exchange *ex)
     reply_list(ex, "channels", accounts_channels(api->node->views, list_channel, list), list);
 }
 
-/* --- One channel: its key, its description
- * ------------------------------------------------------------------------------------ */
+/* --- One channel: its key, its description --- */
 
 static void key_set(struct api_request *req, enum verdict verdict)
 {

@@ -27,8 +27,7 @@ struct api {
     struct env_defer stopped;
 };
 
-/* --- Answers; `ex` NULL (the client went away): nothing happens
- * ------------------------------------------------------------- */
+/* --- Answers; `ex` NULL (the client went away): nothing happens --- */
 
 /* Takes `json`, which may be NULL (out of memory): then 500. */
 void api_reply(struct http_exchange *ex, int status, json_t *json);
@@ -40,9 +39,7 @@ void api_failed(struct http_exchange *ex, int rc, const char *what);
 /* A void record's verdict. */
 void api_void(struct http_exchange *ex, enum verdict verdict, const char *what);
 
-/* --- Questions
- * ---------------------------------------------------------------------------------------------------------------
- */
+/* --- Questions --- */
 
 /* The request's JSON object, to be json_decref'd; NULL: it has been answered with 400. An absent
  * body is an empty object. */
@@ -59,9 +56,7 @@ bool api_bool(struct http_exchange *ex, json_t *body, const char *name, bool *re
 bool api_path(struct http_exchange *ex, const char *prefix, char ret_name[26],
               const char **ret_rest);
 
-/* --- A change on its way
- * ------------------------------------------------------------------------------------------------------
- */
+/* --- A change on its way --- */
 
 struct api_request {
     struct api *api;
@@ -90,9 +85,7 @@ json_t *api_take_answer(struct api_request *req);
 /* While stopping: tells the node when the last thing on its way is over, and frees the API. */
 void api_maybe_stopped(struct api *api);
 
-/* --- Parts of the role
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- Parts of the role --- */
 
 int api_accounts_routes(struct api *api, struct error *err);
 int api_ledger_routes(struct api *api, struct error *err);
