@@ -63,6 +63,7 @@ int rtmp_new(const struct rtmp_events *events, struct rtmp **ret_rtmp)
     r->events = *events;
     r->peer_window = WINDOW_BYTES;
     rtmp_reader_init(&r->reader);
+    r->reader.assembly_max = RTMP_ASSEMBLY_EARLY_MAX;
     bytes_init(&r->in, RTMP_INPUT_MAX);
     bytes_init(&r->out, RTMP_OUTPUT_MAX);
     bytes_init(&r->scratch, 8192);
@@ -618,6 +619,7 @@ int rtmp_publish_accept(struct rtmp *r, struct error *err)
 {
     assert(r->state == RTMP_ASKED);
     r->state = RTMP_PUBLISHING;
+    r->reader.assembly_max = RTMP_ASSEMBLY_MAX;
     put_user_control(r, CONTROL_STREAM_BEGIN, MESSAGE_STREAM_ID);
     send_status(r, "status", "NetStream.Publish.Start", "Publishing.");
     return r->parsing ? 0 : parse_kept(r, err);

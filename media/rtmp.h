@@ -8,19 +8,22 @@
  * specification 1.0, and what OBS, ffmpeg and librtmp really send.
  *
  * Limits: RTMP_MESSAGE_MAX bytes a message, RTMP_CHUNK_STREAMS_MAX chunk streams, RTMP_ASSEMBLY_MAX
- * bytes in half-received messages, RTMP_OUTPUT_MAX unsent bytes. One thread at a time. */
+ * bytes in half-received messages (before the publisher is accepted RTMP_ASSEMBLY_EARLY_MAX),
+ * RTMP_OUTPUT_MAX unsent bytes. One thread at a time. */
 #ifndef MEDIA_RTMP_H
 #define MEDIA_RTMP_H
 
 #include "base/bytes.h"
 #include "base/error.h"
 
-#define RTMP_MESSAGE_MAX       (16u << 20)
-#define RTMP_ASSEMBLY_MAX      (32u << 20)
-#define RTMP_CHUNK_STREAMS_MAX 64
-#define RTMP_NAME_MAX          256
-#define RTMP_OUTPUT_MAX        (64u << 10)
-#define RTMP_INPUT_MAX         (1u << 20)
+#define RTMP_MESSAGE_MAX  (16u << 20)
+#define RTMP_ASSEMBLY_MAX (32u << 20)
+/* Nobody has shown a key yet: commands are much shorter. */
+#define RTMP_ASSEMBLY_EARLY_MAX (16u << 10)
+#define RTMP_CHUNK_STREAMS_MAX  64
+#define RTMP_NAME_MAX           256
+#define RTMP_OUTPUT_MAX         (64u << 10)
+#define RTMP_INPUT_MAX          (1u << 20)
 
 struct rtmp;
 

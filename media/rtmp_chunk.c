@@ -9,7 +9,8 @@
 
 void rtmp_reader_init(struct rtmp_reader *reader)
 {
-    *reader = (struct rtmp_reader){.chunk_size = CHUNK_SIZE_DEFAULT};
+    *reader =
+        (struct rtmp_reader){.chunk_size = CHUNK_SIZE_DEFAULT, .assembly_max = RTMP_ASSEMBLY_MAX};
 }
 
 void rtmp_reader_close(struct rtmp_reader *reader)
@@ -182,9 +183,9 @@ static int read_payload(struct rtmp_reader *reader, struct cursor *in, struct er
 {
     struct rtmp_chunk_stream *s = reader->current;
     size_t n = cursor_left(in) < reader->chunk_left ? cursor_left(in) : reader->chunk_left;
-    if (reader->assembled_bytes + n > RTMP_ASSEMBLY_MAX) {
+    if (reader->assembled_bytes + n > reader->assembly_max) {
         return error_set(err, WEIR_ETOOBIG, "rtmp: over %u bytes of unfinished messages",
-                         RTMP_ASSEMBLY_MAX);
+                         reader->assembly_max);
     }
     bytes_put(&s->body, cursor_take(in, n), n);
     if (bytes_error(&s->body) != 0) {

@@ -35,6 +35,7 @@ struct rtmp_reader {
     struct rtmp_chunk_stream streams[RTMP_CHUNK_STREAMS_MAX];
     struct rtmp_chunk_stream *current; /* whose payload comes next, NULL: a header does */
     uint32_t chunk_size, chunk_left;
+    uint32_t assembly_max; /* bytes in half-received messages */
     size_t assembled_bytes;
 };
 

@@ -13,6 +13,7 @@
 #define BROADCAST_HEX  16
 #define NAME_MAX_BYTES 64
 #define FILE_BUCKETS   256
+#define PREPARED       1024 /* broadcasts written at a time, more or less */
 /* statvfs is asked again after this much time, or this many bytes. */
 #define FREE_CHECK_NS    1000000000u
 #define FREE_CHECK_BYTES (64u << 20)
@@ -66,7 +67,7 @@ struct store {
     struct list idle;
     unsigned n_idle, n_inflight;
     uint64_t free_bytes, free_checked_ns, put_since_check;
-    char prepared[BROADCAST_HEX + 1]; /* broadcast whose folders were made last */
+    char prepared[PREPARED][BROADCAST_HEX + 1]; /* broadcasts whose folders have been made */
     struct env_defer close_defer;
     void (*close_cb)(void *data);
     void *close_data;
@@ -212,10 +213,18 @@ static void object_dir(const struct store *s, const char *object, char path[PATH
     (void)snprintf(path, PATH_MAX_BYTES, "%s/%.2s/%.16s", s->dir, object, object);
 }
 
+/* By the last digits: an id is random, all but its lowest bit. */
+static char *prepared_slot(struct store *s, const char *object)
+{
+    uint64_t id = strtoull(object, NULL, 16); /* ends at the slash */
+    return s->prepared[(id >> 1) % PREPARED];
+}
+
 /* Folders of a broadcast, durable. Blocks, but only once per broadcast. */
 static int prepare_dir(struct store *s, const char *object, struct error *err)
 {
-    if (strncmp(s->prepared, object, BROADCAST_HEX) == 0) {
+    char *slot = prepared_slot(s, object);
+    if (strncmp(slot, object, BROADCAST_HEX) == 0) {
         return 0;
     }
     char path[PATH_MAX_BYTES];
@@ -225,7 +234,7 @@ static int prepare_dir(struct store *s, const char *object, struct error *err)
     rc = rc == 0 ? env_dir_sync(s->env, path, err) : rc;
     rc = rc == 0 ? env_dir_sync(s->env, s->dir, err) : rc;
     if (rc == 0) {
-        memcpy(s->prepared, object, BROADCAST_HEX);
+        memcpy(slot, object, BROADCAST_HEX);
     }
     return rc;
 }
@@ -243,7 +252,7 @@ static int file_open(struct store *s, const char *object, bool create, struct en
     rc = env_file_open(s->env, path, flags, ret_file, err);
     if (rc == WEIR_ENOTFOUND && create) {
         /* Somebody removed the folders meanwhile: make them again next time. */
-        s->prepared[0] = 0;
+        prepared_slot(s, object)[0] = 0;
     }
     return rc;
 }

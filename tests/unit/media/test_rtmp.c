@@ -127,6 +127,23 @@ static void check_recording(const struct seen *s)
     assert_int_equal(s->unpublishes, 1);
 }
 
+static void rtmp_receive__keeps_little_for_who_has_shown_no_key(void **state)
+{
+    (void)state;
+    struct seen s = {0};
+    struct error err = {0};
+    uint8_t body[RTMP_ASSEMBLY_EARLY_MAX + 1] = {0};
+    struct bytes b;
+    bytes_init(&b, 4 * sizeof(body));
+    put_greeting(&b);
+    rtmp_put_message(&b, 128, 4, 9, 1, body, sizeof(body));
+    struct rtmp *r = open_session(&s);
+    assert_int_equal(rtmp_receive(r, b.data, b.len, &err), WEIR_ETOOBIG);
+    assert_non_null(strstr(err.text, "unfinished messages"));
+    bytes_close(&b);
+    rtmp_free(r);
+}
+
 static void rtmp_receive__takes_what_ffmpeg_sent(void **state)
 {
     (void)state;
@@ -531,6 +548,7 @@ static void publish__before_connect_is_an_error(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(rtmp_receive__keeps_little_for_who_has_shown_no_key),
         cmocka_unit_test(rtmp_receive__takes_what_ffmpeg_sent),
         cmocka_unit_test(rtmp_receive__takes_what_obs_sent),
         cmocka_unit_test(rtmp_receive__gives_the_same_in_any_slicing),
