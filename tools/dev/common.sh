@@ -97,9 +97,13 @@ build_page() {
     fi
 }
 
+# Our C sources; a folder that does not exist yet has none.
 c_files() {
-    find base net proto log consensus media views nodes clients jepsen tests bench \
-        -name node_modules -prune -o -name '*.[ch]' -print 2>/dev/null | sort
+    local dirs=() d
+    for d in base net proto log consensus media views nodes clients jepsen tests bench; do
+        [ ! -d $d ] || dirs+=($d)
+    done
+    find "${dirs[@]}" -name node_modules -prune -o -name '*.[ch]' -print | sort
 }
 
 # The readable reporter is the default on a terminal only; Node 18 and 20 both know it by this name.
