@@ -29,7 +29,7 @@ struct harness {
     struct partition *p;
     struct partition_options options;
     unsigned number;
-    bool no_commit; /* entries may still go: check does not commit and fetch them */
+    bool no_commit;            /* entries may still go: check does not commit and fetch them */
     struct model_entry *model; /* [MODEL_MAX + 1], by index; what was appended last */
     uint64_t last;             /* index of the newest entry in the model */
     uint64_t acked;            /* every entry up to it must survive */
