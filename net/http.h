@@ -47,6 +47,9 @@ int http_server_new(struct env *env, const char *host, uint16_t port,
 uint16_t http_server_port(const struct http_server *server);
 /* Routes may be added until the loop runs. Strings are copied. WEIR_EEXISTS, WEIR_ENOMEM. */
 int http_server_route(struct http_server *server, const struct http_route *route);
+/* From now on every request is answered with 503, and no handler runs any more: what routes point
+ * to may go. Requests that handlers have are theirs to answer. */
+void http_server_drain(struct http_server *server);
 void http_server_close(struct http_server *server, void (*cb)(void *data), void *data);
 
 /* --- The request; pointers live as long as the exchange

@@ -221,7 +221,7 @@ void http_respond(struct http_exchange *ex, int status, const char *content_type
         exchange_free(ex);
         return;
     }
-    bool close = !ex->head.keep_alive || conn->server->closing;
+    bool close = !ex->head.keep_alive || conn->server->draining || conn->server->closing;
     struct http_reply *reply =
         reply_new(conn->server, status, content_type != NULL ? content_type : "",
                   headers != NULL ? headers : "", body != NULL ? body->len : 0, close);

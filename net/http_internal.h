@@ -52,7 +52,7 @@ struct http_server {
     uint32_t tick; /* seconds of timer, not of clock */
     struct list conns, due[WAIT_CLASSES];
     struct env_timer timer;
-    bool ticking, closing;
+    bool ticking, draining, closing;
     struct env_defer finish;
     void (*close_cb)(void *data);
     void *close_data;

@@ -188,6 +188,10 @@ static void conn_dispatch(struct http_conn *c)
     c->state = CONN_HANDLER;
     list_remove(&c->due);
     c->wait = WAIT_NONE;
+    if (c->server->draining) {
+        http_respond_text(c->ex, 503, "503 Service Unavailable: this server is stopping");
+        return;
+    }
     c->ex->route->handler(c->ex->route->data, c->ex);
 }
 
@@ -626,6 +630,11 @@ static void server_maybe_finish(struct http_server *server)
         server->finish.data = server;
         env_defer(server->env, &server->finish, on_finish);
     }
+}
+
+void http_server_drain(struct http_server *server)
+{
+    server->draining = true;
 }
 
 void http_server_close(struct http_server *server, void (*cb)(void *data), void *data)

@@ -203,5 +203,6 @@ void services_stop(struct services *s, void (*cb)(void *data), void *data)
 {
     s->cb = cb;
     s->data = data;
+    http_server_drain(s->node->http); /* its routes lead to what is freed next */
     stop_next(s);
 }

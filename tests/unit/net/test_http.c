@@ -416,6 +416,24 @@ static void exchange__is_aborted_when_its_client_goes(void **state)
     RUN_UNTIL(aborted == 1);
 }
 
+static void server__runs_no_handler_once_drained(void **state)
+{
+    (void)state;
+    struct raw r, second;
+    raw_open(&r);
+    raw_send(&r, "GET /wait HTTP/1.1\r\nHost: h\r\n\r\n");
+    RUN_UNTIL(waiting != NULL);
+    raw_open(&second);
+    raw_send(&second, "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n1");
+    (void)uv_run(&loop, UV_RUN_NOWAIT);
+    http_server_drain(server);
+    raw_expect(&second, "2", "HTTP/1.1 503 Service Unavailable\r\n");
+    raw_close(&second);
+    http_respond_text(waiting, 200, "what a handler had is answered");
+    RUN_UNTIL(count(&r, "had is answered") > 0);
+    raw_close(&r);
+}
+
 static void exchange__may_be_answered_after_its_client_has_gone(void **state)
 {
     (void)state;
@@ -753,6 +771,7 @@ int main(void)
         TEST(server__continues_when_asked),
         TEST(server__sends_a_shared_body_to_slow_readers),
         TEST(exchange__is_aborted_when_its_client_goes),
+        TEST(server__runs_no_handler_once_drained),
         TEST(exchange__may_be_answered_after_its_client_has_gone),
         TEST(server__upgrades_with_the_bytes_behind),
         TEST(server__hands_over_the_request_as_it_came),
