@@ -39,6 +39,9 @@ struct http_route {
     size_t body_max; /* bytes; more is 413 */
     http_handler handler;
     void *data;
+    /* Asked when only the head is there, before memory goes into a body; may be NULL. False: it has
+     * answered. */
+    bool (*admit)(void *data, struct http_exchange *ex);
 };
 
 /* -EADDRINUSE names the address. */

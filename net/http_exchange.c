@@ -305,6 +305,10 @@ void http_upgrade(struct http_exchange *ex, const char *headers, http_upgrade_cb
         exchange_free(ex);
         return;
     }
+    if (ex->raw == NULL) { /* replies may be on their way yet, or a body was read */
+        http_respond_text(ex, 400, "an upgrade takes Upgrade and Connection: Upgrade, and no body");
+        return;
+    }
     struct http_reply *reply =
         reply_new(conn->server, 101, "", headers != NULL ? headers : "", 0, false);
     conn->ex = NULL;

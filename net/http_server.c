@@ -229,6 +229,22 @@ static void send_continue(struct http_conn *c)
     reply_send(reply, c->stream, c);
 }
 
+/* Does the route want the body? If not the answer is on its way, and the body is not read. */
+static bool conn_ask(struct http_conn *c)
+{
+    struct http_exchange *ex = c->ex;
+    bool keep_alive = ex->head.keep_alive;
+    ex->head.keep_alive = false;
+    if (ex->route->admit(ex->route->data, ex)) {
+        ex->head.keep_alive = keep_alive;
+        return true;
+    }
+    if (c->state == CONN_HEAD) {
+        c->state = CONN_LINGER;
+    }
+    return false;
+}
+
 /* The head has been parsed and routed: read the body, or hand it to its handler. */
 static void conn_admit(struct http_conn *c)
 {
@@ -236,6 +252,9 @@ static void conn_admit(struct http_conn *c)
     const struct http_head *head = &ex->head;
     if (head->framing == HTTP_BODY_NONE) {
         conn_dispatch(c);
+        return;
+    }
+    if (ex->route->admit != NULL && !c->server->draining && !conn_ask(c)) {
         return;
     }
     if (head->framing == HTTP_BODY_LENGTH && head->content_length > ex->route->body_max) {

@@ -138,6 +138,13 @@ static const char *internal_object(struct edge *e, struct http_exchange *ex)
     return object;
 }
 
+/* Strangers' bodies are not read. */
+static bool internal_admit(void *data, struct http_exchange *ex)
+{
+    const struct edge *e = data;
+    return node_authorised(e->node, ex);
+}
+
 static void internal_put(void *data, struct http_exchange *ex)
 {
     struct edge *e = data;
@@ -216,7 +223,8 @@ static int add_routes(struct edge *e, struct error *err)
          .prefix = true,
          .body_max = STORE_PUT_MAX,
          .handler = internal_put,
-         .data = e},
+         .data = e,
+         .admit = internal_admit},
         {.method = "GET", .path = "/", .prefix = true, .handler = edge_static, .data = e},
     };
     for (unsigned i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {

@@ -139,8 +139,8 @@ static int transcode_start(struct node *node, void **ret_state, struct error *er
     t->processors = sysconf(_SC_NPROCESSORS_ONLN) > 0 ? sysconf(_SC_NPROCESSORS_ONLN) : 1;
     t->gauge = metric_gauge("weir_transcode_streams", "", "Streams transcoded on this node.");
     const struct http_route routes[] = {
-        {"GET", "/internal/transcode/load", false, 0, on_load, t},
-        {"GET", STREAM_PREFIX, true, 0, on_stream, t},
+        {.method = "GET", .path = "/internal/transcode/load", .handler = on_load, .data = t},
+        {.method = "GET", .path = STREAM_PREFIX, .prefix = true, .handler = on_stream, .data = t},
     };
     for (unsigned i = 0; i < 2; i++) {
         int rc = http_server_route(node->http, &routes[i]);

@@ -150,6 +150,16 @@ static void on_echo(void *data, struct http_exchange *ex)
     http_respond(ex, 200, "application/octet-stream", "X-Echo: 1\r\n", http_body_copy(body, n));
 }
 
+static bool admit_friends(void *data, struct http_exchange *ex)
+{
+    (void)data;
+    if (http_header(ex, "X-Friend") != NULL) {
+        return true;
+    }
+    http_respond_text(ex, 401, "strangers' bodies are not read");
+    return false;
+}
+
 static void on_wait(void *data, struct http_exchange *ex)
 {
     (void)data;
@@ -213,6 +223,11 @@ static int setup(void **state)
         {.method = "GET", .path = "/hello", .handler = on_hello},
         {.method = "POST", .path = "/echo", .body_max = 100000, .handler = on_echo},
         {.method = "PUT", .path = "/echo", .body_max = BIG, .handler = on_echo},
+        {.method = "PUT",
+         .path = "/friends",
+         .body_max = 100,
+         .handler = on_echo,
+         .admit = admit_friends},
         {.method = "GET", .path = "/wait", .handler = on_wait},
         {.method = "GET", .path = "/wait/", .prefix = true, .handler = on_wait_abortable},
         {.method = "GET", .path = "/big", .handler = on_big},
@@ -414,6 +429,24 @@ static void exchange__is_aborted_when_its_client_goes(void **state)
     RUN_UNTIL(waiting != NULL);
     raw_close(&r);
     RUN_UNTIL(aborted == 1);
+}
+
+static void server__asks_the_route_before_it_reads_a_body(void **state)
+{
+    (void)state;
+    struct raw r, friend;
+    raw_open(&r);
+    raw_expect(&r, "PUT /friends HTTP/1.1\r\nHost: h\r\nContent-Length: 90\r\n\r\nG",
+               "bodies are not read");
+    RUN_UNTIL(r.ended);
+    assert_int_equal(count(&r, "HTTP/1.1 "), 1);
+    raw_close(&r);
+    raw_open(&friend);
+    raw_expect(&friend,
+               "PUT /friends HTTP/1.1\r\nHost: h\r\nX-Friend: 1\r\nContent-Length: 2\r\n\r\nhi",
+               "\r\n\r\nhi");
+    raw_expect(&friend, "GET /hello HTTP/1.1\r\nHost: h\r\n\r\n", "hello nobody");
+    raw_close(&friend);
 }
 
 static void server__runs_no_handler_once_drained(void **state)
@@ -771,6 +804,7 @@ int main(void)
         TEST(server__continues_when_asked),
         TEST(server__sends_a_shared_body_to_slow_readers),
         TEST(exchange__is_aborted_when_its_client_goes),
+        TEST(server__asks_the_route_before_it_reads_a_body),
         TEST(server__runs_no_handler_once_drained),
         TEST(exchange__may_be_answered_after_its_client_has_gone),
         TEST(server__upgrades_with_the_bytes_behind),
