@@ -102,3 +102,36 @@ test('a broken or absent thing is an error of HTTP, and the page says so', async
   await page.getByText('No such channel').waitFor();
   await page.close();
 });
+
+test('people log in on the page, talk across nodes, and the owner deletes and bans', async () => {
+  const guest = await cluster.user('guest');
+  const pages = await Promise.all([[0, channel.owner.token], [2, guest.token]].map(async ([i, token]) => {
+    const page = await browser.newPage();
+    await page.goto(`${cluster.nodes[i].http}/river`);
+    await page.getByLabel('Chat token').fill(token);
+    await page.getByText('Log in', { exact: true }).click();
+    await page.getByLabel('Message', { exact: true }).waitFor();
+    return page;
+  }));
+  const [owner, visitor] = pages;
+  const say = async (page, text) => {
+    await page.getByLabel('Message', { exact: true }).fill(text);
+    await page.keyboard.press('Enter');
+  };
+  await say(visitor, 'first <b>words</b>');
+  await owner.getByText('first <b>words</b>').waitFor();
+  await say(owner, 'welcome aboard');
+  await visitor.getByText('welcome aboard').waitFor();
+  await visitor.locator('.chat-badge.owner').waitFor();
+  const line = owner.locator('.message', { hasText: 'first' });
+  await line.hover();
+  await line.getByText('Delete').click();
+  await visitor.getByText('message deleted').waitFor();
+  const again = owner.locator('.message[data-user=guest]');
+  await again.hover();
+  await again.getByText('Ban', { exact: true }).click();
+  await visitor.getByText('guest was banned').waitFor();
+  await say(visitor, 'let me in');
+  await visitor.getByRole('alert').getByText('banned').waitFor();
+  await Promise.all(pages.map((p) => p.close()));
+});

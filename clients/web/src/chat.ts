@@ -70,6 +70,7 @@ const PING_MS = 15_000;
 const SILENCE_MS = 25_000;
 const RESEND = new Set(['unavailable', 'unknown_outcome', 'busy']);
 const RESEND_MS = 700;
+const RATE_MS = 1050;
 
 interface Pending {
   text: string;
@@ -230,12 +231,14 @@ export class ChatClient {
 
   private onError(code: string, message: string, nonce: string | undefined): void {
     const about = nonce === undefined ? undefined : this.pending.get(nonce);
-    if (about && RESEND.has(code)) {
+    // One message that comes a moment too soon waits for its second; who types on is told.
+    const early = code === 'rate_limited' && this.pending.size === 1;
+    if (about && (early || RESEND.has(code))) {
       window.setTimeout(() => {
         if (this.joined && this.pending.has(about.nonce)) {
           this.tell({ type: 'send', room: this.room, text: about.text, nonce: about.nonce });
         }
-      }, RESEND_MS);
+      }, early ? RATE_MS : RESEND_MS);
       return;
     }
     if (about) this.pending.delete(about.nonce);
