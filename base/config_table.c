@@ -49,7 +49,7 @@ const struct option_spec option_table[] = {
      "Length of a segment, ms; at least one part."},
     {"media.window_segments", OPTION_U32, AT(media_window_segments), 3, 1000, "6",
      "Segments in a live playlist."},
-    {"media.grace_ms", OPTION_U32, AT(media_grace_ms), 0, 600000, "30000",
+    {"media.grace_ms", OPTION_U32, AT(media_grace_ms), 3000, 600000, "30000",
      "How long a broadcast waits for its encoder to come back, ms."},
     {"media.replicas", OPTION_U32, AT(media_replicas), 1, CONFIG_NODES_MAX, "2",
      "Nodes that store each part before it is announced; at most the number of nodes."},

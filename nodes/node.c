@@ -17,6 +17,7 @@
 
 #define METRICS_BYTES_MAX (4u << 20)
 #define EXIT_USAGE        2
+#define NODES_MIN         3
 
 enum node_phase { NODE_RUNNING, NODE_STOPPING_ROLES, NODE_STOPPING_HTTP };
 
@@ -229,6 +230,18 @@ static int run(struct process *p)
     return rv == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
+/* Tools may be pointed at one node; a node itself needs others to agree with. */
+static int check_voters(const struct config *config, struct error *err)
+{
+    if (config->n_nodes >= NODES_MIN) {
+        return 0;
+    }
+    return error_set(err, WEIR_ECONFIG,
+                     "cluster.node: a cluster has at least %d nodes, of which any one may fail; "
+                     "%u given (they may all run on one machine)",
+                     NODES_MIN, config->n_nodes);
+}
+
 int node_main(int argc, char **argv)
 {
     static const struct argp argp = {
@@ -257,7 +270,7 @@ int node_main(int argc, char **argv)
         return EXIT_FAILURE;
     }
     int rv = EXIT_SUCCESS;
-    if (config_load(a.config_path, &p->config, &err) != 0) {
+    if (config_load(a.config_path, &p->config, &err) != 0 || check_voters(&p->config, &err) != 0) {
         fprintf(stderr, "weir node: %s\n", err.text);
         rv = EXIT_USAGE;
     } else if (a.check) {
