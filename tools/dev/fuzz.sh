@@ -6,11 +6,15 @@ cd "$(dirname "$(readlink -f "$0")")/../.."
 name=${1:-all}
 seconds=${2:-60}
 
-CC=clang configure_c build-fuzz -DWEIR_FUZZ=ON -DWEIR_ASAN=ON
+# Warnings are judged by GCC, in the other builds.
+CC=clang configure_c build-fuzz -DWEIR_FUZZ=ON -DWEIR_ASAN=ON -DWEIR_WERROR=OFF
 targets=$(ninja -C build-fuzz -t targets all | sed -n 's/^\(fuzz_[a-z0-9_]*\): phony$/\1/p')
 [ -n "$targets" ] || die "no fuzz targets here"
 # shellcheck disable=SC2086 # one word a target
-ninja -C build-fuzz --quiet -j "${WEIR_JOBS:-$(jobs_max)}" $targets
+if ! ninja -C build-fuzz -j "${WEIR_JOBS:-$(jobs_max)}" $targets >build-fuzz/build.log 2>&1; then
+    grep -A 20 '^FAILED' build-fuzz/build.log >&2 || tail -n 30 build-fuzz/build.log >&2
+    die "the fuzz targets do not build"
+fi
 found=$(find build-fuzz -name 'fuzz_*' -type f -perm -u+x | sort)
 for bin in $found; do
     target=$(basename "$bin")
