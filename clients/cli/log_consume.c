@@ -8,10 +8,13 @@
 #include "base/crc32c.h"
 #include "clients/cli/ask.h"
 #include "clients/cli/log.h"
+#include "proto/print.h"
+
+#define RECORD_TEXT_MAX (8u << 20)
 
 enum { KEY_PARTITION = 0x2000, KEY_FROM, KEY_FROM_TIME, KEY_FOLLOW, KEY_COUNT, KEY_FORMAT };
 
-enum format { FORMAT_VALUE, FORMAT_JSON, FORMAT_CRC };
+enum format { FORMAT_AUTO, FORMAT_VALUE, FORMAT_RECORD, FORMAT_JSON, FORMAT_CRC };
 
 static const struct argp_option options[] = {
     {"partition", KEY_PARTITION, "P", 0, "Only this partition (all of them)", 1},
@@ -21,7 +24,10 @@ static const struct argp_option options[] = {
     {"follow", KEY_FOLLOW, 0, 0, "Wait for more at the end", 1},
     {"count", KEY_COUNT, "N", 0, "Stop after N records", 1},
     {"format", KEY_FORMAT, "F", 0,
-     "value: values as lines; json: one object a line; crc: 'partition offset crc32c' (value)", 1},
+     "value: values as lines; record: 'partition-offset {...}', for Weir's own topics, whose "
+     "default "
+     "it is; json: one object a line; crc: 'partition offset crc32c' (value)",
+     1},
     {0},
 };
 
@@ -92,6 +98,32 @@ static bool parse_time(const char *text, int64_t *ret_ms)
     return true;
 }
 
+/* FORMAT_AUTO: no such format. */
+static enum format format_of(const char *name)
+{
+    static const char *const names[] = {[FORMAT_VALUE] = "value",
+                                        [FORMAT_RECORD] = "record",
+                                        [FORMAT_JSON] = "json",
+                                        [FORMAT_CRC] = "crc"};
+    for (enum format f = FORMAT_VALUE; f <= FORMAT_CRC; f++) {
+        if (strcmp(names[f], name) == 0) {
+            return f;
+        }
+    }
+    return FORMAT_AUTO;
+}
+
+static void check_arguments(struct arguments *a, struct argp_state *state)
+{
+    if (a->topic == NULL) {
+        argp_error(state, "which TOPIC?");
+    } else if (a->format == FORMAT_AUTO) {
+        a->format = record_known(a->topic) ? FORMAT_RECORD : FORMAT_VALUE;
+    } else if (a->format == FORMAT_RECORD && !record_known(a->topic)) {
+        argp_error(state, "--format record: topic '%s' has no records of Weir's", a->topic);
+    }
+}
+
 static error_t parse_from(struct arguments *a, const char *arg, struct argp_state *state)
 {
     uint64_t v = 0;
@@ -137,11 +169,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         }
         return 0;
     case KEY_FORMAT:
-        a->format = strcmp(arg, "json") == 0  ? FORMAT_JSON
-                    : strcmp(arg, "crc") == 0 ? FORMAT_CRC
-                                              : FORMAT_VALUE;
-        if (a->format == FORMAT_VALUE && strcmp(arg, "value") != 0) {
-            argp_error(state, "--format: value, json or crc, not '%s'", arg);
+        a->format = format_of(arg);
+        if (a->format == FORMAT_AUTO) {
+            argp_error(state, "--format: value, record, json or crc, not '%s'", arg);
         }
         return 0;
     case ARGP_KEY_ARG:
@@ -151,9 +181,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->topic = arg;
         return 0;
     case ARGP_KEY_END:
-        if (a->topic == NULL) {
-            argp_error(state, "which TOPIC?");
-        }
+        check_arguments(a, state);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -202,10 +230,33 @@ static void print_json(uint32_t partition, const struct batch_record *r)
     json_decref(o);
 }
 
+/* What can't be read as a record (a stranger's bytes in our topic) is shown in hex. */
+static void print_decoded(const struct stream *s, const struct batch_record *r, size_t len)
+{
+    struct bytes out;
+    bytes_init(&out, RECORD_TEXT_MAX);
+    int rc = record_print(s->reader->args->topic, r->value, len, &out);
+    printf("%u-%lld ", s->partition, (long long)r->offset.v);
+    if (rc == 0) {
+        (void)fwrite(out.data, 1, out.len, stdout);
+    } else {
+        printf("not a record: ");
+        for (size_t i = 0; i < len; i++) {
+            printf("%02x", r->value[i]);
+        }
+    }
+    putchar('\n');
+    bytes_close(&out);
+}
+
 static void print_record(const struct stream *s, const struct batch_record *r)
 {
     size_t len = r->value_len > 0 ? (size_t)r->value_len : 0;
     switch (s->reader->args->format) {
+    case FORMAT_RECORD:
+        print_decoded(s, r, len);
+        return;
+    case FORMAT_AUTO: /* resolved with the arguments */
     case FORMAT_VALUE:
         (void)fwrite(r->value != NULL ? (const char *)r->value : "", 1, len, stdout);
         putchar('\n');

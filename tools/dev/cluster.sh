@@ -87,8 +87,11 @@ write_configs() {
             echo "node.data = $PWD/$UP/$n/data"
             echo "node.web = $PWD/clients/web/dist"
             echo "cluster.secret = $(cat "$UP/secret")"
-            # Reserved for each of some twenty partitions of each node: small, for a machine that does other things too.
+            # Reserved for each of some forty partitions of each node: small, for a machine that does other things too.
             echo "log.segment_mib = 8"
+            # The usual topics, and one to try things on: build/weir log produce bench
+            printf 'log.topic = %s\n' "chat partitions=8" "lifecycle partitions=8" "ledger partitions=4" \
+                "accounts partitions=1" "meta partitions=1" "bench partitions=16"
             for m in $NODES; do
                 echo "cluster.node = $m id=${m#n} peer=127.0.0.1:$(port PEER "$m")" \
                     "broker=127.0.0.1:$(port BROKER "$m") http=127.0.0.1:$(port HTTP "$m")" \
@@ -167,7 +170,7 @@ print_addresses() {
     echo "  stream key    $KEY"
     echo "  chat token    $TOKEN   (log in on the page as $DEMO_USER)"
     echo
-    echo "  the log       $WEIR log consume chat --config $UP/n1/weir.conf"
+    echo "  the log       $WEIR log consume lifecycle --follow --config $UP/n1/weir.conf"
     echo "  the cluster   $WEIR cluster status --config $UP/n1/weir.conf"
     echo "  to stop       ./dev down"
 }
