@@ -53,13 +53,14 @@ test('a wrong configuration is refused with file, line, option and what was expe
 });
 
 test('an occupied port is named', async () => {
-  const [taken, ...rest] = await freePorts(4);
+  const ports = await freePorts(12);
+  const taken = ports[2]; // http of the first
   const squatter = createServer().listen(taken, '127.0.0.1');
   await new Promise((done) => squatter.once('listening', done));
-  const text = await refusedWith([
-    'node.name = solo', `node.data = ${join(cluster.dir, 'solo')}`, `cluster.secret = ${cluster.secret}`,
-    `cluster.node = solo id=1 peer=127.0.0.1:${rest[0]} broker=127.0.0.1:${rest[1]} ` +
-    `http=127.0.0.1:${taken} rtmp=127.0.0.1:${rest[2]}`, 'media.replicas = 1', 'log.segment_mib = 1', ''].join('\n'));
+  const nodes = [0, 1, 2].map((i) => `cluster.node = p${i} id=${i + 1} ` +
+    ['peer', 'broker', 'http', 'rtmp'].map((k, j) => `${k}=127.0.0.1:${ports[4 * i + j]}`).join(' '));
+  const text = await refusedWith(['node.name = p0', `node.data = ${join(cluster.dir, 'occupied')}`,
+    `cluster.secret = ${cluster.secret}`, 'log.segment_mib = 1', ...nodes, ''].join('\n'));
   assert.match(text, new RegExp(`127\\.0\\.0\\.1:${taken}`));
   await new Promise((done) => squatter.close(done));
 });
