@@ -59,10 +59,13 @@ test('an occupied port is named', async () => {
   await new Promise((done) => squatter.once('listening', done));
   const nodes = [0, 1, 2].map((i) => `cluster.node = p${i} id=${i + 1} ` +
     ['peer', 'broker', 'http', 'rtmp'].map((k, j) => `${k}=127.0.0.1:${ports[4 * i + j]}`).join(' '));
-  const text = await refusedWith(['node.name = p0', `node.data = ${join(cluster.dir, 'occupied')}`,
-    `cluster.secret = ${cluster.secret}`, 'log.segment_mib = 1', ...nodes, ''].join('\n'));
-  assert.match(text, new RegExp(`127\\.0\\.0\\.1:${taken}`));
-  await new Promise((done) => squatter.close(done));
+  try {
+    const text = await refusedWith(['node.name = p0', `node.data = ${join(cluster.dir, 'occupied')}`,
+      `cluster.secret = ${cluster.secret}`, 'log.segment_mib = 1', ...nodes, ''].join('\n'));
+    assert.match(text, new RegExp(`127\\.0\\.0\\.1:${taken}`));
+  } finally {
+    await new Promise((done) => squatter.close(done));
+  }
 });
 
 /** Writes bytes to a port and waits until it hangs up or a little time has passed. */

@@ -105,6 +105,3 @@ c_files() {
     done
     find "${dirs[@]}" -name node_modules -prune -o -name '*.[ch]' -print | sort
 }
-
-# The readable reporter is the default on a terminal only; Node 18 and 20 both know it by this name.
-node_test_reporter() { echo --test-reporter=spec; }
