@@ -23,7 +23,7 @@
  *   VIDEO         0 8 dts, ticks    8 4 composition, ticks    12 1 key frame
  *                13   NAL units, length-prefixed
  *   AUDIO         0 8 time, samples    8   one raw AAC frame
- *   FINISH, END   nothing
+ *   FINISH, END, BEAT   nothing
  *   RENDITION     0 1 rendition    1 1 discontinuity    2 2 length of codecs
  *                 4 4 width    8 4 height    12 4 bits per second, peak
  *                16 4 frames per 1000 s    20 4 target duration in ms
@@ -36,7 +36,9 @@
  *   WARNING       0 4 code, enum wire_warning    4   text
  *   ERROR         0 4 zero    4   text: the stream cannot go on
  *
- * Ticks count TIMELINE_HZ (90000). A PART follows the RENDITION that describes it. */
+ * Ticks count TIMELINE_HZ (90000). A PART follows the RENDITION that describes it. BEAT comes from
+ * the transcode role's loop, not from the worker: a node that halts or is cut off closes nothing,
+ * only its beats stop. */
 #ifndef MEDIA_WORKER_WIRE_H
 #define MEDIA_WORKER_WIRE_H
 
@@ -49,6 +51,8 @@
 #define WIRE_HEADER_SIZE 12
 #define WIRE_PAYLOAD_MAX (48u << 20)
 #define WIRE_RENDITIONS  2
+/* Between beats: 48 bytes a second, and several fit into what a player's buffer hides. */
+#define WIRE_BEAT_MS 250
 
 enum wire_type {
     WIRE_START = 1,
@@ -64,6 +68,7 @@ enum wire_type {
     WIRE_WARNING = 20,
     WIRE_ERROR = 21,
     WIRE_END = 22,
+    WIRE_BEAT = 23, /* the node is there */
 };
 
 enum wire_warning {
@@ -153,7 +158,7 @@ void wire_put_start(struct bytes *out, const struct wire_start *m);
 void wire_put_config(struct bytes *out, enum wire_type type, const uint8_t *config, size_t len);
 void wire_put_video(struct bytes *out, const struct wire_video *m);
 void wire_put_audio(struct bytes *out, const struct wire_audio *m);
-void wire_put_empty(struct bytes *out, enum wire_type type); /* FINISH, END */
+void wire_put_empty(struct bytes *out, enum wire_type type); /* FINISH, END, BEAT */
 void wire_put_rendition(struct bytes *out, const struct wire_rendition *m);
 void wire_put_part(struct bytes *out, const struct wire_part *m);
 void wire_put_thumbnail(struct bytes *out, const struct wire_thumbnail *m);

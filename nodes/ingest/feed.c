@@ -13,9 +13,13 @@
 #include "proto/lifecycle.pb-c.h"
 
 #define LOAD_TIMEOUT_MS 300
-#define DIAL_TIMEOUT_MS 2000
+/* Two round trips to a node that has just told its load: more is a node that has died since. */
+#define DIAL_TIMEOUT_MS 1000
 #define RETRY_US        200000
 #define AVOID_NS        3000000000ull /* a node that failed is not chosen for this long */
+/* So many beats missed is a dead node: 1,500 ms, above any stall of a working node's loop, below
+ * what makes a player rebuffer for long. */
+#define BEATS_MISSED_MAX 6
 /* On the link: a worker that far behind is as good as dead. */
 #define QUEUED_BYTES_MAX (24u << 20)
 #define FROM_WORKER_MAX  (1u << 20)
@@ -31,7 +35,7 @@
  *   CHOOSING   all nodes have told their load        -> ASSIGNING
  *   ASSIGNING  the assignment is folded              -> DIALLING; fenced: OVER
  *   DIALLING   the link is open and fed              -> RUNNING
- *   RUNNING    the link is lost                      -> CHOOSING; END has come: OVER
+ *   RUNNING    the link is lost or silent            -> CHOOSING; END has come: OVER
  * What fails in between leads to WAITING. */
 enum feed_state {
     FEED_EMPTY,
@@ -66,6 +70,7 @@ struct feed {
     struct position position;
     struct http_call *dial;
     struct env_stream *link;
+    unsigned beats_missed; /* since the last byte from the link */
     struct bytes in;
     char headers[300];
     struct metric *assigned;
@@ -436,6 +441,38 @@ static void assign(struct feed *f)
     f->submitting = true;
 }
 
+/* --- Silence
+ * -----------------------------------------------------------------------------------------------------
+ */
+
+static void lost(struct feed *f, int status)
+{
+    log_warn("transcode_lost", "channel=%s node=%s epoch=%" PRId64 " error=\"%s\"",
+             f->options.channel, f->node->config->nodes[f->chosen].name, f->worker_epoch,
+             error_name(status));
+    detach(f);
+    choose(f); /* at once: viewers wait */
+}
+
+/* Counts turns of this loop rather than asking the clock: a stall of its own, however long, is one
+ * beat missed, and what came meanwhile is read before the next is counted. */
+static void on_beat_missed(struct env_timer *timer)
+{
+    struct feed *f = timer->data;
+    if (++f->beats_missed < BEATS_MISSED_MAX) {
+        env_timer_start(timer, WIRE_BEAT_MS * 1000, on_beat_missed);
+        return;
+    }
+    avoid_chosen(f);
+    lost(f, WEIR_ETIMEOUT);
+}
+
+static void heard(struct feed *f)
+{
+    f->beats_missed = 0;
+    env_timer_start(&f->timer, WIRE_BEAT_MS * 1000, on_beat_missed);
+}
+
 /* --- The link
  * ----------------------------------------------------------------------------------------------------
  */
@@ -464,6 +501,7 @@ static void on_dialled(void *data, int status, struct env_stream *stream, const 
         retry(f);
         return;
     }
+    heard(f);
     env_stream_read_start(stream, on_link_read);
     if (n_early > 0) {
         on_link_read(stream, early, n_early, 0);
@@ -541,7 +579,7 @@ static bool on_frame(struct feed *f, const struct wire_frame *frame)
         f->events.finished(f->events.data);
         return false;
     default:
-        return true; /* statistics */
+        return true; /* statistics, beats */
     }
 }
 
@@ -551,6 +589,7 @@ static void on_link_read(struct env_stream *link, const uint8_t *data, size_t n,
     struct error err = {0};
     size_t at = 0;
     int rc = status;
+    heard(f);
     bytes_put(&f->in, data, n);
     while (rc >= 0) {
         struct wire_frame frame;
@@ -568,11 +607,7 @@ static void on_link_read(struct env_stream *link, const uint8_t *data, size_t n,
         bytes_consume(&f->in, at);
         return;
     }
-    log_warn("transcode_lost", "channel=%s node=%s epoch=%" PRId64 " error=\"%s\"",
-             f->options.channel, f->node->config->nodes[f->chosen].name, f->worker_epoch,
-             error_name(rc));
-    detach(f);
-    choose(f); /* at once: viewers wait */
+    lost(f, rc);
 }
 
 /* --- Input

@@ -1,8 +1,9 @@
 /* Brings a publisher's frames to a transcode worker, whatever happens to workers and their nodes.
  *
  * Picks the least loaded transcode node, commits a TranscodeAssign (its offset is the worker's
- * epoch), opens the link and replays the backlog from where the log stands; when the link dies it
- * does so again, until feed_free. States: see the table in feed.c. Loop thread. */
+ * epoch), opens the link and replays the backlog from where the log stands; when the link dies, or
+ * has been silent for 1,500 ms, it does so again, until feed_free. States: see the table in feed.c.
+ * Loop thread. */
 #ifndef NODES_INGEST_FEED_H
 #define NODES_INGEST_FEED_H
 

@@ -33,6 +33,7 @@ struct stream {
     void (*closed)(void *data, struct stream *s);
     void *data;
     struct env_stream *link;
+    struct env_timer beat;
     struct process *process;
     struct commits *commits;
     struct bytes in; /* from the worker */
@@ -58,6 +59,7 @@ static void free_stream(void *data)
 
 static void release(struct stream *s)
 {
+    env_timer_close(&s->beat);
     process_free(s->process);
     s->process = NULL;
     commits_free(s->commits);
@@ -104,20 +106,34 @@ static void reply(struct stream *s, const uint8_t *frame, size_t len)
     env_stream_send(s->link, &r->send, &iov, 1, on_replied);
 }
 
-/* The worker has sent all, the log has it all. The link closes when ingest has read this and closes
- * it. */
-static void finish_if_done(struct stream *s)
+static void reply_empty(struct stream *s, enum wire_type type)
 {
-    if (!s->ended || !commits_idle(s->commits)) {
-        return;
-    }
     struct bytes b;
     bytes_init(&b, 64);
-    wire_put_empty(&b, WIRE_END);
+    wire_put_empty(&b, type);
     if (bytes_error(&b) == 0) {
         reply(s, b.data, b.len);
     }
     bytes_close(&b);
+}
+
+/* From this loop, so that beats stop with what else the node does for the stream. */
+static void on_beat(struct env_timer *timer)
+{
+    struct stream *s = timer->data;
+    if (env_stream_queued_bytes(s->link) == 0) { /* else what waits there says the same */
+        reply_empty(s, WIRE_BEAT);
+    }
+    env_timer_start(timer, WIRE_BEAT_MS * 1000, on_beat);
+}
+
+/* The worker has sent all, the log has it all. The link closes when ingest has read this and closes
+ * it. */
+static void finish_if_done(struct stream *s)
+{
+    if (s->ended && commits_idle(s->commits)) {
+        reply_empty(s, WIRE_END);
+    }
 }
 
 /* --- From the worker
@@ -374,10 +390,14 @@ int stream_new(struct node *node, const struct stream_options *options, struct e
     s->closed = closed;
     s->data = data;
     s->link = link;
+    s->beat.data = s;
     bytes_init(&s->in, FROM_WORKER_MAX);
     struct commits_events commits = {s, on_commit_failed, on_commit_done};
     struct process_events process = {s, on_worker_read, on_worker_drained, on_worker_exited};
     int rc = commits_new(node, options->channel, options->worker_epoch, &commits, &s->commits);
+    if (rc == 0) {
+        rc = env_timer_init(node->env, &s->beat);
+    }
     if (rc == 0) {
         rc = process_spawn(node->env, "worker", &process, &s->process, err);
     }
@@ -392,6 +412,7 @@ int stream_new(struct node *node, const struct stream_options *options, struct e
     if (!s->link_paused) {
         env_stream_read_start(link, on_link_read);
     }
+    on_beat(&s->beat);
     log_info("transcode_started", "channel=%s epoch=%" PRId64 " worker_pid=%ld", options->channel,
              options->worker_epoch, process_pid(s->process));
     *ret_stream = s;

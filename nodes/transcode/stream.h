@@ -3,8 +3,9 @@
  *
  * Each part goes to the store on enough nodes first, then its record to `lifecycle`; stores run
  * side by side, records leave in order. The link carries frames of media/worker_wire.h: ingest's to
- * the worker unread; back go warnings, errors, statistics, and END once all is committed. Anything
- * that goes wrong closes the link: ingest then assigns another worker. Loop thread. */
+ * the worker unread; back go warnings, errors, statistics, a beat every WIRE_BEAT_MS, and END once
+ * all is committed. Anything that goes wrong closes the link: ingest then assigns another worker.
+ * Loop thread. */
 #ifndef NODES_TRANSCODE_STREAM_H
 #define NODES_TRANSCODE_STREAM_H
 

@@ -52,13 +52,14 @@ static void put_all(struct bytes *b)
     wire_put_warning(b, WIRE_WARN_LONG_GOP, "too long");
     wire_put_error(b, "no video");
     wire_put_empty(b, WIRE_END);
+    wire_put_empty(b, WIRE_BEAT);
     assert_int_equal(bytes_error(b), 0);
 }
 
 static const uint8_t TYPES[] = {WIRE_START,     WIRE_VIDEO_CONFIG, WIRE_AUDIO_CONFIG, WIRE_VIDEO,
                                 WIRE_AUDIO,     WIRE_FINISH,       WIRE_RENDITION,    WIRE_PART,
                                 WIRE_THUMBNAIL, WIRE_STATS,        WIRE_WARNING,      WIRE_ERROR,
-                                WIRE_END};
+                                WIRE_END,       WIRE_BEAT};
 
 static void frames__come_back_as_they_were_put(void **state)
 {
