@@ -9,7 +9,7 @@ export async function liveReady(node, channel) {
   return streams.find((s) => s.channel === channel && s.ready);
 }
 
-/** A media playlist, parsed strictly, with the names and figures that tests ask for. */
+/** A media playlist, parsed, with the names and figures that tests ask for. */
 export async function mediaPlaylist(node, path) {
   const text = await (await node.get(path)).text();
   const parsed = HLS.parse(text);
