@@ -147,6 +147,7 @@ struct group {
      */
     raft_term term;
     raft_id vote;
+    bool recovering; /* the mark in the metadata: promises were lost */
     struct group_snapshot {
         raft_index index;
         raft_term term;

@@ -52,6 +52,7 @@ static int save_meta(struct group *g, raft_term term, raft_id vote, struct error
     struct partition_meta meta = {
         .term = LOG_TERM(term),
         .vote = vote,
+        .recovering = g->recovering,
         .snapshot_index = LOG_INDEX(g->snapshot.index),
         .snapshot_term = LOG_TERM(g->snapshot.term),
         .snapshot_config_index = LOG_INDEX(g->snapshot.config_index),
@@ -79,6 +80,7 @@ int storage_open(struct group *g, struct error *err)
     partition_meta(g->partition, &meta);
     g->term = meta.term.v;
     g->vote = meta.vote;
+    g->recovering = meta.recovering;
     if (meta.snapshot_index.v > 0) {
         g->snapshot.config = malloc(meta.snapshot_config_len);
         if (g->snapshot.config == NULL) {

@@ -9,6 +9,9 @@
 #define META_MAGIC "WEIRMETA"
 #define MARK_MAGIC "WEIRMARK"
 #define VERSION    1
+#define FLAGGED    2 /* the version of a meta slot with flags */
+
+#define FLAG_RECOVERING 1u
 
 uint64_t meta_position(uint64_t counter)
 {
@@ -20,7 +23,8 @@ void meta_encode(const struct meta *meta, uint8_t slot[META_SLOT_SIZE])
     assert(meta->config_len <= META_CONFIG_MAX);
     memset(slot, 0, META_SLOT_SIZE);
     memcpy(slot, META_MAGIC, 8);
-    store_le32(slot + 12, VERSION);
+    uint32_t flags = meta->recovering ? FLAG_RECOVERING : 0;
+    store_le32(slot + 12, flags == 0 ? VERSION : FLAGGED);
     store_le64(slot + 16, meta->counter);
     store_le64(slot + 24, meta->term.v);
     store_le64(slot + 32, meta->vote);
@@ -28,6 +32,7 @@ void meta_encode(const struct meta *meta, uint8_t slot[META_SLOT_SIZE])
     store_le64(slot + 48, meta->snapshot_term.v);
     store_le64(slot + 56, meta->snapshot_config_index.v);
     store_le32(slot + 64, meta->config_len);
+    store_le32(slot + 68, flags);
     memcpy(slot + META_HEADER_SIZE, meta->config, meta->config_len);
     store_le32(slot + 8, crc32c(0, slot + 12, META_HEADER_SIZE - 12 + meta->config_len));
 }
@@ -35,9 +40,10 @@ void meta_encode(const struct meta *meta, uint8_t slot[META_SLOT_SIZE])
 bool meta_decode(const uint8_t slot[META_SLOT_SIZE], struct meta *ret_meta)
 {
     uint32_t n = load_le32(slot + 64);
+    uint32_t version = load_le32(slot + 12), flags = load_le32(slot + 68);
     if (memcmp(slot, META_MAGIC, 8) != 0 || n > META_CONFIG_MAX ||
         load_le32(slot + 8) != crc32c(0, slot + 12, META_HEADER_SIZE - 12 + n) ||
-        load_le32(slot + 12) != VERSION) {
+        (version == VERSION ? flags != 0 : version != FLAGGED || flags != FLAG_RECOVERING)) {
         return false;
     }
     *ret_meta = (struct meta){
@@ -47,6 +53,7 @@ bool meta_decode(const uint8_t slot[META_SLOT_SIZE], struct meta *ret_meta)
         .snapshot_index = LOG_INDEX(load_le64(slot + 40)),
         .snapshot_term = LOG_TERM(load_le64(slot + 48)),
         .snapshot_config_index = LOG_INDEX(load_le64(slot + 56)),
+        .recovering = (flags & FLAG_RECOVERING) != 0,
         .config_len = n,
     };
     memcpy(ret_meta->config, slot + META_HEADER_SIZE, n);

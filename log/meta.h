@@ -6,7 +6,7 @@
  *   at size field
  *    0  8  magic "WEIRMETA"
  *    8  4  crc32c of bytes 12..71+n
- *   12  4  version: 1
+ *   12  4  version: 1; 2 when a flag is set: who does not know flags must not read it
  *   16  8  counter, from 1
  *   24  8  term
  *   32  8  vote, 0: none
@@ -14,8 +14,11 @@
  *   48  8  snapshot term
  *   56  8  index of the snapshot's configuration
  *   64  4  length of the configuration, n
- *   68  4  zero
+ *   68  4  flags; bit 0: recovering
  *   72  n  configuration
+ *
+ * Recovering: the replica has lost what it promised (its votes, or the end of its log) and takes no
+ * part until it has learned it anew; see consensus/founding.h.
  *
  * `mark`: how far the log and the meta file are known to be durable. Written in place now and then,
  * mostly without a sync of its own: it may lag but never runs ahead, and a damaged one counts as
@@ -50,6 +53,7 @@ struct meta {
     struct log_index snapshot_index;
     struct log_term snapshot_term;
     struct log_index snapshot_config_index;
+    bool recovering;
     uint32_t config_len;
     uint8_t config[META_CONFIG_MAX];
 };

@@ -246,6 +246,7 @@ void partition_meta(const struct partition *p, struct partition_meta *ret_meta)
         .snapshot_index = p->meta.snapshot_index,
         .snapshot_term = p->meta.snapshot_term,
         .snapshot_config_index = p->meta.snapshot_config_index,
+        .recovering = p->meta.recovering,
         .snapshot_config = p->meta.config,
         .snapshot_config_len = p->meta.config_len,
     };
@@ -267,6 +268,7 @@ int partition_set_meta(struct partition *p, const struct partition_meta *meta, s
         .snapshot_index = meta->snapshot_index,
         .snapshot_term = meta->snapshot_term,
         .snapshot_config_index = meta->snapshot_config_index,
+        .recovering = meta->recovering,
         .config_len = meta->snapshot_config_len,
     };
     if (m.config_len > 0) {

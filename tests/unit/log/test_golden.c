@@ -12,8 +12,10 @@
 #include <cmocka.h>
 
 #include "harness.h"
+#include "log/meta.h"
 
-#define GOLDEN "tests/golden/log/v1"
+#define GOLDEN      "tests/golden/log/v1"
+#define META_GOLDEN "tests/golden/log/meta_v2.bin"
 
 static struct harness h;
 static struct error err;
@@ -118,10 +120,52 @@ static void partition_of_version_1__opens_and_reads_the_same(void **state)
     harness_close(&written);
 }
 
+/* A slot with a flag has a version of its own; the golden one was written by the first such. */
+static void meta_of_version_2__reads_and_writes_the_same(void **state)
+{
+    (void)state;
+    static uint8_t slot[META_SLOT_SIZE], golden[META_SLOT_SIZE];
+    static struct meta meta = {
+        .counter = 5,
+        .term = LOG_TERM(7),
+        .vote = 2,
+        .snapshot_index = LOG_INDEX(40),
+        .snapshot_term = LOG_TERM(6),
+        .snapshot_config_index = LOG_INDEX(1),
+        .recovering = true,
+        .config_len = 13,
+        .config = "configuration",
+    };
+    meta_encode(&meta, slot);
+    if (getenv("WEIR_MAKE_GOLDEN") != NULL) {
+        FILE *f = fopen(META_GOLDEN, "wbe");
+        assert_non_null(f);
+        assert_int_equal(fwrite(slot, 1, sizeof(slot), f), sizeof(slot));
+        assert_int_equal(fclose(f), 0);
+    }
+    FILE *f = fopen(META_GOLDEN, "rbe");
+    assert_non_null(f);
+    assert_int_equal(fread(golden, 1, sizeof(golden), f), sizeof(golden));
+    assert_int_equal(fclose(f), 0);
+    assert_memory_equal(slot, golden, sizeof(golden));
+    static struct meta read;
+    assert_true(meta_decode(golden, &read));
+    assert_true(read.recovering);
+    assert_int_equal(read.vote, 2);
+    assert_int_equal(read.snapshot_index.v, 40);
+    assert_memory_equal(read.config, "configuration", 13);
+    meta.recovering = false;
+    meta_encode(&meta, slot);
+    assert_int_equal(slot[12], 1);
+    assert_true(meta_decode(slot, &read));
+    assert_false(read.recovering);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(partition_of_version_1__opens_and_reads_the_same),
+        cmocka_unit_test(meta_of_version_2__reads_and_writes_the_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -305,6 +305,28 @@ static void meta__survives_reopening(void **state)
     assert_int_equal(partition_set_meta(h.p, &meta, &err), WEIR_ETOOBIG);
 }
 
+static void meta__keeps_the_recovering_mark_until_it_is_cleared(void **state)
+{
+    (void)state;
+    struct partition_meta meta;
+    for (int i = 0; i < 5; i++) {
+        bool recovering = i % 2 == 0;
+        partition_meta(h.p, &meta);
+        meta.term = LOG_TERM(10 + i);
+        meta.recovering = recovering;
+        assert_int_equal(partition_set_meta(h.p, &meta, &err), 0);
+        partition_meta(h.p, &meta);
+        assert_int_equal(meta.recovering, recovering);
+        partition_close(h.p);
+        h.p = NULL;
+        harness_run(&h);
+        h.meta_term = h.meta_tried = (uint64_t)(10 + i);
+        assert_int_equal(harness_open(&h, &err), 0);
+        partition_meta(h.p, &meta);
+        assert_int_equal(meta.recovering, recovering);
+    }
+}
+
 static void hash__depends_on_the_entries_and_not_on_how_they_were_written(void **state)
 {
     (void)state;
@@ -352,6 +374,7 @@ int main(void)
         T(fetch__full_buffer_ends_at_a_whole_batch),
         T(offset_for_time__finds_the_first_batch_not_older),
         T(meta__survives_reopening),
+        T(meta__keeps_the_recovering_mark_until_it_is_cleared),
         T(hash__depends_on_the_entries_and_not_on_how_they_were_written),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
