@@ -11,7 +11,7 @@
 #include "base/env_loop.h"
 #include "base/logging.h"
 #include "base/metrics.h"
-#include "nodes/broker/broker.h"
+#include "nodes/broker/broker_thread.h"
 #include "nodes/data_dir.h"
 #include "nodes/services.h"
 
@@ -26,7 +26,7 @@ struct process {
     struct env_loop *loop;
     struct node node;
     struct services *services;
-    struct broker *broker;
+    struct broker_thread *broker;
     int lock_fd;
     enum node_phase phase;
     bool down;

@@ -1,11 +1,8 @@
-#include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/crc32c.h"
-#include "base/env_loop.h"
 #include "base/logging.h"
 #include "nodes/broker/broker_priv.h"
 
@@ -104,9 +101,9 @@ static void replica_open(struct replica *r)
     struct group_options options = {
         .id = r->group_id,
         .dir = dir,
-        .partition = {.segment_bytes = (uint64_t)config->log_segment_mib << 20,
-                      .tail_bytes = TAIL_BYTES,
-                      .index_bytes = INDEX_BYTES},
+        .partition = {.segment_bytes = b->sizes.segment_bytes,
+                      .tail_bytes = b->sizes.tail_bytes,
+                      .index_bytes = b->sizes.index_bytes},
         .voters = voters,
         .n_voters = config->n_nodes,
         .heartbeat_ms = config->raft_heartbeat_ms,
@@ -133,7 +130,7 @@ static void on_replica_closed(void *data)
     struct replica *r = data;
     struct broker *b = r->broker;
     if (b->stopping) {
-        broker_group_closed(b);
+        broker_part_closed(b);
         return;
     }
     r->closing = false;
@@ -190,7 +187,8 @@ static int replicas_init(struct broker *b, struct error *err)
     }
     b->replicas = calloc(b->n_replicas > 0 ? b->n_replicas : 1, sizeof(*b->replicas));
     if (b->replicas == NULL) {
-        return error_set(err, WEIR_ENOMEM, "no memory for %u replicas", b->n_replicas);
+        b->n_replicas = 0;
+        return error_set(err, WEIR_ENOMEM, "no memory for the replicas");
     }
     uint32_t n = 0;
     for (uint32_t i = 0; i < config->n_topics; i++) {
@@ -256,15 +254,29 @@ static void on_sweep(struct env_timer *timer)
     env_timer_start(&b->sweep, BROKER_SWEEP_US, on_sweep);
 }
 
-/* --- Stopping --- */
+/* --- Closing --- */
+
+static void broker_free(struct broker *b)
+{
+    free(b->replicas);
+    free(b);
+}
 
 static void on_transport_closed(void *data)
 {
     struct broker *b = data;
-    b->stopped = true;
+    broker_close_cb cb = b->closed;
+    void *cb_data = b->closed_data;
+    broker_free(b);
+    cb(cb_data);
 }
 
-static void stop_transport(struct broker *b)
+static void on_nothing_open(struct env_defer *defer)
+{
+    on_transport_closed(defer->data);
+}
+
+static void close_transport(struct broker *b)
 {
     env_timer_close(&b->sweep);
     env_defer_cancel(&b->tell_leaders);
@@ -274,41 +286,43 @@ static void stop_transport(struct broker *b)
     if (b->transport != NULL) {
         transport_close(b->transport, on_transport_closed, b);
     } else {
-        b->stopped = true;
+        b->last.data = b;
+        env_defer(b->env, &b->last, on_nothing_open);
     }
 }
 
-void broker_group_closed(void *data)
+void broker_part_closed(void *data)
 {
     struct broker *b = data;
-    if (--b->groups_open == 0) {
-        stop_transport(b);
+    if (--b->parts_open == 0) {
+        close_transport(b);
     }
 }
 
-static void stop(void *arg)
+void broker_close(struct broker *b, broker_close_cb cb, void *data)
 {
-    struct broker *b = arg;
     b->stopping = true;
+    b->closed = cb;
+    b->closed_data = data;
     if (b->listener != NULL) {
         env_listener_close(b->listener);
         b->listener = NULL;
     }
+    b->parts_open = 1 + b->n_conns; /* one of this function's own */
     LIST_FOREACH_SAFE(it, nx, &b->conns)
     {
         broker_conn_close(list_entry(it, struct conn, link));
     }
-    b->groups_open = 1; /* this function's own */
     for (uint32_t i = 0; i < b->n_replicas; i++) {
         struct group *g = b->replicas[i].group;
-        b->groups_open += b->replicas[i].closing;
+        b->parts_open += b->replicas[i].closing;
         if (g != NULL) {
-            b->groups_open++;
+            b->parts_open++;
             b->replicas[i].group = NULL;
-            group_close(g, broker_group_closed, b);
+            group_close(g, broker_part_closed, b);
         }
     }
-    broker_group_closed(b);
+    broker_part_closed(b);
 }
 
 /* --- Starting --- */
@@ -400,94 +414,24 @@ static int start(struct broker *b, struct error *err)
     return 0;
 }
 
-static void gate_open(struct broker_gate *gate, int status, const struct error *err)
-{
-    pthread_mutex_lock(&gate->lock);
-    gate->done = true;
-    gate->status = status;
-    gate->error = *err;
-    pthread_cond_signal(&gate->changed);
-    pthread_mutex_unlock(&gate->lock);
-}
-
-static void *run(void *arg)
-{
-    struct broker *b = arg;
-    struct error err = {0};
-    struct env_loop *loop;
-    int rv = env_loop_new(&loop, &err);
-    if (rv != 0) {
-        gate_open(&b->gate, rv, &err);
-        return NULL;
-    }
-    b->env = env_loop_env(loop);
-    b->started_ns = env_now_ns(b->env);
-    rv = start(b, &err);
-    if (rv != 0) {
-        stop(b);
-    } else {
-        gate_open(&b->gate, 0, &err);
-    }
-    env_loop_run_until(loop, &b->stopped);
-    env_loop_free(loop);
-    if (rv != 0) {
-        gate_open(&b->gate, rv, &err);
-    }
-    return NULL;
-}
-
-static void broker_free(struct broker *b)
-{
-    pthread_cond_destroy(&b->gate.changed);
-    pthread_mutex_destroy(&b->gate.lock);
-    free(b->replicas);
-    free(b);
-}
-
-int broker_start(const struct config *config, struct broker **ret_broker, struct error *err)
+int broker_open(struct env *env, const struct config *config, const struct broker_sizes *sizes,
+                struct broker **ret_broker, struct error *err)
 {
     struct broker *b = calloc(1, sizeof(*b));
-    sigset_t all, before;
     if (b == NULL) {
         return error_set(err, WEIR_ENOMEM, "no memory for the broker");
     }
+    b->env = env;
     b->config = config;
     b->self = config_self(config);
+    b->sizes = sizes != NULL
+                   ? *sizes
+                   : (struct broker_sizes){.segment_bytes = (uint64_t)config->log_segment_mib << 20,
+                                           .tail_bytes = TAIL_BYTES,
+                                           .index_bytes = INDEX_BYTES};
+    b->started_ns = env_now_ns(env);
     list_init(&b->conns);
-    pthread_mutex_init(&b->gate.lock, NULL);
-    pthread_cond_init(&b->gate.changed, NULL);
     metrics_init(b);
-    /* Signals are the front loop's. */
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    int rc = pthread_create(&b->thread, NULL, run, b);
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (rc != 0) {
-        broker_free(b);
-        return error_set(err, error_from_errno(rc), "can't start the broker's thread: %s",
-                         strerrordesc_np(rc));
-    }
-    pthread_mutex_lock(&b->gate.lock);
-    while (!b->gate.done) {
-        pthread_cond_wait(&b->gate.changed, &b->gate.lock);
-    }
-    pthread_mutex_unlock(&b->gate.lock);
-    if (b->gate.status != 0) {
-        int rv = error_set(err, b->gate.status, "%s", b->gate.error.text);
-        (void)pthread_join(b->thread, NULL);
-        broker_free(b);
-        return rv;
-    }
     *ret_broker = b;
-    return 0;
-}
-
-void broker_stop(struct broker *b)
-{
-    /* Without memory to say so the process can only go the hard way, which the log survives. */
-    if (env_post(b->env, stop, b) != 0) {
-        abort();
-    }
-    (void)pthread_join(b->thread, NULL);
-    broker_free(b);
+    return start(b, err);
 }

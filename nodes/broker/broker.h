@@ -1,18 +1,29 @@
 /* The log role: replicas of every partition, and the listener that clients of the log speak to
- * (docs/protocol.md). It runs on a loop thread of its own; start and stop are called from another
- * thread and block. */
+ * (docs/protocol.md). It runs on the loop of the env it is given and does nothing outside of it:
+ * broker_thread.h gives it a thread, tests/sim a simulated machine. Loop thread only. */
 #ifndef NODES_BROKER_BROKER_H
 #define NODES_BROKER_BROKER_H
 
 #include "base/config.h"
+#include "base/env.h"
 
 struct broker;
 
+/* What a simulation makes small, so that much happens in a short run. */
+struct broker_sizes {
+    uint64_t segment_bytes, tail_bytes; /* struct partition_options */
+    uint32_t index_bytes;
+};
+
 /* Opens all replicas and listens for peers and clients. A replica that can't be opened (corrupt
  * files) is reported in log, metrics and status, and the others go on. Fails with the address when
- * a port is occupied. `config` outlives the broker. */
-int broker_start(const struct config *config, struct broker **ret_broker, struct error *err);
-/* Blocks until drained and closed. */
-void broker_stop(struct broker *broker);
+ * a port is occupied. `config` outlives the broker; `sizes` NULL: those of `config`.
+ * After a failure there may be something to let go of: when *ret_broker was set, it is closed like
+ * one that runs. */
+int broker_open(struct env *env, const struct config *config, const struct broker_sizes *sizes,
+                struct broker **ret_broker, struct error *err);
+/* Drains, closes and frees, then cb. */
+typedef void (*broker_close_cb)(void *data);
+void broker_close(struct broker *broker, broker_close_cb cb, void *data);
 
 #endif

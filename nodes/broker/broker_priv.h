@@ -1,14 +1,12 @@
-/* The broker's inside. Everything but broker_start and broker_stop runs on its loop thread.
+/* The broker's inside; all of it runs on its loop.
  *
- *   broker.c    thread, replicas, start and stop, the periodic sweep
+ *   broker.c    replicas, opening and closing, the periodic sweep
  *   conn.c      connections: handshake, frames in, replies out, back-pressure
  *   produce.c   batches from connections to groups
  *   fetch.c     reads, and the reads that wait
  *   requests.c  the table of requests; metadata, offsets, status, hash */
 #ifndef NODES_BROKER_BROKER_PRIV_H
 #define NODES_BROKER_BROKER_PRIV_H
-
-#include <pthread.h>
 
 #include "base/metrics.h"
 #include "consensus/group.h"
@@ -49,20 +47,9 @@ struct replica {
     struct metric *lag, *high_watermark;
 };
 
-/* Tells the thread that started us how it went. */
-struct broker_gate {
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    bool done;
-    int status;
-    struct error error;
-};
-
 struct broker {
     const struct config *config;
     const struct config_node *self;
-    pthread_t thread;
-    struct broker_gate gate;
     struct env *env;
     struct transport *transport;
     struct env_listener *listener;
@@ -75,8 +62,12 @@ struct broker {
     uint64_t sweeps;
     struct env_timer sweep;
     struct env_defer tell_leaders;
-    bool stopping, stopped;
-    unsigned groups_open; /* while stopping */
+    struct broker_sizes sizes;
+    bool stopping;
+    unsigned parts_open; /* while stopping: connections and groups */
+    broker_close_cb closed;
+    void *closed_data;
+    struct env_defer last;
     struct {
         struct metric *records, *bytes, *refused, *invalid, *fetched_bytes, *connections, *leading,
             *failed_replicas, *inflight_bytes;
@@ -130,7 +121,7 @@ struct replica *broker_replica(struct broker *b, const char *topic, uint32_t par
 /* 0 unless the leader can take proposals now. */
 uint32_t replica_leader(const struct replica *r);
 uint64_t replica_term(const struct replica *r);
-void broker_group_closed(void *data); /* one less to wait for while stopping */
+void broker_part_closed(void *data); /* one less to wait for while stopping */
 
 /* conn.c */
 void broker_conn_accept(struct env_listener *listener, struct env_stream *stream);

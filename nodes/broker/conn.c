@@ -101,14 +101,18 @@ void broker_conn_reply_error(struct conn *c, uint64_t correlation, int code, con
 
 static void conn_release(struct conn *c)
 {
-    c->broker->n_conns--;
-    metric_set(c->broker->metrics.connections, c->broker->n_conns);
+    struct broker *b = c->broker;
+    b->n_conns--;
+    metric_set(b->metrics.connections, b->n_conns);
     list_remove(&c->link);
     frame_parser_close(&c->parser);
     bytes_close(&c->out[0]);
     bytes_close(&c->out[1]);
     free(c->fences);
     free(c);
+    if (b->stopping) {
+        broker_part_closed(b);
+    }
 }
 
 static void on_stream_closed(void *data)

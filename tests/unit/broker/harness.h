@@ -9,7 +9,7 @@
 #include "base/env_uv.h"
 #include "clients/log/link.h"
 #include "clients/log/weir_log.h"
-#include "nodes/broker/broker.h"
+#include "nodes/broker/broker_thread.h"
 
 #define HARNESS_NODES  3
 #define HARNESS_SECRET "a secret of the tests"
@@ -18,7 +18,7 @@ struct harness {
     char dir[64];
     uint16_t peer_port[HARNESS_NODES], broker_port[HARNESS_NODES];
     struct config *config[HARNESS_NODES];
-    struct broker *broker[HARNESS_NODES]; /* NULL: stopped */
+    struct broker_thread *broker[HARNESS_NODES]; /* NULL: stopped */
     uv_loop_t loop;
     struct env *env;
     struct env_timer deadline;

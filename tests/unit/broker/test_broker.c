@@ -505,7 +505,7 @@ static void broker__goes_on_when_one_replica_is_corrupt_and_says_so(void **state
 static void broker_start__names_an_occupied_address(void **state)
 {
     struct harness h;
-    struct broker *broker = NULL;
+    struct broker_thread *broker = NULL;
     struct error err = {0};
     char address[32];
     (void)state;
