@@ -2,9 +2,13 @@
  * answers with a challenge (who it is, a nonce, its proof), the dialler proves itself in turn; then
  * both speak for their groups.
  *
- *   PEER_HELLO      version u32, cluster u64, own id u32, wanted id u32, nonce 32
- *   PEER_CHALLENGE  version u32, cluster u64, own id u32, nonce 32, proof 32
+ *   PEER_HELLO      version u32, cluster u64, founders u64, own id u32, wanted id u32, nonce 32
+ *   PEER_CHALLENGE  version u32, cluster u64, founders u64, own id u32, nonce 32, proof 32
  *   PEER_PROOF      proof 32
+ *
+ * cluster is 0 as long as a node does not know it; founders is a hash of the ids of those that
+ * found a cluster together, 0 for one that joins: it counts only while neither side knows the
+ * cluster.
  *
  * A proof (proto/auth.h) is over the hashes of both first messages, so it vouches for ids and
  * incarnations too. */
@@ -17,7 +21,7 @@
 #include "consensus/transport_impl.h"
 #include "proto/auth.h"
 
-#define LINK_VERSION      1
+#define LINK_VERSION      2
 #define UNPROVEN_SIZE_MAX 512
 #define WRITE_IOV_MAX     1024
 #define SIDE_ACCEPT       "peer-accept"
@@ -178,6 +182,9 @@ void link_close(struct peer_link *link, const char *why)
     }
     if (peer != NULL && peer->dialing == link) {
         peer->dialing = NULL;
+        if (was == LINK_WAIT_CHALLENGE) {
+            peer->next_dial_ns = env_now_ns(link->transport->env) + TRANSPORT_REFUSED_NS;
+        }
     }
     if (was == LINK_UP) {
         finish_frames(peer, &peer->queue, WEIR_ECLOSED);
@@ -192,6 +199,7 @@ static void put_identity(struct bytes *body, const struct transport *t)
 {
     bytes_put_le32(body, LINK_VERSION);
     bytes_put_le64(body, t->cluster);
+    bytes_put_le64(body, t->founders);
     bytes_put_le32(body, t->self_id);
 }
 
@@ -215,15 +223,25 @@ static void hash_message(uint64_t incarnation, const void *body, size_t len,
     crypto_generichash_final(&state, ret_hash, LINK_HASH_SIZE);
 }
 
-static const char *check_identity(const struct transport *t, struct cursor *c, uint32_t *ret_id)
+static const char *check_identity(struct peer_link *link, struct cursor *c, uint32_t *ret_id)
 {
+    const struct transport *t = link->transport;
     uint32_t version = cursor_le32(c);
     uint64_t cluster = cursor_le64(c);
+    uint64_t founders = cursor_le64(c);
     *ret_id = cursor_le32(c);
     if (!cursor_ok(c) || version != LINK_VERSION) {
         return "speaks another version of the peer protocol";
     }
-    return cluster == t->cluster ? NULL : "belongs to another cluster: its members differ";
+    if (cluster != 0 && t->cluster != 0 && cluster != t->cluster) {
+        return "belongs to another cluster";
+    }
+    if (cluster == 0 && t->cluster == 0 && founders != 0 && t->founders != 0 &&
+        founders != t->founders) {
+        return "would found another cluster: its cluster.node lines differ";
+    }
+    link->peer_cluster = cluster;
+    return NULL;
 }
 
 static void say_hello(struct peer_link *link)
@@ -240,12 +258,26 @@ static void say_hello(struct peer_link *link)
     bytes_close(&body);
 }
 
+/* It keeps trying: said now and then. */
+static void refuse_stranger(struct peer_link *link, uint32_t id)
+{
+    struct transport *t = link->transport;
+    uint64_t now_ns = env_now_ns(t->env);
+    if (t->stranger_ns == 0 || now_ns > t->stranger_ns + TRANSPORT_COMPLAIN_NS) {
+        t->stranger_ns = now_ns;
+        log_warn("peer_refused",
+                 "id=%u address=%s reason=\"not a node of this cluster: weir cluster add it\"", id,
+                 env_stream_peer(link->stream));
+    }
+    link_close(link, NULL);
+}
+
 static const char *on_hello(struct peer_link *link, uint64_t incarnation, struct cursor *c)
 {
     struct transport *t = link->transport;
     uint32_t id;
     hash_message(incarnation, c->data, c->len, link->hello_hash);
-    const char *wrong = check_identity(t, c, &id);
+    const char *wrong = check_identity(link, c, &id);
     uint32_t wanted = cursor_le32(c);
     const uint8_t *nonce = cursor_take(c, AUTH_NONCE_SIZE);
     if (wrong != NULL) {
@@ -256,7 +288,11 @@ static const char *on_hello(struct peer_link *link, uint64_t incarnation, struct
     if (nonce == NULL || cursor_left(c) != 0 || wanted != t->self_id) {
         return "says hello to another node";
     }
-    if (link->peer == NULL || id > t->self_id) {
+    if (link->peer == NULL) {
+        refuse_stranger(link, id);
+        return NULL;
+    }
+    if (id > t->self_id) {
         return "is not a node that dials this one";
     }
     struct bytes body;
@@ -281,7 +317,7 @@ static const char *on_challenge(struct peer_link *link, uint64_t incarnation, st
         return "sends a short challenge";
     }
     hash_message(incarnation, c->data, c->len - AUTH_PROOF_SIZE, link->challenge_hash);
-    const char *wrong = check_identity(t, c, &id);
+    const char *wrong = check_identity(link, c, &id);
     const uint8_t *nonce = cursor_take(c, AUTH_NONCE_SIZE);
     const uint8_t *theirs = cursor_take(c, AUTH_PROOF_SIZE);
     if (wrong != NULL) {
@@ -367,6 +403,16 @@ static const char *on_frame(struct peer_link *link, const struct frame *f, struc
     return "sends messages out of order";
 }
 
+/* What fails at every attempt is said now and then. */
+static bool may_complain(struct peer_link *link)
+{
+    uint64_t now_ns = env_now_ns(link->transport->env);
+    struct peer *peer = link->peer;
+    bool complain = now_ns >= peer->complain_ns;
+    peer->complain_ns = complain ? now_ns + TRANSPORT_COMPLAIN_NS : peer->complain_ns;
+    return complain;
+}
+
 static void on_read(struct env_stream *stream, const uint8_t *data, size_t n, int status)
 {
     struct peer_link *link = env_stream_data(stream);
@@ -376,7 +422,11 @@ static void on_read(struct env_stream *stream, const uint8_t *data, size_t n, in
         return;
     }
     if (status < 0) {
-        link_close(link, status == WEIR_ECLOSED ? NULL : error_name(status));
+        bool refused = link->state == LINK_WAIT_CHALLENGE && may_complain(link);
+        link_close(link, refused                  ? "hung up on us: it does not know this node, or "
+                                                    "has another cluster secret"
+                         : status == WEIR_ECLOSED ? NULL
+                                                  : error_name(status));
         return;
     }
     link->received_ns = env_now_ns(link->transport->env);
@@ -438,11 +488,7 @@ static void on_connected(struct env_stream *stream, int status)
         return;
     }
     if (status < 0) {
-        uint64_t now_ns = env_now_ns(link->transport->env);
-        struct peer *peer = link->peer;
-        bool complain = now_ns >= peer->complain_ns;
-        peer->complain_ns = complain ? now_ns + TRANSPORT_COMPLAIN_NS : peer->complain_ns;
-        link_close(link, complain ? error_name(status) : NULL);
+        link_close(link, may_complain(link) ? error_name(status) : NULL);
         return;
     }
     env_stream_read_start(stream, on_read);

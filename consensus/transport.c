@@ -17,7 +17,7 @@
 
 struct peer *transport_peer(struct transport *t, uint32_t id)
 {
-    for (unsigned i = 0; i < t->n_peers; i++) {
+    for (unsigned i = 0; i < t->n_peers && id != 0; i++) {
         if (t->peers[i].id == id) {
             return &t->peers[i];
         }
@@ -106,6 +106,9 @@ void transport_link_up(struct peer_link *link)
     frame_parser_set_max(&link->parser, FRAME_SIZE_MAX);
     peer->link = link;
     peer->complain_ns = 0;
+    if (link->transport->cluster == 0 && link->peer_cluster != 0) {
+        transport_learn_cluster(link->transport, link->peer_cluster);
+    }
     log_info("peer_link_up", "peer=%s id=%u address=%s", peer->name, peer->id,
              env_stream_peer(link->stream));
     tell_groups(link->transport, peer->id, true);
@@ -125,7 +128,7 @@ void transport_link_down(struct peer_link *link)
 
 bool transport_connected(const struct transport *t, uint32_t peer_id)
 {
-    for (unsigned i = 0; i < t->n_peers; i++) {
+    for (unsigned i = 0; i < t->n_peers && peer_id != 0; i++) {
         if (t->peers[i].id == peer_id) {
             return t->peers[i].link != NULL;
         }
@@ -177,7 +180,7 @@ int transport_send(struct transport *t, const struct transport_message *m)
 static void dial_if_due(struct transport *t, struct peer *peer, uint64_t now_ns)
 {
     struct error err;
-    if (peer->id < t->self_id || peer->link != NULL || peer->dialing != NULL ||
+    if (peer->id <= t->self_id || peer->link != NULL || peer->dialing != NULL ||
         now_ns < peer->next_dial_ns) {
         return;
     }
@@ -222,6 +225,7 @@ static int by_id(const void *a, const void *b)
     return *x < *y ? -1 : *x > *y;
 }
 
+/* Before a cluster has its id, this tells those that mean the same one. */
 static uint64_t hash_members(const struct transport *t)
 {
     uint32_t ids[TRANSPORT_PEERS_MAX + 1];
@@ -239,33 +243,96 @@ static uint64_t hash_members(const struct transport *t)
     return load_le64(hash);
 }
 
-static int add_peers(struct transport *t, const struct transport_options *o, struct error *err)
+/* A free place; NULL: none. */
+static struct peer *peer_place(struct transport *t)
 {
-    for (unsigned i = 0; i < o->n_peers; i++) {
-        const struct transport_peer *from = &o->peers[i];
-        struct peer *peer = &t->peers[t->n_peers];
-        if (from->id == 0 || from->id == t->self_id || transport_peer(t, from->id) != NULL ||
-            t->n_peers == TRANSPORT_PEERS_MAX || strlen(from->host) >= sizeof(peer->host)) {
-            return error_set(err, WEIR_EINVAL, "peer %u of %u: id %u, host \"%s\"", i + 1,
-                             o->n_peers, from->id, from->host);
+    for (unsigned i = 0; i < t->n_peers; i++) {
+        struct peer *p = &t->peers[i];
+        if (p->id == 0 && p->queued_bytes == 0 && p->link == NULL && p->dialing == NULL) {
+            return p;
         }
-        peer->transport = t;
-        peer->id = from->id;
-        peer->port = from->port;
-        memcpy(peer->host, from->host, strlen(from->host) + 1);
-        snprintf(peer->name, sizeof(peer->name), "%s", from->name);
+    }
+    return t->n_peers < TRANSPORT_PEERS_MAX ? &t->peers[t->n_peers++] : NULL;
+}
+
+static void peer_hang_up(struct peer *peer, const char *why)
+{
+    LIST_FOREACH_SAFE(el, next, &peer->transport->links)
+    {
+        struct peer_link *link = list_entry(el, struct peer_link, link);
+        if (link->peer == peer && link->state != LINK_CLOSING) {
+            link_close(link, link->state == LINK_UP ? why : NULL);
+        }
+    }
+}
+
+int transport_add_peer(struct transport *t, const struct transport_peer *from, struct error *err)
+{
+    struct peer *peer = transport_peer(t, from->id);
+    if (from->id == 0 || from->id == t->self_id || strlen(from->host) >= sizeof(peer->host)) {
+        return error_set(err, WEIR_EINVAL, "peer %s: id %u, host \"%s\"", from->name, from->id,
+                         from->host);
+    }
+    if (peer == NULL) {
+        peer = peer_place(t);
+        if (peer == NULL) {
+            return error_set(err, WEIR_ETOOBIG, "peer %s: there are %d others already", from->name,
+                             TRANSPORT_PEERS_MAX);
+        }
+        *peer = (struct peer){.transport = t, .id = from->id};
         list_init(&peer->queue);
         list_init(&peer->flush.link);
         peer->flush.data = peer;
-        t->n_peers++;
+    } else if (strcmp(peer->host, from->host) != 0 || peer->port != from->port) {
+        log_info("peer_moved", "peer=%s id=%u address=%s:%u", from->name, from->id, from->host,
+                 from->port);
+        peer_hang_up(peer, "its address changed");
+        peer->next_dial_ns = 0;
     }
+    peer->port = from->port;
+    memcpy(peer->host, from->host, strlen(from->host) + 1);
+    (void)snprintf(peer->name, sizeof(peer->name), "%s", from->name);
     return 0;
+}
+
+void transport_remove_peer(struct transport *t, uint32_t peer_id)
+{
+    struct peer *peer = transport_peer(t, peer_id);
+    if (peer != NULL) {
+        peer_hang_up(peer, "removed from the cluster");
+        env_defer_cancel(&peer->flush);
+        log_info("peer_removed", "peer=%s id=%u", peer->name, peer->id);
+        peer->id = 0;
+    }
+}
+
+void transport_learn_cluster(struct transport *t, uint64_t cluster_id)
+{
+    t->cluster = cluster_id;
+    log_info("cluster_learned", "cluster=%016llx", (unsigned long long)cluster_id);
+    if (t->cluster_learned != NULL) {
+        t->cluster_learned(t->data, cluster_id);
+    }
+}
+
+int transport_set_cluster(struct transport *t, uint64_t cluster_id)
+{
+    if (t->cluster != 0 && t->cluster != cluster_id) {
+        return WEIR_EEXISTS;
+    }
+    t->cluster = cluster_id;
+    return 0;
+}
+
+uint64_t transport_cluster(const struct transport *t)
+{
+    return t->cluster;
 }
 
 static void transport_free(struct transport *t)
 {
     for (unsigned i = 0; i < t->n_peers; i++) {
-        env_defer_cancel(&t->peers[i].flush);
+        env_defer_cancel(&t->peers[i].flush); /* harmless for a place that is free */
     }
     env_timer_close(&t->timer);
     if (t->secret != NULL) {
@@ -296,9 +363,17 @@ int transport_new(struct env *env, const struct transport_options *options,
     list_init(&t->links);
     list_init(&t->closed.link);
     t->closed.data = t;
-    int rv = add_peers(t, options, err);
+    t->cluster = options->cluster_id;
+    t->cluster_learned = options->cluster_learned;
+    t->data = options->data;
+    int rv = 0;
+    for (unsigned i = 0; i < options->n_peers && rv == 0; i++) {
+        rv = transport_peer(t, options->peers[i].id) == NULL
+                 ? transport_add_peer(t, &options->peers[i], err)
+                 : error_set(err, WEIR_EINVAL, "two peers have the id %u", options->peers[i].id);
+    }
     if (rv == 0) {
-        t->cluster = hash_members(t);
+        t->founders = options->joining ? 0 : hash_members(t);
         rv = env_timer_init(env, &t->timer);
     }
     if (rv == 0) {

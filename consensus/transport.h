@@ -2,10 +2,13 @@
  * node with the lower id dials.
  *
  * Frames are those of proto/frame.h; the first ones on a link prove knowledge of the cluster secret
- * (HMAC over both sides' nonces) and carry the node id, the cluster's name and the sender's
- * incarnation. Sends of one turn of the loop leave in one writev per peer. Bounded: bytes queued
- * per peer; past the bound messages are dropped, which Raft tolerates. When the link to a peer
- * closes every group is told at once: a closed link is news (fast failover). Loop thread only. */
+ * (HMAC over both sides' nonces) and carry the node id, the cluster's id and the sender's
+ * incarnation. The cluster's id is a random number, made once and the same for ever, whoever joins
+ * or leaves: a node of another cluster is refused, one that has none yet learns it from the first
+ * peer that proves itself. Peers come, move and go while the transport runs. Sends of one turn of
+ * the loop leave in one writev per peer. Bounded: bytes queued per peer; past the bound messages
+ * are dropped, which Raft tolerates. When the link to a peer closes every group is told at once: a
+ * closed link is news (fast failover). Loop thread only. */
 #ifndef CONSENSUS_TRANSPORT_H
 #define CONSENSUS_TRANSPORT_H
 
@@ -23,6 +26,12 @@ struct transport_peer {
 
 struct transport_options {
     uint32_t self_id;
+    uint64_t cluster_id; /* 0: not known yet */
+    /* Does not belong to those that found a cluster: its peers differ from theirs. */
+    bool joining;
+    /* A peer knew the cluster's id and this node did not. May be NULL. */
+    void (*cluster_learned)(void *data, uint64_t cluster_id);
+    void *data;
     const char *listen_host;
     uint16_t listen_port;
     const struct transport_peer *peers; /* without this node */
@@ -36,6 +45,14 @@ int transport_new(struct env *env, const struct transport_options *options,
                   struct transport **ret_transport, struct error *err);
 /* All groups are closed. */
 void transport_close(struct transport *t, void (*cb)(void *data), void *data);
+/* The cluster has its id (from the log). WEIR_EEXISTS: it has another one already. */
+int transport_set_cluster(struct transport *t, uint64_t cluster_id);
+uint64_t transport_cluster(const struct transport *t); /* 0: not known */
+/* A node joined, or has another name or address (its link is then closed and dialled anew).
+ * WEIR_EINVAL: an impossible id or host; WEIR_ETOOBIG: too many peers. Not from a handler. */
+int transport_add_peer(struct transport *t, const struct transport_peer *peer, struct error *err);
+/* It is no more: its link is closed, and it is refused from now on. Not from a handler. */
+void transport_remove_peer(struct transport *t, uint32_t peer_id);
 bool transport_connected(const struct transport *t, uint32_t peer_id);
 /* The port listened on (of use when it was 0). */
 uint16_t transport_port(const struct transport *t);

@@ -12,9 +12,11 @@
 
 /* Times, nanoseconds. */
 #define TRANSPORT_DIAL_RETRY_NS 100000000ull
-#define TRANSPORT_PROOF_NS      5000000000ull
-#define TRANSPORT_PING_NS       500000000ull
-#define TRANSPORT_SILENCE_NS    3000000000ull
+/* After a node hung up before it had proven itself: it does not know us (yet). */
+#define TRANSPORT_REFUSED_NS 1000000000ull
+#define TRANSPORT_PROOF_NS   5000000000ull
+#define TRANSPORT_PING_NS    500000000ull
+#define TRANSPORT_SILENCE_NS 3000000000ull
 /* How often a failing dial is logged. */
 #define TRANSPORT_COMPLAIN_NS 10000000000ull
 
@@ -30,9 +32,10 @@ struct out_frame {
     struct iovec iov[];
 };
 
+/* A place for a peer. It is taken again only when nothing of the former one is on its way out. */
 struct peer {
     struct transport *transport;
-    uint32_t id;
+    uint32_t id; /* 0: free */
     char name[64];
     char host[128];
     uint16_t port;
@@ -61,6 +64,7 @@ struct peer_link {
     struct peer *peer; /* NULL: has not said who it is */
     struct frame_parser parser;
     uint64_t peer_incarnation;
+    uint64_t peer_cluster; /* 0: it knows none */
     uint64_t opened_ns, received_ns, sent_ns;
     uint8_t hello_hash[LINK_HASH_SIZE];
     uint8_t challenge_hash[LINK_HASH_SIZE];
@@ -75,12 +79,16 @@ struct transport {
     struct env *env;
     uint32_t self_id;
     uint64_t incarnation;
-    uint64_t cluster; /* hash of the member ids */
+    uint64_t cluster;  /* 0: not known yet */
+    uint64_t founders; /* hash of the ids of those that found the cluster; 0: joins one */
+    void (*cluster_learned)(void *data, uint64_t cluster_id);
+    void *data;
+    uint64_t stranger_ns; /* when a stranger was last complained of */
     char *secret;
     uint64_t queue_bytes_max;
     struct env_listener *listener;
     struct peer peers[TRANSPORT_PEERS_MAX];
-    unsigned n_peers;
+    unsigned n_peers;               /* places used at least once */
     struct transport_group *groups; /* by id */
     unsigned n_groups, cap_groups;
     struct list links;
@@ -96,6 +104,7 @@ struct transport {
 
 /* transport.c */
 struct peer *transport_peer(struct transport *t, uint32_t id);
+void transport_learn_cluster(struct transport *t, uint64_t cluster_id);
 struct transport_group *transport_group(struct transport *t, uint32_t id);
 /* Link and peer agree that it is up, or that it is no more. */
 void transport_link_up(struct peer_link *link);

@@ -76,6 +76,7 @@ static int open_transport(struct cluster *c, struct cluster_node *n, struct erro
     }
     struct transport_options o = {
         .self_id = n->id,
+        .cluster_id = c->cluster_id[n->id],
         .listen_host = "127.0.0.1",
         .listen_port = n->port,
         .peers = peers,

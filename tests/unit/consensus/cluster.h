@@ -24,6 +24,7 @@ struct cluster {
     uv_loop_t loop;
     char dir[64];
     const char *secret[CLUSTER_NODES + 1];
+    uint64_t cluster_id[CLUSTER_NODES + 1]; /* 0: learned */
     uint64_t inflight_bytes_max, free_bytes_min;
     struct cluster_node nodes[CLUSTER_NODES + 1];
     unsigned acked, unknown, refused, outstanding;

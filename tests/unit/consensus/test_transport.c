@@ -162,15 +162,15 @@ static void strangers__get_no_further_than_hello(void **state)
     put_frame(&out, PEER_VOTE, 7, body, 34);
     says(out.data, out.len);
     assert_int_equal(x.received, 0);
-    /* Another version, another cluster. */
+    /* Another version, another node. */
     bytes_reset(&out);
-    store_le32(body, 2);
-    put_frame(&out, PEER_HELLO, 0, body, 52);
+    store_le32(body, 1);
+    put_frame(&out, PEER_HELLO, 0, body, 60);
     says(out.data, out.len);
     assert_int_equal(x.received, 0);
     bytes_reset(&out);
-    store_le32(body, 1);
-    put_frame(&out, PEER_HELLO, 0, body, 52);
+    store_le32(body, 2);
+    put_frame(&out, PEER_HELLO, 0, body, 60);
     says(out.data, out.len);
     assert_int_equal(x.received, 0);
     /* A proof out of order; a frame larger than any hello. */
@@ -255,6 +255,103 @@ static void transport_send__is_refused_without_a_link_or_room(void **state)
     assert_cluster_lives();
 }
 
+/* --- Peers that come and go --- */
+
+static bool all_know_the_cluster(struct cluster *cl)
+{
+    return transport_cluster(cl->nodes[1].transport) == 77 &&
+           transport_cluster(cl->nodes[2].transport) == 77 &&
+           transport_cluster(cl->nodes[3].transport) == 77;
+}
+
+static void the_cluster_id__is_learned_and_refuses_another_one(void **state)
+{
+    (void)state;
+    struct error err;
+    c.cluster_id[3] = 77;
+    cluster_start_all(&c);
+    assert_true(cluster_run_until(&c, all_know_the_cluster));
+    cluster_stop(&c, 2);
+    c.cluster_id[2] = 78;
+    assert_int_equal(cluster_start(&c, 2, &err), 0);
+    cluster_propose_many(&c, 20, 1, 10);
+    assert_true(cluster_run_until(&c, many_turns_passed));
+    assert_false(transport_connected(c.nodes[2].transport, 3));
+    assert_int_equal(transport_set_cluster(c.nodes[2].transport, 77), WEIR_EEXISTS);
+    assert_int_equal(transport_cluster(c.nodes[3].transport), 77);
+}
+
+static bool two_is_gone(struct cluster *cl)
+{
+    return !transport_connected(cl->nodes[1].transport, 2) &&
+           !transport_connected(cl->nodes[3].transport, 2);
+}
+
+static bool two_is_back(struct cluster *cl)
+{
+    return transport_connected(cl->nodes[1].transport, 2) &&
+           transport_connected(cl->nodes[3].transport, 2);
+}
+
+static void add_two(uint32_t at, uint16_t port)
+{
+    struct transport_peer two = {.id = 2, .name = "n2", .host = "127.0.0.1", .port = port};
+    struct error err;
+    assert_int_equal(transport_add_peer(c.nodes[at].transport, &two, &err), 0);
+}
+
+static void a_removed_peer__is_refused_until_it_is_added_again(void **state)
+{
+    (void)state;
+    cluster_start_all(&c);
+    cluster_await_equal(&c);
+    transport_remove_peer(c.nodes[1].transport, 2);
+    transport_remove_peer(c.nodes[3].transport, 2);
+    transport_remove_peer(c.nodes[3].transport, 2);
+    assert_true(cluster_run_until(&c, two_is_gone));
+    cluster_propose_many(&c, 20, 1, 10);
+    assert_true(cluster_run_until(&c, many_turns_passed));
+    assert_true(two_is_gone(&c));
+    add_two(1, c.nodes[2].port);
+    add_two(3, c.nodes[2].port);
+    assert_true(cluster_run_until(&c, two_is_back));
+    cluster_await_equal(&c);
+}
+
+static void a_moved_peer__is_dialled_at_its_new_address(void **state)
+{
+    (void)state;
+    cluster_start_all(&c);
+    cluster_await_equal(&c);
+    uint16_t port = c.nodes[2].port;
+    add_two(1, c.nodes[3].port); /* somebody else lives there */
+    assert_false(transport_connected(c.nodes[1].transport, 2));
+    assert_true(cluster_run_until(&c, many_turns_passed));
+    assert_false(transport_connected(c.nodes[1].transport, 2));
+    add_two(1, port);
+    assert_true(cluster_run_until(&c, two_is_back));
+    cluster_await_equal(&c);
+}
+
+static void transport_add_peer__refuses_what_can_not_be(void **state)
+{
+    (void)state;
+    struct error err;
+    cluster_start_all(&c);
+    struct transport *t = c.nodes[1].transport;
+    struct transport_peer p = {.id = 1, .name = "n1", .host = "127.0.0.1", .port = 1};
+    assert_int_equal(transport_add_peer(t, &p, &err), WEIR_EINVAL);
+    p.id = 0;
+    assert_int_equal(transport_add_peer(t, &p, &err), WEIR_EINVAL);
+    for (p.id = 4; p.id < 4 + 13; p.id++) {
+        assert_int_equal(transport_add_peer(t, &p, &err), 0);
+    }
+    assert_int_equal(transport_add_peer(t, &p, &err), WEIR_ETOOBIG);
+    transport_remove_peer(t, 5);
+    assert_int_equal(transport_add_peer(t, &p, &err), 0);
+    assert_cluster_lives();
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -264,6 +361,10 @@ int main(void)
         TEST(a_wrong_secret__keeps_a_node_out),
         TEST(an_occupied_port__is_named),
         TEST(transport_send__is_refused_without_a_link_or_room),
+        TEST(the_cluster_id__is_learned_and_refuses_another_one),
+        TEST(a_removed_peer__is_refused_until_it_is_added_again),
+        TEST(a_moved_peer__is_dialled_at_its_new_address),
+        TEST(transport_add_peer__refuses_what_can_not_be),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
