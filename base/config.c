@@ -212,6 +212,16 @@ static void set_listen(struct config *config)
     *listen = own;
 }
 
+static void add_topic_line(struct config *config, const char *line)
+{
+    char value[64];
+    assert(strlen(line) < sizeof(value));
+    memcpy(value, line, strlen(line) + 1);
+    int rc = option_set(option_find("log.topic"), value, config, NULL);
+    assert(rc == 0);
+    (void)rc;
+}
+
 /* A node that is told nothing else has these. */
 static void set_default_topics(struct config *config)
 {
@@ -219,12 +229,34 @@ static void set_default_topics(struct config *config)
                                         "ledger partitions=4", "accounts partitions=1",
                                         "meta partitions=1"};
     for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
-        char value[64];
-        memcpy(value, lines[i], strlen(lines[i]) + 1);
-        int rc = option_set(option_find("log.topic"), value, config, NULL);
-        assert(rc == 0);
-        (void)rc;
+        add_topic_line(config, lines[i]);
     }
+}
+
+static bool has_topic(const struct config *config, const char *name)
+{
+    for (uint32_t i = 0; i < config->n_topics; i++) {
+        if (strcmp(config->topics[i].name, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Consumer groups and named producers need their topic, whatever else there is. */
+static int add_internal_topics(struct config *config, const char *name, struct error *err)
+{
+    if (has_topic(config, CONFIG_TOPIC_GROUPS)) {
+        return 0;
+    }
+    if (config->n_topics == CONFIG_TOPICS_MAX) {
+        return error_set(err, WEIR_ECONFIG,
+                         "%s: log.topic: no room for topic " CONFIG_TOPIC_GROUPS
+                         "; expected at most %d others",
+                         name, CONFIG_TOPICS_MAX - 1);
+    }
+    add_topic_line(config, CONFIG_TOPIC_GROUPS " partitions=4");
+    return 0;
 }
 
 int config_parse(const char *name, const char *text, struct config *ret_config, struct error *err)
@@ -248,6 +280,9 @@ int config_parse(const char *name, const char *text, struct config *ret_config, 
         if (config->n_topics == 0) {
             set_default_topics(config);
         }
+        rc = add_internal_topics(config, name, err);
+    }
+    if (rc == 0) {
         if (p.given[option_find("media.replicas") - option_table] == 0 &&
             config->media_replicas > config->n_nodes) {
             config->media_replicas = config->n_nodes;

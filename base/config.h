@@ -31,6 +31,10 @@ struct config_node {
     struct config_address peer, broker, http, rtmp;
 };
 
+/* Consumer groups' offsets and named producers; written by brokers only. Added with 4 partitions
+ * when no log.topic line names it. */
+#define CONFIG_TOPIC_GROUPS "groups"
+
 /* log.topic = chat partitions=8 */
 struct config_topic {
     char name[CONFIG_NAME_MAX];

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "proto/accounts.pb-c.h"
 #include "proto/chat.pb-c.h"
+#include "proto/groups.pb-c.h"
 #include "proto/ledger.pb-c.h"
 #include "proto/lifecycle.pb-c.h"
 
@@ -16,6 +17,7 @@ static const struct {
     {"lifecycle", &weir__lifecycle_record__descriptor},
     {"chat", &weir__chat_record__descriptor},
     {"ledger", &weir__ledger_record__descriptor},
+    {"groups", &weir__groups_record__descriptor},
 };
 
 static const ProtobufCMessageDescriptor *descriptor_of(const char *topic)

@@ -36,8 +36,10 @@ static void parse__fills_defaults_and_values(void **state)
     assert_int_equal(config.chat_rate_ms, 250);
     assert_int_equal(config.log_segment_mib, 64);
     assert_int_equal(config.log_level, 2);
-    assert_int_equal(config.n_topics, 1);
+    assert_int_equal(config.n_topics, 2);
     assert_int_equal(config.topics[0].partitions, 3);
+    assert_string_equal(config.topics[1].name, CONFIG_TOPIC_GROUPS);
+    assert_int_equal(config.topics[1].partitions, 4);
     assert_int_equal(config_self(&config)->id, 1);
     assert_string_equal(config_self(&config)->http.host, "::1");
     assert_int_equal(config.listen.http.port, 80);
