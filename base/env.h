@@ -76,6 +76,9 @@ enum env_open_flags {
     ENV_OPEN_CREATE = 2, /* with WRITE: make it when absent; the caller syncs the directory */
     ENV_OPEN_EXCL = 4,   /* with CREATE: WEIR_EEXISTS when present */
     ENV_OPEN_LOCK = 8, /* one opener at a time, on this machine: WEIR_EBUSY when somebody has it */
+    /* With WRITE: a log. Asynchronous writes follow one another and nothing but zeros stands behind
+     * them; the real implementation writes them past the page cache where it can. */
+    ENV_OPEN_APPEND = 16,
 };
 /* Absent: WEIR_ENOTFOUND. */
 int env_file_open(struct env *env, const char *path, int flags, struct env_file **ret_file,

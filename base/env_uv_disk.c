@@ -20,6 +20,11 @@ static int fd_of(struct env_file *file)
     return container_of(file, struct env_uv_file, base)->fd;
 }
 
+static void changed(struct env_file *file)
+{
+    direct_forget(container_of(file, struct env_uv_file, base)->direct);
+}
+
 static int open_flags(int flags)
 {
     int f = O_CLOEXEC | ((flags & ENV_OPEN_WRITE) != 0 ? O_RDWR : O_RDONLY);
@@ -61,6 +66,7 @@ int disk_open(struct env *env, const char *path, int flags, struct env_file **re
         free(file);
         return rc;
     }
+    file->direct = (flags & ENV_OPEN_APPEND) != 0 ? direct_new(file->fd) : NULL;
     file->base.env = env;
     list_init(&file->queue);
     list_init(&file->ready);
@@ -72,6 +78,7 @@ void disk_close(struct env_file *file)
 {
     struct env_uv_file *f = container_of(file, struct env_uv_file, base);
     assert(!f->running && list_empty(&f->queue));
+    direct_free(f->direct);
     (void)close(f->fd);
     free(f);
 }
@@ -111,6 +118,7 @@ int disk_pwrite(struct env_file *file, const void *buf, size_t n, uint64_t offse
                 struct error *err)
 {
     size_t done = 0;
+    changed(file);
     while (done < n) {
         ssize_t put =
             pwrite(fd_of(file), (const uint8_t *)buf + done, n - done, (off_t)(offset + done));
@@ -136,6 +144,7 @@ int disk_sync(struct env_file *file, struct error *err)
 
 int disk_truncate(struct env_file *file, uint64_t size, struct error *err)
 {
+    changed(file);
     if (ftruncate(fd_of(file), (off_t)size) != 0) {
         return error_errno(err, "truncate to %llu", (unsigned long long)size);
     }
@@ -145,6 +154,7 @@ int disk_truncate(struct env_file *file, uint64_t size, struct error *err)
 int disk_allocate(struct env_file *file, uint64_t size, struct error *err)
 {
     int rc;
+    changed(file);
     do {
         rc = posix_fallocate(fd_of(file), 0, (off_t)size);
     } while (rc == EINTR);
@@ -324,7 +334,9 @@ int disk_perform(struct env_uv_file *file, struct env_io *io)
     int rc = 0;
     switch ((enum env_io_kind)(uintptr_t)io->impl[0]) {
     case ENV_IO_WRITE:
-        rc = transfer(file->fd, io, true, &n);
+        if (file->direct == NULL || !direct_write(file->direct, io, &rc)) {
+            rc = transfer(file->fd, io, true, &n);
+        }
         break;
     case ENV_IO_READ:
         rc = transfer(file->fd, io, false, &n);

@@ -67,6 +67,7 @@ static void *io_thread(void *arg)
         work_once(pool);
     }
     pthread_mutex_unlock(&pool->lock);
+    direct_thread_end();
     return NULL;
 }
 
@@ -138,6 +139,9 @@ void io_pool_close(struct io_pool *pool)
         pthread_join(pool->threads[i], NULL);
     }
     assert(list_empty(&pool->ready));
+    if (pool->n_threads == 0) {
+        direct_thread_end(); /* the loop's own thread did the work */
+    }
     pthread_cond_destroy(&pool->idle);
     pthread_cond_destroy(&pool->work);
     /* The lock is used once more, by the last reap; a pthread mutex needs no destruction on Linux.

@@ -1,5 +1,6 @@
-/* Shared by the files of the real env: env_uv.c (loop, timers), env_uv_disk.c (files), env_uv_io.c
- * (threads), env_uv_net.c (sockets). Nobody else includes it. */
+/* Shared by the files of the real env: env_uv.c (loop, timers), env_uv_disk.c (files),
+ * env_uv_direct.c (writes past the page cache), env_uv_io.c (threads), env_uv_net.c (sockets).
+ * Nobody else includes it. */
 #ifndef BASE_ENV_UV_PRIV_H
 #define BASE_ENV_UV_PRIV_H
 
@@ -8,6 +9,7 @@
 
 #include "base/env_ops.h"
 #include "base/env_uv.h"
+#include "base/env_uv_direct.h"
 
 /* Threads that write and sync. Apart from libuv's pool, which slow name look-ups share; several, so
  * that the partitions of a node sync in parallel. */
@@ -16,6 +18,7 @@
 struct env_uv_file {
     struct env_file base;
     int fd;
+    struct direct *direct; /* NULL: writes go through the page cache */
     /* Under the pool's lock: */
     struct list queue; /* env_io, in order */
     struct list ready; /* in the pool's list while it has requests and no thread works on it */

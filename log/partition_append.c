@@ -233,8 +233,9 @@ static void next_prepare(struct partition *p, uint64_t size)
 {
     struct error err;
     if (p->next_file == NULL) {
-        int rc = env_file_open(p->env, partition_path(p, NEXT_NAME),
-                               ENV_OPEN_WRITE | ENV_OPEN_CREATE, &p->next_file, &err);
+        int rc =
+            env_file_open(p->env, partition_path(p, NEXT_NAME),
+                          ENV_OPEN_WRITE | ENV_OPEN_CREATE | ENV_OPEN_APPEND, &p->next_file, &err);
         if (rc != 0) {
             if (waits_for_next(p)) {
                 reject_waiting(p, rc);

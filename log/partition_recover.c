@@ -118,8 +118,8 @@ static int load_header(struct partition *p, struct segment *seg, struct segment_
     uint8_t buf[SEGMENT_HEADER_SIZE] = {0};
     struct segment_header header;
     size_t n;
-    int rc = env_file_open(p->env, partition_segment_path(p, seg->first_index.v), ENV_OPEN_WRITE,
-                           &seg->file, err);
+    int rc = env_file_open(p->env, partition_segment_path(p, seg->first_index.v),
+                           ENV_OPEN_WRITE | ENV_OPEN_APPEND, &seg->file, err);
     if (rc == 0) {
         rc = env_file_size(seg->file, &seg->size, err);
     }
@@ -297,7 +297,8 @@ static int create_first(struct partition *p, struct error *err)
     }
     char from[sizeof(p->path)];
     memcpy(from, partition_path(p, NEXT_NAME), sizeof(from));
-    rc = env_file_open(p->env, from, ENV_OPEN_WRITE | ENV_OPEN_CREATE, &seg->file, err);
+    rc = env_file_open(p->env, from, ENV_OPEN_WRITE | ENV_OPEN_CREATE | ENV_OPEN_APPEND, &seg->file,
+                       err);
     if (rc == 0) {
         rc = env_file_allocate(seg->file, seg->size, err);
     }

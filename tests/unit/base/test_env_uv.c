@@ -458,11 +458,98 @@ static void connect__refused_and_unknown_names_come_with_the_callback(void **sta
     assert_int_equal(steps, 1);
 }
 
+/* --- Logs, written past the page cache --- */
+
+#define LOG_SIZE  (3u << 20)
+#define LOG_BLOCK 4096u
+
+static uint8_t log_want[2 * LOG_SIZE], log_have[2 * LOG_SIZE];
+
+static void log_written(struct env_io *io, int status)
+{
+    (void)io;
+    assert_int_equal(status, 0);
+    steps++;
+}
+
+static void log_write(struct env_file *file, uint64_t at, size_t n)
+{
+    struct iovec iov[3];
+    struct env_io io = {.iov = iov, .n_iov = 3, .offset = at, .sync = true};
+    size_t cut = n / 3;
+    for (size_t i = 0; i < n; i++) {
+        log_want[at + i] = (uint8_t)(1 + (at + i) % 251);
+    }
+    iov[0] = (struct iovec){log_want + at, cut};
+    iov[1] = (struct iovec){log_want + at + cut, 0};
+    iov[2] = (struct iovec){log_want + at + cut, n - cut};
+    steps = 0;
+    env_file_write(file, &io, log_written);
+    run_until(&steps, 1);
+}
+
+static void assert_log(struct env_file *file)
+{
+    struct error err;
+    size_t n = 0;
+    assert_int_equal(env_file_pread(file, log_have, sizeof(log_have), 0, &n, &err), 0);
+    assert_in_range(n, LOG_SIZE, sizeof(log_have));
+    assert_memory_equal(log_have, log_want, n);
+}
+
+static void log_file__holds_what_was_appended_and_zeros_behind(void **state)
+{
+    (void)state;
+    static const size_t sizes[] = {
+        1, 8, 47, 4000, LOG_BLOCK, 5, 200000, 3 * LOG_BLOCK - 8, 1 << 20, 1300000, 9};
+    struct env_file *file;
+    struct error err;
+    const int flags = ENV_OPEN_WRITE | ENV_OPEN_CREATE | ENV_OPEN_APPEND;
+    uint64_t at = LOG_BLOCK;
+    memset(log_want, 0, sizeof(log_want));
+    assert_int_equal(env_file_open(env, path_of("log"), flags, &file, &err), 0);
+    assert_int_equal(env_file_allocate(file, LOG_SIZE, &err), 0);
+    for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        log_write(file, at, sizes[i]);
+        at += sizes[i];
+        assert_log(file);
+        if (i % 3 == 1) { /* what the block before holds has to be read again */
+            env_file_close(file);
+            assert_int_equal(env_file_open(env, path_of("log"), flags, &file, &err), 0);
+        }
+    }
+    env_file_close(file);
+}
+
+static void log_file__goes_on_after_it_was_cut_and_changed_in_place(void **state)
+{
+    (void)state;
+    struct env_file *file;
+    struct error err;
+    const int flags = ENV_OPEN_WRITE | ENV_OPEN_CREATE | ENV_OPEN_APPEND;
+    memset(log_want, 0, sizeof(log_want));
+    assert_int_equal(env_file_open(env, path_of("log"), flags, &file, &err), 0);
+    assert_int_equal(env_file_allocate(file, LOG_SIZE, &err), 0);
+    log_write(file, LOG_BLOCK, 10000);
+    /* Cut in the middle of the last block, then reserve again. */
+    memset(log_want + LOG_BLOCK + 9000, 0, 1000);
+    assert_int_equal(env_file_truncate(file, LOG_BLOCK + 9000, &err), 0);
+    assert_int_equal(env_file_allocate(file, LOG_SIZE, &err), 0);
+    memset(log_want + LOG_BLOCK + 8990, 77, 5);
+    assert_int_equal(env_file_pwrite(file, log_want + LOG_BLOCK + 8990, 5, LOG_BLOCK + 8990, &err),
+                     0);
+    log_write(file, LOG_BLOCK + 9000, 300);
+    assert_log(file);
+    env_file_close(file);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        T(log_file__holds_what_was_appended_and_zeros_behind),
+        T(log_file__goes_on_after_it_was_cut_and_changed_in_place),
         T(timer__is_never_early),
         T(defer__runs_before_the_loop_blocks_also_when_deferred_by_a_deferred_call),
         T(post__runs_on_the_loop_in_order),
