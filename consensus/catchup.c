@@ -117,9 +117,7 @@ static int read_entry(void *data, const struct partition_entry *entry)
     memcpy(base, entry->payload, entry->len);
     reading->entries[reading->n++] = (struct raft_entry){
         .term = entry->term.v,
-        .type = entry->type == LOG_ENTRY_BATCH     ? RAFT_COMMAND
-                : entry->type == LOG_ENTRY_BARRIER ? RAFT_BARRIER
-                                                   : RAFT_CHANGE,
+        .type = storage_raft_type(entry->type),
         .buf = {.base = base, .len = entry->len},
     };
     return 0;

@@ -550,6 +550,24 @@ static int may_propose(struct group *g, size_t len)
     return disk_is_full(g) ? WEIR_ENOSPC : 0;
 }
 
+/* Gives an entry to libraft, which owns `buf` then; on failure it is freed. */
+static int propose_entry(struct group *g, struct group_propose *req, struct raft_buffer *buf,
+                         group_propose_cb cb)
+{
+    struct proposal *p = proposal_of(req);
+    req->cb = cb;
+    *p = (struct proposal){.group = g, .bytes = buf->len, .apply = {.data = req}};
+    int rv = raft_apply(&g->raft, &p->apply, buf, 1, applied);
+    if (rv != 0) {
+        raft_free(buf->base);
+        return rv == RAFT_NOMEM ? WEIR_ENOMEM : WEIR_ENOTLEADER;
+    }
+    g->inflight_bytes += p->bytes;
+    list_push_back(&g->proposals, &req->link);
+    guard_settle(g);
+    return 0;
+}
+
 int group_propose(struct group *g, struct group_propose *req, const void *batch, size_t len,
                   group_propose_cb cb)
 {
@@ -557,7 +575,6 @@ int group_propose(struct group *g, struct group_propose *req, const void *batch,
     if (rv != 0) {
         return rv;
     }
-    struct proposal *p = proposal_of(req);
     struct raft_buffer buf = {.base = raft_malloc(len), .len = len};
     if (buf.base == NULL) {
         return WEIR_ENOMEM;
@@ -565,20 +582,26 @@ int group_propose(struct group *g, struct group_propose *req, const void *batch,
     memcpy(buf.base, batch, len);
     int64_t wall_ms = env_wall_ms(g->env);
     int64_t newest_ms = partition_last_timestamp_ms(g->partition);
-    req->cb = cb;
     req->base = partition_end_offset(g->partition);
     batch_stamp(buf.base, req->base, LOG_TERM(g->raft.current_term),
                 wall_ms > newest_ms ? wall_ms : newest_ms);
-    *p = (struct proposal){.group = g, .bytes = len, .apply = {.data = req}};
-    rv = raft_apply(&g->raft, &p->apply, &buf, 1, applied);
-    if (rv != 0) {
-        raft_free(buf.base);
-        return rv == RAFT_NOMEM ? WEIR_ENOMEM : WEIR_ENOTLEADER;
+    return propose_entry(g, req, &buf, cb);
+}
+
+int group_propose_control(struct group *g, struct group_propose *req, const struct control *control,
+                          group_propose_cb cb)
+{
+    int rv = may_propose(g, CONTROL_SIZE);
+    if (rv != 0 && rv != WEIR_ENOSPC) { /* what frees space must not wait for it */
+        return rv;
     }
-    g->inflight_bytes += len;
-    list_push_back(&g->proposals, &req->link);
-    guard_settle(g);
-    return 0;
+    struct raft_buffer buf = {.base = raft_malloc(CONTROL_SIZE), .len = CONTROL_SIZE};
+    if (buf.base == NULL) {
+        return WEIR_ENOMEM;
+    }
+    control_encode(control, buf.base);
+    req->base = partition_end_offset(g->partition);
+    return propose_entry(g, req, &buf, cb);
 }
 
 /* --- Questions --- */

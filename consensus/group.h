@@ -8,6 +8,7 @@
 
 #include "base/env.h"
 #include "consensus/transport.h"
+#include "log/control.h"
 #include "log/partition.h"
 
 struct group;
@@ -62,6 +63,11 @@ struct group_propose {
  * WEIR_ENOSPC, WEIR_EIO: then cb does not run. */
 int group_propose(struct group *g, struct group_propose *req, const void *batch, size_t len,
                   group_propose_cb cb);
+
+/* Proposes a decision about the log itself; the same results, but that a full disk does not refuse
+ * it. */
+int group_propose_control(struct group *g, struct group_propose *req, const struct control *control,
+                          group_propose_cb cb);
 
 uint32_t group_id(const struct group *g);
 bool group_is_leader(const struct group *g);  /* and may propose */

@@ -231,6 +231,8 @@ void storage_note_snapshot(struct group *g); /* at a clean close: where we are *
 /* Term of an entry of our log; 0 where there is none. */
 raft_term storage_term(struct group *g, raft_index index);
 raft_index storage_last(const struct group *g);
+/* libraft's type of an entry of ours. */
+unsigned short storage_raft_type(enum log_entry_type type);
 void storage_answer_get(struct group *g, struct raft_io_snapshot_get *req);
 
 /* guard.c */

@@ -5,6 +5,7 @@
 
 #include "base/logging.h"
 #include "consensus/group_impl.h"
+#include "log/control.h"
 
 /* Snapshots are marks, not data: "applied up to here, with this configuration". Losing the newest
  * only makes the next start read more of the log, so it is written to disk once per this much log,
@@ -17,18 +18,31 @@ static struct group *group_of(const struct raft_io *io)
     return io->impl;
 }
 
-static enum log_entry_type entry_type(unsigned short raft_type)
+/* libraft knows no control entries: to it they are commands. */
+static enum log_entry_type entry_type(const struct raft_entry *e)
 {
-    return raft_type == RAFT_COMMAND   ? LOG_ENTRY_BATCH
-           : raft_type == RAFT_BARRIER ? LOG_ENTRY_BARRIER
-                                       : LOG_ENTRY_CONFIG;
+    switch (e->type) {
+    case RAFT_COMMAND:
+        return control_is(e->buf.base, e->buf.len) ? LOG_ENTRY_CONTROL : LOG_ENTRY_BATCH;
+    case RAFT_BARRIER:
+        return LOG_ENTRY_BARRIER;
+    default:
+        return LOG_ENTRY_CONFIG;
+    }
 }
 
-static unsigned short raft_type(enum log_entry_type type)
+unsigned short storage_raft_type(enum log_entry_type type)
 {
-    return type == LOG_ENTRY_BATCH     ? RAFT_COMMAND
-           : type == LOG_ENTRY_BARRIER ? RAFT_BARRIER
-                                       : RAFT_CHANGE;
+    switch (type) {
+    case LOG_ENTRY_BATCH:
+    case LOG_ENTRY_CONTROL:
+        return RAFT_COMMAND;
+    case LOG_ENTRY_BARRIER:
+        return RAFT_BARRIER;
+    case LOG_ENTRY_CONFIG:
+        break;
+    }
+    return RAFT_CHANGE;
 }
 
 raft_term storage_term(struct group *g, raft_index index)
@@ -148,7 +162,7 @@ static int load_entry(void *data, const struct partition_entry *entry)
     memcpy(base, entry->payload, entry->len);
     load->entries[load->n++] = (struct raft_entry){
         .term = entry->term.v,
-        .type = raft_type(entry->type),
+        .type = storage_raft_type(entry->type),
         .buf = {.base = base, .len = entry->len},
     };
     return 0;
@@ -298,7 +312,7 @@ static int append(struct raft_io *io, struct raft_io_append *req, const struct r
     for (unsigned i = 0; i < n; i++) {
         a->entries[i] = (struct log_entry){
             .term = LOG_TERM(entries[i].term),
-            .type = entry_type(entries[i].type),
+            .type = entry_type(&entries[i]),
             .payload = entries[i].buf.base,
             .len = (uint32_t)entries[i].buf.len,
         };

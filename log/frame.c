@@ -6,6 +6,7 @@
 #include "base/bytes.h"
 #include "base/crc32c.h"
 #include "log/batch.h"
+#include "log/control.h"
 
 #define FRAME_VERSION 1
 
@@ -75,7 +76,7 @@ bool frame_header_ok(const uint8_t *at, uint32_t seed, struct frame *ret_frame)
 {
     /* The cheap tests come first: recovery tries this at every eighth byte of a damaged tail. */
     if (at[AT_VERSION] != FRAME_VERSION || at[AT_TYPE] < LOG_ENTRY_BATCH ||
-        at[AT_TYPE] > LOG_ENTRY_CONFIG || load_le16(at + AT_ZERO) != 0 ||
+        at[AT_TYPE] > LOG_ENTRY_CONTROL || load_le16(at + AT_ZERO) != 0 ||
         load_le32(at + AT_LENGTH) > FRAME_PAYLOAD_MAX ||
         header_crc(at, seed) != load_le32(at + AT_CRC)) {
         return false;
@@ -93,9 +94,13 @@ int frame_meaning(const struct frame *f, const uint8_t *payload, uint32_t *ret_o
                   int64_t *ret_time_ms, struct error *err)
 {
     if (f->type != LOG_ENTRY_BATCH) {
-        *ret_offsets = 0;
-        *ret_time_ms = 0;
-        return 0;
+        struct control control;
+        int rc = f->type == LOG_ENTRY_CONTROL ? control_decode(payload, f->len, &control, err) : 0;
+        if (rc == 0) {
+            *ret_offsets = 0;
+            *ret_time_ms = 0;
+        }
+        return rc;
     }
     struct batch_info info;
     struct error why = {0};

@@ -5,7 +5,7 @@
  *    0  4  crc32c of the segment's salt (8 bytes) and bytes 4..47
  *    4  4  crc32c of the payload and its padding
  *    8  4  payload length, bytes
- *   12  1  type: 1 batch, 2 barrier, 3 configuration (log/types.h)
+ *   12  1  type: 1 batch, 2 barrier, 3 configuration, 4 control (log/types.h)
  *   13  1  version: 1
  *   14  2  zero
  *   16  8  raft term
@@ -65,7 +65,7 @@ bool frame_payload_ok(const struct frame *f, const uint8_t *payload);
 
 /* What a payload means for the partition: how many offsets it takes, and its append time (0: none).
  * A batch must begin with a header that batch_parse accepts, fill the payload, and have the frame's
- * base offset: WEIR_EPROTO. */
+ * base offset; a control entry must be one: WEIR_EPROTO. */
 int frame_meaning(const struct frame *f, const uint8_t *payload, uint32_t *ret_offsets,
                   int64_t *ret_time_ms, struct error *err);
 

@@ -55,7 +55,7 @@ static int segment_for(struct partition *p, uint64_t size, struct segment **ret_
 static int take_entry(struct partition *p, const struct log_entry *e, struct error *err)
 {
     struct segment *seg;
-    if (e->len > FRAME_PAYLOAD_MAX || e->type < LOG_ENTRY_BATCH || e->type > LOG_ENTRY_CONFIG) {
+    if (e->len > FRAME_PAYLOAD_MAX || e->type < LOG_ENTRY_BATCH || e->type > LOG_ENTRY_CONTROL) {
         return error_set(err, WEIR_EINVAL, "entry of type %d with %u bytes", (int)e->type, e->len);
     }
     int rc = tail_reserve(&p->tail, e->len);

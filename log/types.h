@@ -23,12 +23,13 @@ struct log_term {
 
 /* One Raft entry. For LOG_ENTRY_BATCH the payload is one Kafka RecordBatch v2 (log/batch.h) whose
  * base offset and append time the leader has stamped; for LOG_ENTRY_CONFIG it is libraft's encoding
- * of a configuration; for LOG_ENTRY_BARRIER it is empty or libraft's padding. Values are on disk:
- * never renumber. */
+ * of a configuration; for LOG_ENTRY_BARRIER it is empty or libraft's padding; for LOG_ENTRY_CONTROL
+ * see log/control.h. Values are on disk: never renumber. */
 enum log_entry_type {
     LOG_ENTRY_BATCH = 1,
     LOG_ENTRY_BARRIER = 2,
     LOG_ENTRY_CONFIG = 3,
+    LOG_ENTRY_CONTROL = 4,
 };
 
 struct log_entry {

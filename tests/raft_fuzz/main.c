@@ -161,8 +161,33 @@ static void proposed(struct group_propose *req, int status)
     free(p);
 }
 
+static void control_proposed(struct group_propose *req, int status)
+{
+    if (status != 0 && status != WEIR_EUNKNOWN) {
+        sim_violate(SIM_DISK_MISUSE, req->data, "a control ended with an unknown status");
+    }
+    free(req);
+}
+
+/* A decision of the leader about its log. */
+static void propose_control(struct sim_node *n)
+{
+    struct control control = {.kind = CONTROL_START, .offset = LOG_OFFSET(sim_random() % 1000)};
+    struct group_propose *req = calloc(1, sizeof(*req));
+    if (req == NULL) {
+        return;
+    }
+    req->data = n;
+    if (group_propose_control(n->group, req, &control, control_proposed) != 0) {
+        free(req);
+    }
+}
+
 void sim_propose(struct sim_node *n)
 {
+    if (sim_chance(1, 12)) {
+        propose_control(n);
+    }
     uint8_t batch[SIM_BATCH_HEADER + 64] = {0};
     size_t len = SIM_BATCH_HEADER + sim_random() % 64;
     struct proposal *p = calloc(1, sizeof(*p));
