@@ -6,7 +6,13 @@
  *
  *   nats_load create PORTS STREAMS                       replicated three times, files
  *   nats_load load PORTS STREAMS RECORDS SIZE WINDOW     prints JSON as `weir log produce --json`
- * does */
+ *                                                        does
+ *   nats_load consume PORTS RATE SECONDS                 from publishing to a push consumer of the
+ *                                                        first stream, JSON
+ *   nats_load failover PORTS RATE SECONDS PID,PID,PID    kills the first stream's leader half-way
+ *                                                        and prints the longest time without an
+ *                                                        acknowledgement, JSON */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +28,9 @@
 #define OUT_MAX     (256u << 20)
 #define REPLY_MAX   65536
 #define TRIES_MAX   100
+#define STAMP_SIZE  16 /* hex digits of the time at which a record was handed over */
+#define PACE_US     1000
+#define RATE_SIZE   100
 
 struct load;
 
@@ -57,6 +66,12 @@ struct load {
     struct histogram latency;
     struct env_defer fill;
     bool running;
+    /* At a fixed rate */
+    uint64_t rate, seconds, last_ack_ns, gap_ns, n_seen;
+    unsigned victim; /* server to be killed half-way */
+    long victim_pid; /* 0: none */
+    struct histogram seen;
+    struct env_timer pace;
 };
 
 static void die(const char *text)
@@ -127,9 +142,15 @@ static void on_fill(struct env_defer *defer)
     }
 }
 
+static void count_rated_ack(struct load *l, bool good);
+
 static void on_ack(struct load *l, const char *subject, const char *payload, size_t n)
 {
     unsigned long slot = strtoul(subject + strlen("_A0."), NULL, 16);
+    if (l->rate > 0) {
+        count_rated_ack(l, n > 9 && memcmp(payload, "{\"stream\"", 9) == 0);
+        return;
+    }
     if (slot >= l->window || !l->running) {
         return;
     }
@@ -145,12 +166,91 @@ static void on_ack(struct load *l, const char *subject, const char *payload, siz
     env_defer(l->loop.env, &l->fill, on_fill);
 }
 
+/* --- At a fixed rate --- */
+
+static void count_rated_ack(struct load *l, bool good)
+{
+    uint64_t now = env_now_ns(l->loop.env), gap = now - l->last_ack_ns;
+    l->n_acked += good;
+    l->n_failed += !good;
+    if (good) {
+        l->gap_ns = gap > l->gap_ns ? gap : l->gap_ns;
+        l->last_ack_ns = now;
+    }
+}
+
+static void count_seen(struct load *l, const char *payload, size_t n)
+{
+    char stamp[STAMP_SIZE + 1];
+    if (n < STAMP_SIZE || !l->running) {
+        return;
+    }
+    memcpy(stamp, payload, STAMP_SIZE);
+    stamp[STAMP_SIZE] = '\0';
+    uint64_t sent = strtoull(stamp, NULL, 16), now = env_now_ns(l->loop.env);
+    histogram_add(&l->seen, now > sent ? now - sent : 0);
+    l->n_seen++;
+}
+
+/* A server that lives on passes records to whoever leads. */
+static struct server *entrance(struct load *l)
+{
+    unsigned i = l->leader_of[0];
+    return &l->servers[l->victim_pid != 0 && i == l->victim ? (i + 1) % l->n_servers : i];
+}
+
+static void on_pace(struct env_timer *timer)
+{
+    struct load *l = timer->data;
+    uint64_t now = env_now_ns(l->loop.env), elapsed = now - l->started_ns;
+    uint64_t allowed = (uint64_t)((double)elapsed * (double)l->rate / 1e9) + 1;
+    struct server *to = entrance(l);
+    if (elapsed >= l->seconds * 1000000000u) {
+        l->running = false;
+        cli_loop_stop(&l->loop);
+        return;
+    }
+    if (l->victim_pid > 0 && elapsed >= l->seconds * 500000000u) {
+        (void)kill((pid_t)l->victim_pid, SIGKILL);
+        l->victim_pid = -1;
+    }
+    for (; l->n_sent < allowed; l->n_sent++) {
+        struct bytes *out = output(to);
+        bytes_printf(out, "PUB s.0 _A%u.0 %u\r\n%016llx%0*d\r\n", (unsigned)(to - l->servers),
+                     RATE_SIZE, (unsigned long long)now, RATE_SIZE - STAMP_SIZE, 0);
+        if (bytes_error(out) != 0) {
+            die("the server does not take what is sent");
+        }
+    }
+    env_timer_start(&l->pace, PACE_US, on_pace);
+}
+
+static void run_rated(struct load *l)
+{
+    l->running = true;
+    l->started_ns = l->last_ack_ns = env_now_ns(l->loop.env);
+    env_timer_start(&l->pace, 0, on_pace);
+    while (l->running) {
+        cli_loop_run(&l->loop, NULL, NULL);
+    }
+    /* A gap that lasts to the end counts. */
+    uint64_t gap = env_now_ns(l->loop.env) - l->last_ack_ns;
+    l->gap_ns = gap > l->gap_ns ? gap : l->gap_ns;
+    printf("{\"sent\": %llu, \"acked\": %llu, \"consumed\": %llu, \"consume_p50_ms\": %.3f, "
+           "\"consume_p99_ms\": %.3f, \"longest_ack_gap_ms\": %.1f}\n",
+           (unsigned long long)l->n_sent, (unsigned long long)l->n_acked,
+           (unsigned long long)l->n_seen, (double)histogram_quantile(&l->seen, 0.5) / 1e6,
+           (double)histogram_quantile(&l->seen, 0.99) / 1e6, (double)l->gap_ns / 1e6);
+}
+
 /* --- Input --- */
 
 static void on_message(struct load *l, const char *subject, const char *payload, size_t n)
 {
     if (strncmp(subject, "_A", 2) == 0) {
         on_ack(l, subject, payload, n);
+    } else if (strncmp(subject, "s.", 2) == 0) {
+        count_seen(l, payload, n);
     } else if (l->waiting) {
         size_t len = n < REPLY_MAX - 1 ? n : REPLY_MAX - 1;
         memcpy(l->reply, payload, len);
@@ -193,6 +293,10 @@ static size_t take(struct server *s, char *at, size_t left)
 static void on_read(struct env_stream *stream, const uint8_t *data, size_t n, int status)
 {
     struct server *s = env_stream_data(stream);
+    if (status != 0 && s->load->victim_pid == -1 && s == &s->load->servers[s->load->victim]) {
+        s->connected = false; /* we killed it */
+        return;
+    }
     if (status != 0) {
         die("a server closed its connection");
     }
@@ -336,13 +440,24 @@ static void run(struct load *l)
            (double)histogram_quantile(&l->latency, 0.999) / 1e6);
 }
 
+static void subscribe(struct load *l)
+{
+    const char *reply =
+        ask(l, "$JS.API.CONSUMER.CREATE.S0",
+            "{\"stream_name\":\"S0\",\"config\":{\"deliver_subject\":\"_D\","
+            "\"deliver_policy\":\"new\",\"ack_policy\":\"none\",\"replay_policy\":\"instant\"}}");
+    if (reply == NULL || strstr(reply, "\"error\"") != NULL) {
+        die(reply != NULL ? reply : "no answer to CONSUMER.CREATE");
+    }
+}
+
 /* --- Arguments --- */
 
 static uint64_t number(const char *text, uint64_t min, uint64_t max)
 {
     uint64_t v = 0;
     if (!cli_parse_u64(text, min, max, &v)) {
-        die("usage: nats_load create|load PORT,PORT,PORT STREAMS [RECORDS SIZE WINDOW]");
+        die("usage: nats_load create|load|consume|failover PORT,PORT,PORT ...");
     }
     return v;
 }
@@ -373,27 +488,61 @@ static void connect_all(struct load *l, const char *ports)
     }
 }
 
+static void load_records(struct load *l, char **argv)
+{
+    l->records = number(argv[4], 1, UINT64_MAX);
+    l->size = (size_t)number(argv[5], 1, 1u << 20);
+    l->window = number(argv[6], 1, 1000000);
+    find_leaders(l);
+    run(l);
+}
+
+static void load_rated(struct load *l, char **argv, const char *pids)
+{
+    l->rate = number(argv[3], 1, 1000000);
+    l->seconds = number(argv[4], 1, 1000);
+    find_leaders(l);
+    if (pids != NULL) {
+        for (unsigned i = 0; i < l->leader_of[0] && pids != NULL; i++) {
+            pids = strchr(pids, ',');
+            pids = pids != NULL ? pids + 1 : NULL;
+        }
+        l->victim = l->leader_of[0];
+        l->victim_pid = pids != NULL ? strtol(pids, NULL, 10) : 0;
+    } else {
+        /* The subscription stands at the leader, where the records are first. */
+        bytes_printf(output(&l->servers[l->leader_of[0]]), "SUB _D 3\r\n");
+        subscribe(l);
+    }
+    run_rated(l);
+}
+
 int main(int argc, char **argv)
 {
     static struct load l;
-    bool creating = argc == 4 && strcmp(argv[1], "create") == 0;
-    bool loading = argc == 7 && strcmp(argv[1], "load") == 0;
-    (void)number(creating || loading ? "1" : "", 1, 1);
-    l.n_streams = (unsigned)number(argv[3], 1, STREAMS_MAX);
-    if (cli_loop_open(&l.loop) != CLI_OK || env_timer_init(l.loop.env, &l.timer) != 0) {
+    static const struct {
+        const char *name;
+        int argc;
+    } modes[] = {{"create", 4}, {"load", 7}, {"consume", 5}, {"failover", 6}};
+    int mode = -1;
+    for (int i = 0; i < 4 && argc > 1; i++) {
+        mode = argc == modes[i].argc && strcmp(argv[1], modes[i].name) == 0 ? i : mode;
+    }
+    (void)number(mode >= 0 ? "1" : "", 1, 1);
+    l.n_streams = mode < 2 ? (unsigned)number(argv[3], 1, STREAMS_MAX) : 1;
+    if (cli_loop_open(&l.loop) != CLI_OK || env_timer_init(l.loop.env, &l.timer) != 0 ||
+        env_timer_init(l.loop.env, &l.pace) != 0) {
         die("no event loop");
     }
-    l.timer.data = &l;
+    l.timer.data = l.pace.data = &l;
     connect_all(&l, argv[2]);
-    if (creating) {
+    if (mode == 0) {
         create(&l);
         find_leaders(&l);
+    } else if (mode == 1) {
+        load_records(&l, argv);
     } else {
-        l.records = number(argv[4], 1, UINT64_MAX);
-        l.size = (size_t)number(argv[5], 1, 1u << 20);
-        l.window = number(argv[6], 1, 1000000);
-        find_leaders(&l);
-        run(&l);
+        load_rated(&l, argv, mode == 3 ? argv[5] : NULL);
     }
-    return l.n_failed > 0;
+    return l.n_failed > 0 && l.victim_pid == 0;
 }

@@ -17,7 +17,7 @@ declare -A PACKAGES=(
     [fuzz]="clang libclang-rt-14-dev"
     [analyse]="clang-tidy cppcheck"
     [e2e]="curl ffmpeg fonts-dejavu-core procps iproute2 chromium e2fsprogs mount"
-    [bench]="nginx libnginx-mod-rtmp libnginx-mod-nchan nats-server chromium"
+    [bench]="iptables e2fsprogs iproute2 nginx libnginx-mod-rtmp libnginx-mod-nchan nats-server chromium"
 )
 
 # packages_need PURPOSE...: installs what dpkg does not know as installed; silent when there is nothing.
