@@ -134,8 +134,7 @@ static void open_clients(struct latency *l, char *brokers, const char *secret)
     struct error err = {0};
     struct weir_client_options o = {.seeds = seeds, .secret = secret, .name = "latency"};
     struct weir_consumer_events events = {.data = l, .records = on_records, .failed = on_failed};
-    for (char *at = strtok(brokers, ","); at != NULL && o.n_seeds < SEEDS_MAX;
-         at = strtok(NULL, ",")) {
+    for (char *at; o.n_seeds < SEEDS_MAX && (at = strsep(&brokers, ",")) != NULL;) {
         seeds[o.n_seeds++] = at;
     }
     if (weir_client_new(l->loop.env, &o, &l->producer, &err) != 0 ||
