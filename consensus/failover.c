@@ -15,7 +15,8 @@ static uint64_t rank(const struct group *g, uint32_t dead_id)
 {
     uint64_t n = 0;
     for (unsigned i = 0; i < g->n_peers; i++) {
-        n += g->peers[i].id != dead_id && g->peers[i].id < g->self_id;
+        const struct group_peer *peer = g->peers[i];
+        n += peer->role == GROUP_VOTER && peer->id != dead_id && peer->id < g->self_id;
     }
     return n;
 }
@@ -93,7 +94,9 @@ void failover_tell_peers(struct group *g)
     bytes_init(&body, 64);
     message_encode_term(&body, g->raft.current_term);
     for (unsigned i = 0; i < g->n_peers; i++) {
-        (void)flow_send_body(g, g->peers[i].id, PEER_LEADER_GONE, &body);
+        if (g->peers[i]->role != GROUP_NONE) {
+            (void)flow_send_body(g, g->peers[i]->id, PEER_LEADER_GONE, &body);
+        }
     }
     bytes_close(&body);
 }

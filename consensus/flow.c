@@ -196,6 +196,25 @@ static int send_append(struct group *g, struct group_peer *peer,
     return rv != 0 ? rv : at < a->n_entries ? WEIR_EBUSY : 0;
 }
 
+/* Guard 10: what a sole voter has not on disk yet, nobody else may have: after a crash it elects
+ * itself without asking, and goes on from what its disk has. */
+static int send_durable(struct group *g, struct group_peer *peer,
+                        const struct raft_append_entries *a)
+{
+    struct raft_append_entries cut = *a;
+    raft_index durable = partition_durable_index(g->partition).v;
+    if (!guard_on(GUARD_SOLE) || a->prev_log_index + a->n_entries <= durable ||
+        !members_sole_voter(g, &g->raft.configuration)) {
+        return send_append(g, peer, a);
+    }
+    if (a->prev_log_index > durable) {
+        return WEIR_EBUSY;
+    }
+    cut.n_entries = (unsigned)(durable - a->prev_log_index);
+    int rv = send_append(g, peer, &cut);
+    return rv != 0 ? rv : WEIR_EBUSY;
+}
+
 /* A follower hears of a commit with the next append or heartbeat. When nothing more is coming, that
  * would be a heartbeat later: tell them now. Any prefix that the peer has acknowledged is a valid
  * place for an empty append. */
@@ -206,7 +225,7 @@ void flow_commit_news(struct group *g)
         return;
     }
     for (unsigned i = 0; i < g->n_peers; i++) {
-        struct group_peer *peer = &g->peers[i];
+        struct group_peer *peer = g->peers[i];
         raft_index commit = min_index(r->commit_index, peer->match);
         raft_term term = commit > peer->flow.commit_sent ? storage_term(g, peer->match) : 0;
         if (term == 0 || !transport_connected(g->transport, peer->id)) {
@@ -282,7 +301,7 @@ static int send_other(struct group *g, struct group_peer *peer, const struct raf
 void flow_send(struct group *g, const struct raft_message *m, int *ret_status)
 {
     struct group_peer *peer =
-        m->server_id <= UINT32_MAX ? group_peer(g, (uint32_t)m->server_id) : NULL;
+        m->server_id <= UINT32_MAX ? peers_add(g, (uint32_t)m->server_id) : NULL;
     int rv = 0;
     /* Results go to id 0 when the leader was forgotten meanwhile: nobody. */
     if (peer == NULL) {
@@ -290,7 +309,7 @@ void flow_send(struct group *g, const struct raft_message *m, int *ret_status)
     } else if (m->type != RAFT_IO_APPEND_ENTRIES) {
         rv = send_other(g, peer, m);
     } else {
-        rv = send_append(g, peer, &m->append_entries);
+        rv = send_durable(g, peer, &m->append_entries);
     }
     *ret_status = rv == 0 ? 0 : RAFT_NOCONNECTION;
 }

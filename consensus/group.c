@@ -31,16 +31,6 @@ static struct proposal *proposal_of(struct group_propose *req)
     return (struct proposal *)(void *)req->priv;
 }
 
-struct group_peer *group_peer(struct group *g, uint32_t id)
-{
-    for (unsigned i = 0; i < g->n_peers; i++) {
-        if (g->peers[i].id == id) {
-            return &g->peers[i];
-        }
-    }
-    return NULL;
-}
-
 raft_time group_now_ms(const struct group *g)
 {
     return env_now_ns(g->env) / 1000000;
@@ -108,6 +98,10 @@ static void ignore_close(struct raft *r)
 int group_start_raft(struct group *g, struct error *err)
 {
     assert(!g->raft_started && list_empty(&g->appends));
+    int rv = members_before_start(g, err);
+    if (rv != 0) {
+        return rv;
+    }
     memset(&g->raft, 0, sizeof(g->raft));
     memset(&g->failure, 0, sizeof(g->failure));
     storage_io(g, &g->io);
@@ -133,7 +127,7 @@ int group_start_raft(struct group *g, struct error *err)
     g->catchup.from = NULL;
     g->raft_started = true;
     g->phase = GROUP_UP;
-    int rv = raft_start(&g->raft);
+    rv = raft_start(&g->raft);
     if (rv != 0) {
         struct error failure = g->failure;
         group_stop_raft(g);
@@ -230,9 +224,7 @@ static void tell_leader(struct group *g)
 
 static void group_free(struct group *g)
 {
-    for (unsigned i = 0; i < g->n_peers; i++) {
-        free(g->peers[i].flow.pieces);
-    }
+    peers_close(g);
     env_timer_close(&g->failover_timer);
     env_defer_cancel(&g->turn);
     if (g->partition != NULL) {
@@ -255,6 +247,7 @@ static void finish_close(struct group *g)
     }
     group_stop_raft(g);
     tell_proposals(g);
+    members_abandon(g);
     void (*cb)(void *data) = g->close_cb;
     void *data = g->close_data;
     group_free(g);
@@ -277,6 +270,7 @@ static void turn(struct env_defer *defer)
         tell_commit(g);
     }
     tell_proposals(g);
+    members_turn(g);
     if (g->phase == GROUP_UP) {
         flow_commit_news(g);
     }
@@ -301,9 +295,10 @@ static int on_receive(void *data, uint32_t peer_id, uint16_t type, const void *b
 {
     struct group *g = data;
     struct message m;
-    struct group_peer *peer = group_peer(g, peer_id);
+    /* Perhaps a leader that our newest configuration does not know. */
+    struct group_peer *peer = peers_add(g, peer_id);
     if (peer == NULL) {
-        return 0; /* not a member of this group */
+        return 0;
     }
     int rv = message_decode(type, body, len, attachment, attachment_len, &m, err);
     if (rv == WEIR_ENOMEM) {
@@ -337,24 +332,20 @@ static void on_link(void *data, uint32_t peer_id, bool up)
 
 static void on_tick(void *data)
 {
-    guard_tick(data);
+    struct group *g = data;
+    guard_tick(g);
+    if (g->members.req != NULL || g->transfer.req != NULL) {
+        group_later(g);
+    }
 }
 
 /* --- Opening and closing --- */
 
-static int check_options(const struct group_options *o, uint32_t self_id, struct error *err)
+static int check_options(const struct group_options *o, struct error *err)
 {
-    bool self = false;
-    for (unsigned i = 0; i < o->n_voters; i++) {
-        self = self || o->voters[i] == self_id;
-    }
-    if (o->id == 0 || !self || o->n_voters > GROUP_VOTERS_MAX) {
-        return error_set(err, WEIR_EINVAL, "group %u: node %u is not among its %u voters", o->id,
-                         self_id, o->n_voters);
-    }
-    /* A sole voter elects itself in the same term: needs a guard of its own (10). */
-    if (o->n_voters == 1) {
-        return error_set(err, WEIR_EINVAL, "group %u: one voter alone makes no cluster", o->id);
+    if (o->id == 0 || o->n_voters > GROUP_VOTERS_MAX) {
+        return error_set(err, WEIR_EINVAL, "group %u: %u founding voters, at most %d", o->id,
+                         o->n_voters, GROUP_VOTERS_MAX);
     }
     if (o->heartbeat_ms == 0 || o->election_ms <= o->heartbeat_ms) {
         return error_set(err, WEIR_EINVAL, "group %u: election %u ms, heartbeat %u ms", o->id,
@@ -369,17 +360,28 @@ static int by_id(const void *a, const void *b)
     return *x < *y ? -1 : *x > *y;
 }
 
-/* Every member must write the same first entry: voters in the order of their ids. */
-static void take_voters(struct group *g, uint32_t *voters, unsigned n)
+/* Every founder must write the same first entry: voters in the order of their ids. */
+static int take_founders(struct group *g, const uint32_t *voters, unsigned n)
 {
-    qsort(voters, n, sizeof(voters[0]), by_id);
     for (unsigned i = 0; i < n; i++) {
-        if (voters[i] != g->self_id) {
-            struct group_peer *peer = &g->peers[g->n_peers++];
-            peer->id = voters[i];
-            snprintf(peer->address, sizeof(peer->address), "%u", peer->id);
+        g->founders[i] = voters[i];
+        if (voters[i] != g->self_id && peers_add(g, voters[i]) == NULL) {
+            return WEIR_ENOMEM;
         }
     }
+    qsort(g->founders, n, sizeof(g->founders[0]), by_id);
+    g->n_founders = n;
+    return 0;
+}
+
+static bool is_founder(const struct group *g)
+{
+    for (unsigned i = 0; i < g->n_founders; i++) {
+        if (g->founders[i] == g->self_id) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static int open_partition(struct group *g, struct error *err)
@@ -388,37 +390,10 @@ static int open_partition(struct group *g, struct error *err)
     return rv != 0 ? rv : storage_open(g, err);
 }
 
-/* Membership is static: what the log says must be what the configuration file says. */
-static int check_members(struct group *g, struct error *err)
-{
-    const struct raft_configuration *c = &g->raft.configuration;
-    unsigned known = 0;
-    for (unsigned i = 0; i < c->n; i++) {
-        uint32_t id = (uint32_t)c->servers[i].id;
-        known += id == g->self_id || group_peer(g, id) != NULL;
-    }
-    if (known != c->n || c->n != g->n_peers + 1) {
-        return error_set(
-            err, WEIR_ECONFIG,
-            "%s: this log belongs to a cluster of %u nodes, not the %u configured ones", g->dir,
-            c->n, g->n_peers + 1);
-    }
-    return 0;
-}
-
 static int start(struct group *g, struct error *err)
 {
-    if (storage_last(g) == 0) {
-        return storage_bootstrap(g, err);
-    }
-    int rv = group_start_raft(g, err);
-    if (rv == 0) {
-        rv = check_members(g, err);
-        if (rv != 0) {
-            group_stop_raft(g);
-        }
-    }
-    return rv;
+    return storage_last(g) == 0 && is_founder(g) ? storage_bootstrap(g, err)
+                                                 : group_start_raft(g, err);
 }
 
 static int group_begin(struct group *g, struct error *err)
@@ -451,9 +426,7 @@ static int group_begin(struct group *g, struct error *err)
 int group_open(struct env *env, struct transport *transport, const struct group_options *options,
                const struct group_events *events, struct group **ret_group, struct error *err)
 {
-    uint32_t voters[GROUP_VOTERS_MAX];
-    uint32_t self_id = transport_self(transport);
-    int rv = check_options(options, self_id, err);
+    int rv = check_options(options, err);
     if (rv != 0) {
         return rv;
     }
@@ -466,13 +439,11 @@ int group_open(struct env *env, struct transport *transport, const struct group_
     g->env = env;
     g->transport = transport;
     g->events = *events;
-    g->self_id = self_id;
-    snprintf(g->self_address, sizeof(g->self_address), "%u", self_id);
-    memcpy(voters, options->voters, options->n_voters * sizeof(voters[0]));
-    take_voters(g, voters, options->n_voters);
+    g->self_id = transport_self(transport);
+    snprintf(g->self_address, sizeof(g->self_address), "%u", g->self_id);
     g->options = *options;
     g->options.dir = g->dir;
-    g->options.voters = voters; /* only until the first entry is made */
+    g->options.voters = NULL; /* founders */
     g->turn.data = g;
     list_init(&g->turn.link);
     list_init(&g->appends);
@@ -480,8 +451,10 @@ int group_open(struct env *env, struct transport *transport, const struct group_
     list_init(&g->held_results);
     list_init(&g->proposals);
     list_init(&g->done);
-    rv = group_begin(g, err);
-    g->options.voters = NULL;
+    rv = take_founders(g, options->voters, options->n_voters);
+    if (rv == 0) {
+        rv = group_begin(g, err);
+    }
     if (rv != 0) {
         group_free(g);
         return rv;
@@ -491,18 +464,34 @@ int group_open(struct env *env, struct transport *transport, const struct group_
     return 0;
 }
 
-void group_close(struct group *g, void (*cb)(void *data), void *data)
+static void close_now(struct group *g)
 {
-    assert(g->phase != GROUP_CLOSING && cb != NULL);
     if (g->raft_started && g->raft.state == RAFT_LEADER) {
         failover_tell_peers(g);
     }
     transport_detach(g->transport, g->options.id);
     env_timer_stop(&g->failover_timer);
     g->phase = GROUP_CLOSING;
+    group_later(g);
+}
+
+static void handed_over(struct group_transfer *req, int status)
+{
+    (void)status;
+    close_now(req->data);
+}
+
+void group_close(struct group *g, void (*cb)(void *data), void *data)
+{
+    assert(g->phase != GROUP_CLOSING && !g->leaving && cb != NULL);
     g->close_cb = cb;
     g->close_data = data;
-    group_later(g);
+    g->leaving = true;
+    memset(&g->events, 0, sizeof(g->events));
+    g->leave.data = g;
+    if (members_leave(g, &g->leave, handed_over) != 0) {
+        close_now(g);
+    }
 }
 
 /* --- Proposals --- */
@@ -543,6 +532,9 @@ static int may_propose(struct group *g, size_t len)
     }
     if (!group_is_leader(g)) {
         return WEIR_ENOTLEADER;
+    }
+    if (g->transfer.req != NULL) {
+        return WEIR_EBUSY; /* another one leads in a moment */
     }
     if (g->inflight_bytes > 0 && g->inflight_bytes + len > g->options.inflight_bytes_max) {
         return WEIR_EBUSY;
@@ -613,7 +605,7 @@ uint32_t group_id(const struct group *g)
 
 bool group_is_leader(const struct group *g)
 {
-    return g->phase == GROUP_UP && g->raft_started && g->may_propose &&
+    return g->phase == GROUP_UP && g->raft_started && g->may_propose && !g->leaving &&
            g->raft.state == RAFT_LEADER;
 }
 
@@ -641,8 +633,8 @@ struct partition *group_partition(struct group *g)
 struct log_index group_match_index(const struct group *g, uint32_t server_id)
 {
     for (unsigned i = 0; i < g->n_peers; i++) {
-        if (g->peers[i].id == server_id && g->raft.state == RAFT_LEADER) {
-            return LOG_INDEX(g->peers[i].match);
+        if (g->peers[i]->id == server_id && g->raft.state == RAFT_LEADER) {
+            return LOG_INDEX(g->peers[i]->match);
         }
     }
     return LOG_INDEX(0);

@@ -17,7 +17,9 @@ struct group_options {
     uint32_t id;     /* unique in the cluster; carried by every peer frame */
     const char *dir; /* the partition's folder */
     struct partition_options partition;
-    const uint32_t *voters; /* static membership: server ids, this node among them */
+    /* Who founds the group, the same on all of them. None: this replica joins a group that there is
+     * already, and waits to be added. Once the log has a configuration, that one counts. */
+    const uint32_t *voters;
     unsigned n_voters;
     uint32_t heartbeat_ms, election_ms;
     uint64_t inflight_bytes_max; /* proposed and not yet committed */
@@ -43,7 +45,9 @@ struct group_events {
  * running. */
 int group_open(struct env *env, struct transport *transport, const struct group_options *options,
                const struct group_events *events, struct group **ret_group, struct error *err);
-/* Drains, closes and frees; then cb. Proposals in flight complete first with WEIR_EUNKNOWN. */
+/* Drains, closes and frees; then cb. A leader first offers its place to a follower, for a fraction
+ * of an election timeout, so that a stop in good order leaves no gap; no event is told meanwhile.
+ * Proposals still in flight then complete with WEIR_EUNKNOWN, as do changes and transfers. */
 void group_close(struct group *g, void (*cb)(void *data), void *data);
 
 struct group_propose;
@@ -68,6 +72,56 @@ int group_propose(struct group *g, struct group_propose *req, const void *batch,
  * it. */
 int group_propose_control(struct group *g, struct group_propose *req, const struct control *control,
                           group_propose_cb cb);
+
+/* --- Members --- */
+
+enum group_role {
+    GROUP_NONE,
+    GROUP_STANDBY, /* has the log, does not vote */
+    GROUP_VOTER,
+    GROUP_SPARE, /* on its way in: named in the configuration, has nothing; only in answers */
+};
+
+struct group_change;
+/* 0: committed. WEIR_EUNKNOWN: leadership was lost on the way, look again at group_members of the
+ * leader. WEIR_EUNAVAILABLE: the server did not catch up in time to become a voter; it stays what
+ * it was. */
+typedef void (*group_change_cb)(struct group_change *req, int status);
+struct group_change {
+    void *data;
+    group_change_cb cb;
+};
+/* Gives a server a role, or takes it away, at the leader and not for the leader itself (transfer
+ * first). One at a time. To become a voter a server should have caught up as a standby: libraft
+ * waits for a few rounds of at most 5 s. Refused now: WEIR_ENOTLEADER; WEIR_EINVAL; WEIR_EBUSY
+ * (another change or a transfer is on its way, or the last one is not committed yet);
+ * WEIR_ERANGE (too many members); WEIR_EUNAVAILABLE (the voters there would be are not reachable in
+ * their majority). The request is the caller's until the callback, which may close nothing. */
+int group_change(struct group *g, struct group_change *req, uint32_t server_id,
+                 enum group_role role, group_change_cb cb);
+
+struct group_transfer;
+/* 0: the target leads. WEIR_ETIMEOUT: it did not come so far, this node leads on. WEIR_EUNKNOWN: it
+ * was asked to, and it is not known to lead. */
+typedef void (*group_transfer_cb)(struct group_transfer *req, int status);
+struct group_transfer {
+    void *data;
+    group_transfer_cb cb;
+};
+/* Hands leadership to a voter (0: the one that lacks least). Proposals are refused with WEIR_EBUSY
+ * from now on until the outcome, at most two election timeouts. Refused now: WEIR_ENOTLEADER,
+ * WEIR_EBUSY, WEIR_EINVAL (no voter), WEIR_EUNAVAILABLE (not connected). */
+int group_transfer(struct group *g, struct group_transfer *req, uint32_t target_id,
+                   group_transfer_cb cb);
+
+struct group_member {
+    uint32_t id;
+    enum group_role role;
+    struct log_index match; /* known to be on its disk; only the leader knows of others */
+    bool connected;
+};
+/* The newest configuration that this replica has, committed or not. */
+unsigned group_members(const struct group *g, struct group_member *out, unsigned max);
 
 uint32_t group_id(const struct group *g);
 bool group_is_leader(const struct group *g);  /* and may propose */

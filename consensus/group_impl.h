@@ -15,7 +15,9 @@
 #include "consensus/group.h"
 #include "consensus/message.h"
 
-#define GROUP_VOTERS_MAX  15
+#define GROUP_VOTERS_MAX  15 /* members of a configuration */
+#define GROUP_PEERS_MAX   (2 * GROUP_VOTERS_MAX)
+#define LEAVE_MS          250 /* how long a leader that stops tries to hand over */
 #define GROUP_PENDING_MAX 64
 #define GROUP_HELD_MAX    256
 #define GROUP_HELD_BYTES  (32u << 20)
@@ -50,6 +52,9 @@ enum group_guard {
     GUARD_VOTE = 6,         /* 6: second votes, refused pre-votes */
     GUARD_SNAPSHOT = 7,     /* 7: no snapshot over an unapplied configuration */
     GUARD_INSTALL = 8,      /* 8: never install natively */
+    GUARD_CHANGE = 9,       /* 9: membership changes one by one, and never oneself */
+    GUARD_SOLE = 10,        /* 10: a new term for every leadership of a sole voter */
+    GUARD_TRANSFER = 11,    /* 11: leadership goes only to who has all, with nothing in flight */
     GUARD_DISK = 14,        /* 14: step down when the disk fails */
     GUARD_FLOW = 15,        /* 15: bounded pieces, commit clamped to the piece */
     GUARD_RELOAD = 16,      /* 16: reload when libraft gives up */
@@ -90,8 +95,28 @@ struct flow {
 struct group_peer {
     uint32_t id;
     char address[12];
-    raft_index match; /* from delivered results of this term of ours as leader */
+    enum group_role role; /* in our newest configuration */
+    raft_index match;     /* from delivered results of this term of ours as leader */
     struct flow flow;
+};
+
+/* A change of membership on its way; see members.c. */
+struct membership {
+    struct group_change *req; /* NULL: none */
+    uint32_t id;
+    enum group_role role;
+    raft_term term;
+    struct raft_change change;
+    bool stepping; /* libraft has `change` */
+    int status;    /* of the last step */
+};
+
+struct transfer {
+    struct group_transfer *req; /* NULL: none */
+    uint32_t target;
+    uint64_t until_ns;         /* to begin with it */
+    bool started, ended;       /* libraft has `raft`; has had it */
+    struct raft_transfer raft; /* outlives the message that it sends */
 };
 
 /* One raft_io append on its way to the disk. */
@@ -132,8 +157,10 @@ struct group {
     enum group_phase phase;
     uint32_t self_id;
     char self_address[12];
-    struct group_peer peers[GROUP_VOTERS_MAX];
+    struct group_peer *peers[GROUP_PEERS_MAX];
     unsigned n_peers;
+    uint32_t founders[GROUP_VOTERS_MAX]; /* in the order of their ids */
+    unsigned n_founders;
 
     struct raft raft;
     struct raft_io io;
@@ -178,6 +205,12 @@ struct group {
     struct partition_append boot_append;
     struct log_entry boot_entry;
     struct raft_buffer boot_config;
+    struct group_append *spare_append; /* for a change of membership, which may not fail */
+
+    struct membership members;
+    struct transfer transfer;
+    bool leaving; /* group_close was called on a leader, which hands over first */
+    struct group_transfer leave;
 
     /* Guards. */
     raft_index verified;  /* 2: our log equals the current term's leader's up to here */
@@ -218,8 +251,25 @@ void group_stop_raft(struct group *g);
 void group_later(struct group *g); /* schedules the end of the turn */
 /* The replica can't go on: steps down, tells the peers, reports. */
 void group_fail(struct group *g, const struct error *error);
-struct group_peer *group_peer(struct group *g, uint32_t id);
 raft_time group_now_ms(const struct group *g);
+
+/* peers.c */
+struct group_peer *group_peer(struct group *g, uint32_t id);
+/* Finds or makes it. NULL: no memory, or ourselves. */
+struct group_peer *peers_add(struct group *g, uint32_t id);
+void peers_follow(struct group *g); /* the configuration may be another one */
+void peers_close(struct group *g);
+enum group_role configuration_role(const struct raft_configuration *c, uint32_t id);
+unsigned configuration_voters(const struct raft_configuration *c);
+
+/* members.c */
+bool members_settled(struct group *g); /* the configuration may be changed (guard 9) */
+bool members_sole_voter(const struct group *g, const struct raft_configuration *c);
+int members_before_start(struct group *g, struct error *err); /* guard 10 */
+bool members_before_tick(struct group *g);
+void members_turn(struct group *g);
+void members_abandon(struct group *g); /* fails what is on its way */
+int members_leave(struct group *g, struct group_transfer *req, group_transfer_cb cb);
 
 /* storage.c */
 void storage_io(struct group *g, struct raft_io *ret_io);
@@ -233,6 +283,13 @@ raft_term storage_term(struct group *g, raft_index index);
 raft_index storage_last(const struct group *g);
 /* libraft's type of an entry of ours. */
 unsigned short storage_raft_type(enum log_entry_type type);
+/* Durable on return. */
+int storage_save_vote(struct group *g, raft_term term, raft_id vote, struct error *err);
+/* The newest in the log, or else of the snapshot; none gives an empty one. */
+int storage_newest_configuration(struct group *g, struct raft_configuration *ret_conf,
+                                 struct error *err);
+/* Memory for one append of one entry; free() it. NULL: none. */
+struct group_append *storage_spare_append(void);
 void storage_answer_get(struct group *g, struct raft_io_snapshot_get *req);
 
 /* guard.c */
@@ -245,6 +302,7 @@ void guard_append_done(struct group *g, struct group_append *a, int status);
 /* After every call into libraft: answers what it asked for, notices what changed. */
 void guard_settle(struct group *g);
 void guard_drop_held(struct group *g);
+void guard_drop_held_of(struct group *g, const struct group_peer *peer);
 /* Makes a leader follow, by a result of a higher term. */
 void guard_step_down(struct group *g);
 bool guard_log_current(struct group *g); /* term(last_stored) is our own as leader */

@@ -200,10 +200,11 @@ static void barrier_done(struct raft_barrier *req, int status)
 /* Guard 3: a leader's first act is an entry of its own term. */
 static void became_leader(struct group *g)
 {
+    peers_follow(g);
     for (unsigned i = 0; i < g->n_peers; i++) {
-        g->peers[i].match = 0;
-        flow_reset(&g->peers[i].flow);
-        g->peers[i].flow.commit_sent = 0;
+        g->peers[i]->match = 0;
+        flow_reset(&g->peers[i]->flow);
+        g->peers[i]->flow.commit_sent = 0;
     }
     g->may_propose = false;
     g->catchup.from = NULL;
@@ -259,6 +260,21 @@ void guard_drop_held(struct group *g)
     list_move_all(&all, &g->held_results);
     while ((el = list_pop(&all)) != NULL) {
         held_free(g, list_entry(el, struct group_held, link));
+    }
+}
+
+void guard_drop_held_of(struct group *g, const struct group_peer *peer)
+{
+    struct list *const queues[] = {&g->held_appends, &g->held_results};
+    for (unsigned i = 0; i < 2; i++) {
+        LIST_FOREACH_SAFE(el, next, queues[i])
+        {
+            struct group_held *h = list_entry(el, struct group_held, link);
+            if (h->from == peer) {
+                list_remove(&h->link);
+                held_free(g, h);
+            }
+        }
     }
 }
 
@@ -353,6 +369,7 @@ void guard_settle(struct group *g)
             again = true;
         }
         again = notice_state(g) || again;
+        peers_follow(g);
         if (g->phase == GROUP_UP && g->raft.state == RAFT_UNAVAILABLE) {
             notice_unavailable(g);
         }
@@ -372,8 +389,8 @@ void guard_step_down(struct group *g)
 {
     struct raft_message m = {
         .type = RAFT_IO_APPEND_ENTRIES_RESULT,
-        .server_id = g->n_peers > 0 ? g->peers[0].id : g->self_id,
-        .server_address = g->n_peers > 0 ? g->peers[0].address : g->self_address,
+        .server_id = g->n_peers > 0 ? g->peers[0]->id : g->self_id,
+        .server_address = g->n_peers > 0 ? g->peers[0]->address : g->self_address,
     };
     m.append_entries_result.term = g->raft.current_term + 1;
     m.append_entries_result.rejected = 1;
@@ -505,7 +522,9 @@ static void deliver_result(struct group *g, struct group_peer *from, struct mess
             }
             raft_index last = storage_last(g);
             raft_index match = result->last_log_index < last ? result->last_log_index : last;
-            from->match = match > from->match ? match : from->match;
+            if (from->role != GROUP_NONE) { /* libraft forgets servers that were removed */
+                from->match = match > from->match ? match : from->match;
+            }
             flow_acknowledged(&from->flow, from->match);
             release(g, false);
             guard_settle(g);
@@ -526,11 +545,7 @@ static void deliver_vote(struct group *g, struct group_peer *from, struct messag
         g->vote != v->candidate_id) {
         return; /* libraft would vote twice for the target of a leadership transfer */
     }
-    bool voter = false;
-    for (unsigned i = 0; i < r->configuration.n; i++) {
-        voter = voter || (r->configuration.servers[i].id == g->self_id &&
-                          r->configuration.servers[i].role == RAFT_VOTER);
-    }
+    bool voter = configuration_role(&r->configuration, g->self_id) == GROUP_VOTER;
     if (voter || !guard_on(GUARD_VOTE) || storage_last(g) == 0) {
         pass_on(g, from, m);
         failover_refused(g, v);
@@ -585,7 +600,8 @@ static void deliver(struct group *g, struct group_peer *from, struct message *m)
         break;
     case RAFT_IO_TIMEOUT_NOW:
         /* Guard 5: no campaign on a log, or a configuration, that is still being written. */
-        if (g->n_appends == 0 || !guard_on(GUARD_TICK)) {
+        if (!guard_on(GUARD_TICK) ||
+            (g->n_appends == 0 && !members_sole_voter(g, &g->raft.configuration))) {
             pass_on(g, from, m);
         }
         break;
@@ -654,6 +670,10 @@ void guard_tick(struct group *g)
             return;
         }
         tick_follower(g);
+    }
+    if (!members_before_tick(g)) {
+        guard_settle(g);
+        return;
     }
     if (is_leader(g) && guard_on(GUARD_DISK) && disk_stalls(g)) {
         log_warn("raft_disk_stalls", "group=%u", g->options.id);

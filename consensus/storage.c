@@ -88,6 +88,11 @@ int storage_save_snapshot(struct group *g, struct error *err)
     return g->snapshot_stored == g->snapshot.index ? 0 : save_meta(g, g->term, g->vote, err);
 }
 
+int storage_save_vote(struct group *g, raft_term term, raft_id vote, struct error *err)
+{
+    return save_meta(g, term, vote, err);
+}
+
 int storage_open(struct group *g, struct error *err)
 {
     struct partition_meta meta;
@@ -198,6 +203,29 @@ static int load_entries(struct group *g, raft_index first, struct raft_entry **r
     return 0;
 }
 
+/* --- Configurations --- */
+
+static int decode_entry(void *data, const struct partition_entry *entry)
+{
+    struct raft_configuration *conf = data;
+    int rv = configuration_decode(entry->payload, entry->len, conf, NULL);
+    return rv != 0 ? rv : 1; /* one is enough */
+}
+
+int storage_newest_configuration(struct group *g, struct raft_configuration *ret_conf,
+                                 struct error *err)
+{
+    struct log_index at = partition_config_index(g->partition, LOG_INDEX(storage_last(g)));
+    raft_configuration_init(ret_conf);
+    if (at.v > g->snapshot.config_index) {
+        int rv = partition_read(g->partition, at, 1, decode_entry, ret_conf, err);
+        return rv < 0 ? rv : 0;
+    }
+    return g->snapshot.index > 0
+               ? configuration_decode(g->snapshot.config, g->snapshot.config_len, ret_conf, err)
+               : 0;
+}
+
 static void snapshot_free(struct raft_snapshot *s)
 {
     if (s != NULL) {
@@ -288,12 +316,27 @@ static void append_done(struct partition_append *req, int status)
     guard_append_done(a->group, a, status);
 }
 
+struct group_append *storage_spare_append(void)
+{
+    struct group_append *a;
+    return group_no_memory() ? NULL : malloc(sizeof(*a) + sizeof(a->entries[0]));
+}
+
+static struct group_append *take_append(struct group *g, unsigned n)
+{
+    struct group_append *a = g->spare_append;
+    if (a != NULL && n == 1) {
+        g->spare_append = NULL;
+        return a;
+    }
+    return group_no_memory() ? NULL : malloc(sizeof(*a) + n * sizeof(a->entries[0]));
+}
+
 static int append(struct raft_io *io, struct raft_io_append *req, const struct raft_entry entries[],
                   unsigned n, raft_io_append_cb cb)
 {
     struct group *g = group_of(io);
-    struct group_append *a =
-        group_no_memory() ? NULL : malloc(sizeof(*a) + n * sizeof(a->entries[0]));
+    struct group_append *a = take_append(g, n);
     if (a == NULL) {
         return RAFT_NOMEM; /* the one failure that libraft survives: nothing was taken */
     }
@@ -531,10 +574,10 @@ static int boot_configuration(struct group *g, struct raft_buffer *ret_buf)
     raft_configuration_init(&conf);
     int rv = 0;
     size_t used = 1 + 8; /* the encoding's version and count; see message.h */
-    for (unsigned i = 0; i < g->options.n_voters && rv == 0; i++) {
+    for (unsigned i = 0; i < g->n_founders && rv == 0; i++) {
         char address[12];
-        snprintf(address, sizeof(address), "%u", g->options.voters[i]);
-        rv = raft_configuration_add(&conf, g->options.voters[i], address, RAFT_VOTER);
+        snprintf(address, sizeof(address), "%u", g->founders[i]);
+        rv = raft_configuration_add(&conf, g->founders[i], address, RAFT_VOTER);
         used += 8 + strlen(address) + 1 + 1;
     }
     if (rv == 0) {

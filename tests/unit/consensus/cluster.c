@@ -53,6 +53,7 @@ void cluster_init(struct cluster *c)
     snprintf(c->dir, sizeof(c->dir), "/tmp/weir-consensus-XXXXXX");
     assert_non_null(mkdtemp(c->dir));
     c->inflight_bytes_max = 16 << 20;
+    c->n_founders = CLUSTER_NODES;
     for (uint32_t id = 1; id <= CLUSTER_NODES; id++) {
         c->nodes[id].id = id;
         c->secret[id] = "a secret of the cluster";
@@ -101,7 +102,7 @@ static int open_group(struct cluster *c, struct cluster_node *n, struct error *e
         .dir = dir,
         .partition = {.segment_bytes = 4 << 20, .tail_bytes = 1 << 20, .index_bytes = 4096},
         .voters = voters,
-        .n_voters = CLUSTER_NODES,
+        .n_voters = n->id <= c->n_founders ? c->n_founders : 0,
         .heartbeat_ms = 50,
         .election_ms = 500,
         .inflight_bytes_max = c->inflight_bytes_max,
