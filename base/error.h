@@ -26,7 +26,8 @@
     X(WEIR_ERANGE, -1017, "out of range")                                                          \
     X(WEIR_EVERSION, -1018, "unsupported version")                                                 \
     X(WEIR_EUNAVAILABLE, -1019, "not available now")                                               \
-    X(WEIR_ECONFIG, -1020, "wrong configuration")
+    X(WEIR_ECONFIG, -1020, "wrong configuration")                                                  \
+    X(WEIR_ESEQUENCE, -1021, "not the producer's next batch")
 
 #define X(name, code, text) name = code,
 enum weir_error { ERROR_MAP(X) };

@@ -120,6 +120,44 @@ void batch_stamp(void *data, struct log_offset base, struct log_term term, int64
     store_be32(p + AT_CRC, crc32c(0, p + AT_ATTRIBUTES, size - AT_ATTRIBUTES));
 }
 
+/* --- Producers --- */
+
+struct batch_producer batch_producer_of(const void *data)
+{
+    const uint8_t *p = data;
+    return (struct batch_producer){
+        .id = (int64_t)load_be64(p + AT_PRODUCER_ID),
+        .epoch = (int16_t)load_be16(p + AT_PRODUCER_EPOCH),
+        .sequence = (int32_t)load_be32(p + AT_BASE_SEQUENCE),
+        .records = load_be32(p + AT_LAST_OFFSET_DELTA) + 1,
+    };
+}
+
+int64_t batch_append_ms(const void *data)
+{
+    return (int64_t)load_be64((const uint8_t *)data + AT_MAX_TIMESTAMP);
+}
+
+struct log_offset batch_base_offset(const void *data)
+{
+    return LOG_OFFSET(load_be64((const uint8_t *)data + AT_BASE_OFFSET));
+}
+
+static void store_producer(uint8_t *p, const struct batch_producer *producer)
+{
+    store_be64(p + AT_PRODUCER_ID, (uint64_t)producer->id);
+    store_be16(p + AT_PRODUCER_EPOCH, (uint16_t)producer->epoch);
+    store_be32(p + AT_BASE_SEQUENCE, (uint32_t)producer->sequence);
+}
+
+void batch_set_producer(void *data, const struct batch_producer *producer)
+{
+    uint8_t *p = data;
+    size_t size = (size_t)load_be32(p + AT_LENGTH) + LENGTH_BASE;
+    store_producer(p, producer);
+    store_be32(p + AT_CRC, crc32c(0, p + AT_ATTRIBUTES, size - AT_ATTRIBUTES));
+}
+
 /* --- Records --- */
 
 int batch_iter_init(struct batch_iter *it, const void *data, size_t n, struct error *err)
@@ -218,6 +256,7 @@ void batch_begin(struct batch_builder *b, struct bytes *out, int64_t now_ms)
         .start = out->len,
         .base_timestamp_ms = now_ms,
         .max_timestamp_ms = now_ms,
+        .producer = {.id = -1, .epoch = -1, .sequence = -1},
     };
     if (bytes_reserve(out, BATCH_HEADER_SIZE) != NULL) {
         memset(out->data + out->len, 0, BATCH_HEADER_SIZE);
@@ -294,9 +333,7 @@ int batch_finish(struct batch_builder *b)
     store_be32(p + AT_LAST_OFFSET_DELTA, b->count - 1);
     store_be64(p + AT_BASE_TIMESTAMP, (uint64_t)b->base_timestamp_ms);
     store_be64(p + AT_MAX_TIMESTAMP, (uint64_t)b->max_timestamp_ms);
-    store_be64(p + AT_PRODUCER_ID, UINT64_MAX);
-    store_be16(p + AT_PRODUCER_EPOCH, UINT16_MAX);
-    store_be32(p + AT_BASE_SEQUENCE, UINT32_MAX);
+    store_producer(p, &b->producer);
     store_be32(p + AT_RECORD_COUNT, b->count);
     store_be32(p + AT_CRC, crc32c(0, p + AT_ATTRIBUTES, size - AT_ATTRIBUTES));
     return (int)size;

@@ -64,6 +64,20 @@ int batch_check(const void *data, size_t n, struct batch_info *ret_info, struct 
  * append_ms as their time. */
 void batch_stamp(void *data, struct log_offset base, struct log_term term, int64_t append_ms);
 
+/* Who numbered a batch, and how (log/producers.h). Negative: it is not numbered. */
+struct batch_producer {
+    int64_t id;
+    int16_t epoch;
+    int32_t sequence; /* of its first record */
+    uint32_t records; /* as many as it had before compaction */
+};
+/* The same of a batch that passed batch_parse. */
+struct batch_producer batch_producer_of(const void *data);
+int64_t batch_append_ms(const void *data);
+struct log_offset batch_base_offset(const void *data);
+/* Numbers it; renews the CRC. */
+void batch_set_producer(void *data, const struct batch_producer *producer);
+
 /* Iterates records of an uncompressed batch that passed batch_parse. */
 struct batch_iter {
     struct cursor c;
@@ -81,6 +95,7 @@ struct batch_builder {
     size_t start;
     uint32_t count;
     int64_t base_timestamp_ms, max_timestamp_ms;
+    struct batch_producer producer; /* may be set until batch_finish */
 };
 void batch_begin(struct batch_builder *b, struct bytes *out, int64_t now_ms);
 /* A NULL key or value is null. Errors stick in `out`. */

@@ -40,6 +40,7 @@ static void partition_free(struct partition *p)
     env_file_close(p->meta_file);
     background_release(p->mark_op);
     background_release(p->next_op);
+    state_free(p);
     free(p);
 }
 
@@ -58,7 +59,9 @@ static int partition_alloc(struct env *env, const char *dir,
     p->mark_timer.data = p;
     p->mark_op = calloc(1, sizeof(*p->mark_op));
     p->next_op = calloc(1, sizeof(*p->next_op));
-    if (p->mark_op == NULL || p->next_op == NULL || env_timer_init(env, &p->mark_timer) != 0) {
+    int rc = state_init(p);
+    if (rc != 0 || p->mark_op == NULL || p->next_op == NULL ||
+        env_timer_init(env, &p->mark_timer) != 0) {
         partition_free(p);
         return WEIR_ENOMEM;
     }
@@ -89,6 +92,7 @@ int partition_open(struct env *env, const char *dir, const struct partition_opti
     p->write_at = partition_active(p)->s.end;
     p->high_watermark = p->segments[0]->first_offset.v;
     tail_init(&p->tail, p->durable + 1);
+    state_load(p);
     *ret_partition = p;
     return 0;
 }
@@ -106,6 +110,7 @@ void partition_close(struct partition *p)
         (void)env_unlink(p->env, partition_path(p, NEXT_NAME), NULL); /* opening would do it too */
     }
     env_file_wait(p->mark_file);
+    state_close(p);
     if (!p->failed) {
         struct error err;
         struct mark mark = {

@@ -9,6 +9,7 @@
 
 #include "base/env.h"
 #include "log/batch.h"
+#include "log/producers.h"
 #include "log/types.h"
 
 struct partition;
@@ -119,6 +120,16 @@ struct log_offset partition_end_offset(const struct partition *p); /* first offs
 /* Append time of the newest batch in the log (not only committed), 0 when empty: the leader never
  * stamps below it. */
 int64_t partition_last_timestamp_ms(const struct partition *p);
+
+/* Who wrote to the partition, by all entries that are appended (not only committed). */
+const struct producers *partition_producers(const struct partition *p);
+/* What the committed entries fold to (log/state.h), for a replica that can't have them all any
+ * more. Reads a little of the log. Errors also stick in `out`. */
+int partition_export_state(struct partition *p, struct bytes *out, struct error *err);
+/* Takes a state that another replica exported for this partition, folded up to an index at or
+ * beyond the last one here (whose entries are all committed). WEIR_ECORRUPT, WEIR_EVERSION,
+ * WEIR_ENOMEM: nothing is changed. */
+int partition_import_state(struct partition *p, const void *data, size_t n, struct error *err);
 
 /* Appends to `out` the whole batches from the one that holds `offset` on, up to the high watermark,
  * until bytes_max (at least one batch when there is one). *ret_next is the offset after the last

@@ -52,7 +52,8 @@ static int segment_for(struct partition *p, uint64_t size, struct segment **ret_
     return 0;
 }
 
-static int take_entry(struct partition *p, const struct log_entry *e, struct error *err)
+static int take_entry(struct partition *p, const struct log_entry *e, uint32_t *need,
+                      struct error *err)
 {
     struct segment *seg;
     if (e->len > FRAME_PAYLOAD_MAX || e->type < LOG_ENTRY_BATCH || e->type > LOG_ENTRY_CONTROL) {
@@ -73,6 +74,9 @@ static int take_entry(struct partition *p, const struct log_entry *e, struct err
         .base_offset = seg->s.next_offset,
     };
     rc = segment_note(seg, &f, e->payload, err);
+    if (rc == 0 && state_reserve(p, e, need) != 0) {
+        rc = error_set(err, WEIR_ENOMEM, "append: out of memory");
+    }
     if (rc == 0) {
         tail_add(&p->tail, &f, e->payload);
     }
@@ -83,13 +87,14 @@ static int take_entry(struct partition *p, const struct log_entry *e, struct err
 static int take_entries(struct partition *p, const struct partition_append *req)
 {
     struct error err = {0};
-    uint32_t n_segments = p->n_segments;
+    uint32_t n_segments = p->n_segments, need = 0;
     struct segment_close before = partition_active(p)->s;
     int rc = 0;
     for (unsigned i = 0; i < req->n && rc == 0; i++) {
-        rc = take_entry(p, &req->entries[i], &err);
+        rc = take_entry(p, &req->entries[i], &need, &err);
     }
     if (rc == 0) {
+        state_take(p, req, n_segments);
         return 0;
     }
     log_warn("log_append_refused", "dir=" LOG_Q " index=%" PRIu64 " error=" LOG_Q, p->dir,
@@ -260,6 +265,7 @@ static void group_done(struct partition *p)
     p->durable = p->submitted;
     tail_trim(&p->tail, p->options.tail_bytes, p->durable);
     mark_touch(p);
+    state_save(p);
     append_write(p);
     struct segment *seg = partition_active(p);
     /* Not while rolling: the file in use still has the name of the next one. */

@@ -1,6 +1,7 @@
 /* Shared by the files of the partition: partition.c (life, accessors), partition_recover.c
  * (opening), partition_append.c (group commit, rolling), partition_truncate.c, partition_read.c,
- * partition_files.c (segments and small files). Nobody else includes it.
+ * partition_files.c (segments and small files), partition_state.c (what the entries fold to).
+ * Nobody else includes it.
  *
  * The log in memory: `segments` describes all of it, the newest entries are also in `tail`.
  * Indexes:
@@ -19,6 +20,7 @@
 #include "log/meta.h"
 #include "log/partition.h"
 #include "log/segment.h"
+#include "log/state.h"
 #include "log/tail.h"
 
 #define PARTITION_PATH_MAX 1024
@@ -53,6 +55,26 @@ struct background {
     bool busy;
     uint8_t buf[MARK_SIZE];
     struct iovec iov;
+};
+
+/* The fold, and where to begin when the log's end goes away. */
+#define STATE_FILES_KEPT 2
+#define STATE_FILES_MAX  8
+struct partition_state {
+    struct log_state now;
+    uint64_t floor; /* it came from another replica, folded up to here; 0: it did not */
+    /* Encoded copies from a little earlier: `safe` is committed, `young` perhaps not. Empty: none.
+     */
+    struct bytes safe, young;
+    uint64_t safe_index, young_index;
+    uint64_t since_bytes; /* folded since the newest one */
+    /* A copy at a segment's end, written once that is durable. */
+    struct bytes waiting, writing;
+    uint64_t waiting_index, writing_index;
+    struct env_file *file;
+    struct background *op;
+    uint64_t files[STATE_FILES_MAX]; /* indexes of the files that are there, ascending */
+    unsigned n_files;
 };
 
 enum next_state { NEXT_NONE, NEXT_ALLOCATING, NEXT_READY };
@@ -97,6 +119,8 @@ struct partition {
     struct background *mark_op;
     struct env_timer mark_timer;
     bool mark_timer_on;
+
+    struct partition_state state;
 };
 
 /* --- partition.c --- */
@@ -147,6 +171,27 @@ void mark_touch(struct partition *p);
 int meta_write(struct partition *p, const struct meta *meta, struct error *err);
 /* Frees it, or lets its callback do so. */
 void background_release(struct background *op);
+
+/* --- partition_state.c --- */
+
+/* WEIR_ENOMEM. */
+int state_init(struct partition *p);
+void state_free(struct partition *p);
+/* A name in the folder; true: it is a state file's, and known now. */
+bool state_name(struct partition *p, const char *name);
+/* After recovery: the newest good file and what is behind it. A log that can't be read leaves the
+ * state less certain, never wrong. */
+void state_load(struct partition *p);
+/* Memory for one more entry; see log_state_reserve. */
+int state_reserve(struct partition *p, const struct log_entry *e, uint32_t *need);
+/* n entries were appended, `segments` counts those there were before. */
+void state_take(struct partition *p, const struct partition_append *req, uint32_t segments);
+/* Entries were removed. */
+void state_rewind(struct partition *p);
+/* Writes what waits for its entries to be durable, if they are. */
+void state_save(struct partition *p);
+/* Writes it all; the partition closes. */
+void state_close(struct partition *p);
 
 /* --- partition_append.c --- */
 

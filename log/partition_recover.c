@@ -26,6 +26,7 @@ static int on_name(void *data, const char *name)
     uint64_t first = segment_name_parse(name);
     l->has_next = l->has_next || strcmp(name, NEXT_NAME) == 0;
     if (first == 0) {
+        (void)state_name(l->p, name);
         return 0;
     }
     struct segment *seg = segment_push(l->p); /* names come in order */

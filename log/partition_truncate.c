@@ -38,6 +38,7 @@ int truncate_memory(struct partition *p, uint64_t from, struct error *err)
     } else {
         tail_cut(&p->tail, from);
     }
+    state_rewind(p);
     return 0;
 }
 
@@ -128,6 +129,7 @@ int truncate_to(struct partition *p, uint64_t from, struct error *err)
     if (rc == 0) {
         apply_state(p, &state);
         p->write_at = state.end;
+        state_rewind(p);
     }
     return rc;
 }

@@ -12,6 +12,7 @@
 
 #include "base/bytes.h"
 #include "log/batch.h"
+#include "log/state.h"
 
 /* Not allocated each time: tests that try every step make thousands. */
 static struct model_entry models[2][MODEL_MAX + 1];
@@ -102,6 +103,11 @@ static bool build_batch(struct harness *h, unsigned records, uint32_t bytes, int
     for (unsigned i = 0; i < records; i++) {
         memset(value, (int)(++h->value % 251), sizeof(value));
         batch_add(&b, 0, "k", 1, value, bytes / records);
+    }
+    if (!h->plain) { /* any numbers: what is in the log is true */
+        b.producer = (struct batch_producer){.id = (int64_t)(h->value % 11),
+                                             .epoch = (int16_t)(h->value / 40),
+                                             .sequence = (int32_t)h->value};
     }
     int n = batch_finish(&b);
     if (n > 0) {
@@ -311,6 +317,29 @@ int harness_read_all(struct harness *h, struct error *err)
     return rc == 0 && !h->no_commit ? check_by_offset(h, err) : rc;
 }
 
+/* The state is that of the model's entries. */
+static void check_state(struct harness *h)
+{
+    struct log_state state;
+    struct bytes expected, found;
+    log_state_init(&state);
+    bytes_init(&expected, STATE_BYTES_MAX);
+    bytes_init(&found, STATE_BYTES_MAX);
+    for (uint64_t i = 1; i <= partition_last_index(h->p).v; i++) {
+        const struct model_entry *e = &h->model[i];
+        uint32_t need = 0;
+        assert_int_equal(log_state_reserve(&state, e->type, e->payload, &need), 0);
+        log_state_fold(&state, LOG_INDEX(i), LOG_TERM(e->term), e->type, e->payload);
+    }
+    producers_encode(&state.producers, &expected);
+    producers_encode(partition_producers(h->p), &found);
+    assert_int_equal(expected.len, found.len);
+    assert_memory_equal(expected.data, found.data, found.len);
+    bytes_close(&expected);
+    bytes_close(&found);
+    log_state_close(&state);
+}
+
 void harness_check(struct harness *h)
 {
     struct error err = {0};
@@ -321,6 +350,9 @@ void harness_check(struct harness *h)
         print_message("read: %d %s\n", rc, err.text);
     }
     assert_int_equal(rc, 0);
+    if (!h->forgetful) {
+        check_state(h);
+    }
     struct partition_meta meta;
     partition_meta(h->p, &meta);
     assert_true(meta.term.v == h->meta_term || meta.term.v == h->meta_tried);

@@ -92,6 +92,7 @@ static void partition_of_version_1__opens_and_reads_the_same(void **state)
     (void)state;
     static struct harness written;
     harness_init(&h, 3, 0);
+    h.plain = true;
     h.options.segment_bytes = 8192;
     assert_int_equal(harness_open(&h, &err), 0);
     fill();
@@ -104,6 +105,7 @@ static void partition_of_version_1__opens_and_reads_the_same(void **state)
     /* Only the model of `written` is kept; the files are the golden ones. */
     written = h;
     harness_init(&h, 4, 0);
+    h.plain = true;
     h.options.segment_bytes = 8192;
     load_golden();
     h.last = h.acked = written.last;

@@ -48,6 +48,7 @@ static void begin(void)
     harness_init(&h, 1, 0);
     h.options.segment_bytes = 12288;
     h.options.tail_bytes = 1; /* much is read from disk */
+    h.forgetful = true;
 }
 
 static void end(void)

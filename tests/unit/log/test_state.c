@@ -1,0 +1,242 @@
+/* What a partition's entries fold to, and its files. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "harness.h"
+#include "log/state.h"
+
+#define GOLDEN "tests/golden/log/state_v1.bin"
+
+static struct harness h;
+static struct error err;
+
+struct names {
+    unsigned n;
+    char newest[64];
+};
+
+static int on_name(void *data, const char *name)
+{
+    struct names *names = data;
+    size_t n = strlen(name);
+    if (n > 6 && strcmp(name + n - 6, ".state") == 0) {
+        names->n++;
+        (void)snprintf(names->newest, sizeof(names->newest), HARNESS_DIR "/%.40s", name);
+    }
+    return 0;
+}
+
+static struct names state_files(void)
+{
+    struct names names = {0};
+    assert_int_equal(env_dir_list(h.env, HARNESS_DIR, on_name, &names, &err), 0);
+    return names;
+}
+
+static void begin(void)
+{
+    harness_init(&h, 1, 0);
+    h.options.segment_bytes = 12288;
+    assert_int_equal(harness_open(&h, &err), 0);
+}
+
+static void reopen(void)
+{
+    partition_close(h.p);
+    h.p = NULL;
+    harness_run(&h);
+    assert_int_equal(harness_open(&h, &err), 0);
+}
+
+static void producers__are_known_again_without_reading_the_log(void **state)
+{
+    (void)state;
+    begin();
+    harness_append_some(&h, 40, 1);
+    assert_true(state_files().n == 2); /* at the ends of segments, and not more than are needed */
+    reopen();
+    harness_check(&h);
+    /* The first segment can't be read any more; nobody needs to. */
+    partition_close(h.p);
+    h.p = NULL;
+    harness_run(&h);
+    size_t n;
+    uint8_t *first = fault_env_data(h.env, HARNESS_DIR "/00000000000000000001.log", &n);
+    first[4096 + 60] ^= 1;
+    fault_env_remove(h.env, HARNESS_DIR "/00000000000000000001.index");
+    assert_int_equal(harness_open(&h, &err), 0);
+    first = fault_env_data(h.env, HARNESS_DIR "/00000000000000000001.log", &n);
+    first[4096 + 60] ^= 1;
+    harness_check(&h);
+    harness_close(&h);
+}
+
+static void state_files__damaged_ones_are_made_anew(void **state)
+{
+    (void)state;
+    begin();
+    harness_append_some(&h, 40, 1);
+    partition_close(h.p);
+    h.p = NULL;
+    harness_run(&h);
+    struct names names = state_files();
+    size_t n;
+    assert_non_null(fault_env_data(h.env, names.newest, &n));
+    struct fault_image *image = fault_env_save(h.env);
+    for (size_t at = 0; at < n; at++) {
+        fault_env_restore(h.env, image);
+        fault_env_data(h.env, names.newest, &n)[at] ^= (uint8_t)(1u << at % 8);
+        assert_int_equal(harness_open(&h, &err), 0);
+        harness_check(&h);
+        partition_close(h.p);
+        h.p = NULL;
+        harness_run(&h);
+    }
+    for (unsigned i = 0; i < 2; i++) { /* shorter ones, then none */
+        fault_env_restore(h.env, image);
+        fault_env_resize(h.env, names.newest, i == 0 ? 0 : n / 2);
+        assert_int_equal(harness_open(&h, &err), 0);
+        harness_check(&h);
+        fault_env_remove(h.env, state_files().newest);
+        reopen();
+        harness_check(&h);
+        partition_close(h.p);
+        h.p = NULL;
+        harness_run(&h);
+    }
+    assert_int_equal(harness_open(&h, &err), 0);
+    fault_image_free(image);
+    harness_close(&h);
+}
+
+static void unreadable_segment__leaves_producers_unknown_and_the_log_open(void **state)
+{
+    (void)state;
+    begin();
+    harness_append_some(&h, 40, 1);
+    partition_close(h.p);
+    h.p = NULL;
+    harness_run(&h);
+    for (struct names names; (names = state_files()).n > 0;) {
+        fault_env_remove(h.env, names.newest);
+    }
+    size_t n;
+    fault_env_data(h.env, HARNESS_DIR "/00000000000000000001.log", &n)[4096 + 60] ^= 1;
+    assert_int_equal(harness_open(&h, &err), 0);
+    const struct producers *t = partition_producers(h.p);
+    assert_true(t->forgotten_ms != INT64_MIN);
+    assert_true(t->n > 0); /* those of later segments are known */
+    harness_close(&h);
+}
+
+static void truncation__takes_the_state_back(void **state)
+{
+    (void)state;
+    begin();
+    h.options.segment_bytes = 65536;
+    h.no_commit = true;
+    reopen();
+    for (unsigned round = 0; round < 6; round++) {
+        harness_append_some(&h, 30, round);
+        uint64_t last = partition_last_index(h.p).v;
+        harness_check(&h);
+        h.term++; /* what comes instead is of another term */
+        assert_int_equal(harness_truncate(&h, last - 3 * round - 1), 0);
+        harness_check(&h);
+        if (round % 2 == 1) {
+            reopen();
+            harness_check(&h);
+        }
+    }
+    harness_close(&h);
+}
+
+static void exported_state__serves_a_replica_that_begins_later(void **state)
+{
+    (void)state;
+    begin();
+    harness_append_some(&h, 30, 1);
+    uint64_t commit = partition_last_index(h.p).v;
+    partition_set_commit(h.p, LOG_INDEX(commit));
+    struct bytes out, again;
+    struct log_state s;
+    bytes_init(&out, STATE_BYTES_MAX);
+    bytes_init(&again, STATE_BYTES_MAX);
+    log_state_init(&s);
+    harness_append_some(&h, 4, 2);
+    assert_int_equal(partition_export_state(h.p, &out, &err), 0); /* only what is committed */
+    assert_int_equal(log_state_decode(&s, out.data, out.len, &err), 0);
+    assert_int_equal(s.index.v, commit);
+    static struct harness other;
+    harness_init(&other, 2, 1);
+    assert_int_equal(harness_open(&other, &err), 0);
+    assert_int_equal(partition_import_state(other.p, out.data, out.len, &err), 0);
+    harness_append_some(&other, 3, 7); /* below that index: changes nothing */
+    producers_encode(&s.producers, &again);
+    bytes_reset(&out);
+    producers_encode(partition_producers(other.p), &out);
+    assert_int_equal(out.len, again.len);
+    assert_memory_equal(out.data, again.data, out.len);
+    log_state_close(&s);
+    bytes_close(&out);
+    bytes_close(&again);
+    harness_close(&other);
+    harness_close(&h);
+}
+
+static void state_of_version_1__reads_and_writes_the_same(void **state)
+{
+    (void)state;
+    static uint8_t golden[4096];
+    struct log_state s;
+    struct bytes out;
+    log_state_init(&s);
+    bytes_init(&out, STATE_BYTES_MAX);
+    s.index = LOG_INDEX(77);
+    s.term = LOG_TERM(5);
+    assert_int_equal(producers_reserve(&s.producers, 3), 0);
+    for (int32_t i = 0; i < 9; i++) {
+        struct batch_producer b = {i % 3 * 1000000007LL, (int16_t)(i % 3), i * 10, 10};
+        producers_add(&s.producers, &b, LOG_OFFSET(i * 10), 1700000000000 + i);
+    }
+    s.producers.forgotten_ms = 1600000000000;
+    log_state_encode(&s, &out);
+    if (getenv("WEIR_MAKE_GOLDEN") != NULL) {
+        FILE *f = fopen(GOLDEN, "wbe");
+        assert_non_null(f);
+        assert_int_equal(fwrite(out.data, 1, out.len, f), out.len);
+        assert_int_equal(fclose(f), 0);
+    }
+    FILE *f = fopen(GOLDEN, "rbe");
+    assert_non_null(f);
+    size_t n = fread(golden, 1, sizeof(golden), f);
+    assert_int_equal(fclose(f), 0);
+    assert_int_equal(n, out.len);
+    assert_memory_equal(golden, out.data, n);
+    assert_int_equal(log_state_decode(&s, golden, n, &err), 0);
+    bytes_reset(&out);
+    log_state_encode(&s, &out);
+    assert_memory_equal(golden, out.data, n);
+    bytes_close(&out);
+    log_state_close(&s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(producers__are_known_again_without_reading_the_log),
+        cmocka_unit_test(state_files__damaged_ones_are_made_anew),
+        cmocka_unit_test(unreadable_segment__leaves_producers_unknown_and_the_log_open),
+        cmocka_unit_test(truncation__takes_the_state_back),
+        cmocka_unit_test(exported_state__serves_a_replica_that_begins_later),
+        cmocka_unit_test(state_of_version_1__reads_and_writes_the_same),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
