@@ -1,0 +1,348 @@
+/* The checkers: what the log promises, compared after every event with what was seen so far.
+ *
+ * The oracle learns an entry when the first node's commit mark has passed it, and from then on
+ * nothing may contradict it: no node, no acknowledgement, no consumer, in no later life. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/crc32c.h"
+#include "consensus/group_impl.h"
+#include "nodes/broker/broker_priv.h"
+#include "sim.h"
+
+#define GROUPS_MAX 16
+#define TERMS_MAX  65536
+
+struct oracle_entry {
+    uint64_t term;
+    int64_t base;
+    uint32_t crc, len;
+    enum log_entry_type type;
+};
+
+/* One group's truth. */
+struct oracle {
+    struct oracle_entry *entries; /* [index] */
+    uint64_t last, room;
+    uint64_t *ids; /* [offset] */
+    int64_t end, ids_room;
+    uint64_t last_sequence[SIM_CLIENTS_MAX][256]; /* by client and life: order */
+    uint8_t leader[TERMS_MAX];                    /* [term]: node id, 0: none seen */
+};
+
+/* What was seen of one node's life. */
+struct node_watch {
+    uint64_t commit[GROUPS_MAX], term[GROUPS_MAX];
+};
+
+static struct oracle *oracles;
+static uint64_t checked[SIM_NODES_MAX + 1][GROUPS_MAX]; /* entries compared, over all lives */
+
+void check_init(void)
+{
+    oracles = sim_alloc(sim.n_groups * sizeof(*oracles));
+}
+
+/* --- The oracle --- */
+
+static void *grown(void *array, uint64_t *room, uint64_t need, size_t size)
+{
+    if (need < *room) {
+        return array;
+    }
+    *room = need * 2 + 64;
+    array = realloc(array, *room * size);
+    if (array == NULL) {
+        abort();
+    }
+    return array;
+}
+
+static void learn_record(struct oracle *o, unsigned group, uint64_t id)
+{
+    uint64_t room = (uint64_t)o->ids_room;
+    o->ids = grown(o->ids, &room, (uint64_t)o->end, sizeof(*o->ids));
+    o->ids_room = (int64_t)room;
+    o->ids[o->end++] = id;
+    unsigned client = (unsigned)(id >> 56), life = id >> 48 & 0xff;
+    uint64_t sequence = id & 0xffffffffffull;
+    if (client <= sim.n_nodes || client > sim.n_nodes + sim.n_clients ||
+        (id >> 40 & 0xff) != group) {
+        sim_violate(SIM_DIVERGED, "%s holds record %016" PRIx64 ", which nobody sent there",
+                    group_text(group), id);
+        return;
+    }
+    uint64_t *last = &o->last_sequence[client - sim.n_nodes - 1][life];
+    if (sequence <= *last) {
+        bool twice = false;
+        for (int64_t i = 0; i + 1 < o->end; i++) {
+            twice = twice || o->ids[i] == id;
+        }
+        sim_violate(twice ? SIM_DOUBLED : SIM_ORDER,
+                    "%s offset %" PRId64 ": record %016" PRIx64 " %s, after sequence %" PRIu64,
+                    group_text(group), o->end - 1, id, twice ? "again" : "late", *last);
+    }
+    *last = sequence;
+}
+
+static void learn(struct oracle *o, unsigned group, const struct partition_entry *e)
+{
+    struct oracle_entry *entry;
+    o->entries = grown(o->entries, &o->room, e->index.v + 1, sizeof(*o->entries));
+    entry = &o->entries[e->index.v];
+    *entry = (struct oracle_entry){.term = e->term.v,
+                                   .base = e->base_offset.v,
+                                   .crc = crc32c(0, e->payload, e->len),
+                                   .len = e->len,
+                                   .type = e->type};
+    o->last = e->index.v;
+    sim.count.committed++;
+    if (e->base_offset.v != o->end) {
+        sim_violate(SIM_OFFSETS, "%s entry %" PRIu64 " begins at offset %" PRId64 ", not %" PRId64,
+                    group_text(group), e->index.v, e->base_offset.v, o->end);
+        return;
+    }
+    if (e->type != LOG_ENTRY_BATCH) {
+        return;
+    }
+    struct batch_iter it;
+    struct batch_record record;
+    struct error err = {0};
+    int rv = batch_iter_init(&it, e->payload, e->len, &err);
+    while (rv == 0 && (rv = batch_iter_next(&it, &record, &err)) == 1) {
+        learn_record(o, group, value_id(record.value, (size_t)record.value_len));
+        rv = 0;
+    }
+    if (rv < 0) {
+        sim_violate(SIM_DIVERGED, "%s entry %" PRIu64 ": %s", group_text(group), e->index.v,
+                    err.text);
+    }
+}
+
+/* --- Nodes --- */
+
+struct look {
+    unsigned node, group;
+    uint64_t upto;
+};
+
+static int on_entry(void *data, const struct partition_entry *e)
+{
+    const struct look *l = data;
+    struct oracle *o = &oracles[l->group];
+    if (e->index.v > l->upto) {
+        return 1;
+    }
+    if (e->index.v > o->last) {
+        learn(o, l->group, e);
+    } else {
+        const struct oracle_entry *have = &o->entries[e->index.v];
+        if (have->term != e->term.v || have->base != e->base_offset.v || have->len != e->len ||
+            have->type != e->type || have->crc != crc32c(0, e->payload, e->len)) {
+            sim_violate(SIM_DIVERGED,
+                        "%s entry %" PRIu64 ": node %u has term %" PRIu64 ", %u bytes, crc %08x; "
+                        "committed was term %" PRIu64 ", %u bytes, crc %08x",
+                        group_text(l->group), e->index.v, l->node, e->term.v, e->len,
+                        crc32c(0, e->payload, e->len), have->term, have->len, have->crc);
+        }
+    }
+    checked[l->node][l->group] = e->index.v;
+    return sim.violation != 0;
+}
+
+static void compare(unsigned node, unsigned group, struct partition *p, uint64_t from,
+                    uint64_t upto)
+{
+    struct look look = {.node = node, .group = group, .upto = upto};
+    struct error err = {0};
+    sim.looking = true;
+    for (uint64_t at = from; at <= upto && sim.violation == 0;) {
+        int rv = partition_read(p, LOG_INDEX(at), 1u << 20, on_entry, &look, &err);
+        if (rv < 0 || checked[node][group] < at) {
+            sim_violate(SIM_LOST, "%s entry %" PRIu64 " can't be read on node %u: %s",
+                        group_text(group), at, node, err.text);
+        }
+        at = checked[node][group] + 1;
+    }
+    sim.looking = false;
+}
+
+static void check_leader(const struct process *p, unsigned group, const struct group *g)
+{
+    uint64_t term = g->raft.current_term;
+    uint8_t id = (uint8_t)p->machine->id;
+    if (!g->raft_started || g->raft.state != RAFT_LEADER || term >= TERMS_MAX) {
+        return;
+    }
+    uint8_t *leader = &oracles[group].leader[term];
+    if (*leader == 0) {
+        *leader = id;
+        sim.count.elections++;
+    } else if (*leader != id) {
+        sim_violate(SIM_LEADERS, "%s term %" PRIu64 ": node %u leads, and node %u did",
+                    group_text(group), term, id, *leader);
+    }
+}
+
+static void check_replica(struct process *p, unsigned group, const struct replica *r)
+{
+    struct node_watch *w = p->watch;
+    struct group *g = r->group;
+    if (r->failed_code == WEIR_ECORRUPT) {
+        sim_violate(SIM_FAILED, "%s on node %u: %s", group_text(group), p->machine->id, r->failed);
+    }
+    if (g == NULL || g->partition == NULL) {
+        return;
+    }
+    check_leader(p, group, g);
+    uint64_t commit = partition_commit_index(g->partition).v;
+    uint64_t term = group_term(g).v;
+    if (commit < w->commit[group]) {
+        sim_violate(SIM_BACK, "%s on node %u: commit %" PRIu64 " after %" PRIu64, group_text(group),
+                    p->machine->id, commit, w->commit[group]);
+    }
+    if (term < w->term[group]) {
+        sim_violate(SIM_BACK, "%s on node %u: term %" PRIu64 " after %" PRIu64, group_text(group),
+                    p->machine->id, term, w->term[group]);
+    }
+    w->term[group] = term;
+    if (commit > w->commit[group]) {
+        w->commit[group] = commit;
+        if (commit > checked[p->machine->id][group]) {
+            compare(p->machine->id, group, g->partition, checked[p->machine->id][group] + 1,
+                    commit);
+        }
+    }
+}
+
+void check_process(struct process *p)
+{
+    struct broker *b = p->broker;
+    if (b == NULL || sim.violation != 0) {
+        return;
+    }
+    if (p->watch == NULL) {
+        p->watch = sim_alloc(sizeof(*p->watch));
+    }
+    for (uint32_t i = 0; i < b->n_replicas && i < sim.n_groups; i++) {
+        check_replica(p, i, &b->replicas[i]);
+    }
+}
+
+/* --- Clients --- */
+
+static bool is_at(unsigned group, int64_t offset, uint64_t id)
+{
+    const struct oracle *o = &oracles[group];
+    return offset >= 0 && offset < o->end && o->ids[offset] == id;
+}
+
+void check_acked(unsigned group, int64_t offset, uint64_t id)
+{
+    if (!is_at(group, offset, id)) {
+        sim_violate(SIM_LOST,
+                    "%s offset %" PRId64 " was acknowledged to record %016" PRIx64
+                    ", but no node has committed that",
+                    group_text(group), offset, id);
+    }
+}
+
+void check_consumed(unsigned group, int64_t offset, uint64_t id, int64_t *next)
+{
+    if (offset != *next || !is_at(group, offset, id)) {
+        sim_violate(SIM_CONSUMED,
+                    "%s: a consumer got record %016" PRIx64 " at offset %" PRId64
+                    ", expected offset %" PRId64 " of %" PRId64,
+                    group_text(group), id, offset, *next, oracles[group].end);
+    }
+    *next = offset + 1;
+}
+
+int64_t check_end_offset(unsigned group)
+{
+    return oracles[group].end;
+}
+
+/* --- The end --- */
+
+static const struct group *group_on(unsigned node, unsigned group)
+{
+    const struct process *p = sim.machines[node].process;
+    return p != NULL && p->broker != NULL ? p->broker->replicas[group].group : NULL;
+}
+
+/* Replicas that can't go on: their process has to be started anew. */
+static const struct replica *failed_replica(unsigned node)
+{
+    const struct process *p = sim.machines[node].process;
+    for (uint32_t i = 0; p != NULL && p->broker != NULL && i < p->broker->n_replicas; i++) {
+        if (p->broker->replicas[i].failed[0] != '\0') {
+            return &p->broker->replicas[i];
+        }
+    }
+    return NULL;
+}
+
+const char *check_failed_replica(unsigned node)
+{
+    const struct replica *r = failed_replica(node);
+    return r != NULL ? r->failed : NULL;
+}
+
+bool check_converged(const char **ret_why)
+{
+    static char why[256];
+    *ret_why = why;
+    for (unsigned k = 0; k < sim.n_groups; k++) {
+        const struct oracle *o = &oracles[k];
+        for (unsigned i = 1; i <= sim.n_nodes; i++) {
+            const struct group *g = group_on(i, k);
+            const struct replica *failed = failed_replica(i);
+            if (g == NULL || failed != NULL) {
+                (void)snprintf(why, sizeof(why), "node %u is not up%s%.180s", i,
+                               failed != NULL ? ": " : "", failed != NULL ? failed->failed : "");
+                return false;
+            }
+            uint64_t commit = partition_commit_index(g->partition).v;
+            uint64_t last = partition_last_index(g->partition).v;
+            if (commit != o->last || last != o->last) {
+                (void)snprintf(why, sizeof(why),
+                               "%s on node %u: last %" PRIu64 ", commit %" PRIu64 " of %" PRIu64,
+                               group_text(k), i, last, commit, o->last);
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+/* All logs, from the disk, from the first entry on. */
+static void check_logs(unsigned group)
+{
+    uint8_t first[PARTITION_HASH_SIZE], hash[PARTITION_HASH_SIZE];
+    for (unsigned i = 1; i <= sim.n_nodes && sim.violation == 0; i++) {
+        struct partition *p = group_on(i, group)->partition;
+        struct log_index last;
+        struct error err = {0};
+        compare(i, group, p, 1, oracles[group].last);
+        sim.looking = true;
+        int rv = partition_hash(p, LOG_INDEX(1), LOG_INDEX(oracles[group].last), UINT64_MAX,
+                                i == 1 ? first : hash, &last, &err);
+        sim.looking = false;
+        if (rv != 0) {
+            sim_violate(SIM_UNEQUAL, "%s on node %u: %s", group_text(group), i, err.text);
+        } else if (i > 1 && memcmp(first, hash, sizeof(hash)) != 0) {
+            sim_violate(SIM_UNEQUAL, "%s on node %u: the hash is not that of node 1",
+                        group_text(group), i);
+        }
+    }
+}
+
+void check_end(void)
+{
+    for (unsigned k = 0; k < sim.n_groups && sim.violation == 0; k++) {
+        check_logs(k);
+    }
+}

@@ -1,0 +1,202 @@
+/* Machines, and the programs that run on them. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "sim.h"
+
+#define PEER_PORT   7101
+#define BROKER_PORT 7201
+#define DISK_BYTES  (256ull << 20)
+#define SECRET      "the secret of the simulation"
+#define LINE_MAX    64
+
+static const struct {
+    const char *name;
+    unsigned partitions;
+} topics[] = {{"alpha", 3}, {"beta", 2}, {"gamma", 1}};
+
+const char *group_text(unsigned group)
+{
+    static char text[LINE_MAX];
+    const struct config *c = &sim.config[1];
+    for (unsigned i = 0; i < c->n_topics; i++) {
+        if (group < c->topics[i].partitions) {
+            (void)snprintf(text, sizeof(text), "%.40s-%u", c->topics[i].name, group);
+            return text;
+        }
+        group -= c->topics[i].partitions;
+    }
+    return "?";
+}
+
+/* --- Configuration --- */
+
+static void configure(unsigned id, unsigned n_topics, unsigned heartbeat_ms, unsigned election_ms)
+{
+    struct bytes text;
+    struct error err = {0};
+    bytes_init(&text, 16384);
+    bytes_printf(&text,
+                 "node.name = n%u\nnode.data = /n%u\nnode.roles = log\ncluster.secret = %s\n"
+                 "log.segment_mib = 1\nlog.free_mib_min = 1\nlog.inflight_mib = 1\n"
+                 "log.batch_kib_max = 64\nraft.heartbeat_ms = %u\nraft.election_ms = %u\n",
+                 id, id, SECRET, heartbeat_ms, election_ms);
+    for (unsigned k = 1; k <= sim.n_nodes; k++) {
+        bytes_printf(&text,
+                     "cluster.node = n%u id=%u peer=10.0.0.%u:%u broker=10.0.0.%u:%u "
+                     "http=10.0.0.%u:80 rtmp=10.0.0.%u:1935\n",
+                     k, k, k, PEER_PORT, k, BROKER_PORT, k, k);
+    }
+    for (unsigned k = 0; k < n_topics; k++) {
+        bytes_printf(&text, "log.topic = %s partitions=%u\n", topics[k].name, topics[k].partitions);
+    }
+    bytes_put_u8(&text, 0);
+    if (config_parse("sim", (const char *)text.data, &sim.config[id], &err) != 0) {
+        fprintf(stderr, "sim: configuration: %s\n", err.text);
+        abort();
+    }
+    bytes_close(&text);
+}
+
+static void network_init(unsigned n)
+{
+    uint64_t base = sim_between(20, 400) * SIM_US;
+    for (unsigned a = 1; a <= n; a++) {
+        for (unsigned b = 1; b <= n; b++) {
+            sim.delay_ns[a][b] = base + sim_below(base);
+        }
+    }
+}
+
+void cluster_init(void)
+{
+    unsigned heartbeat_ms = (unsigned)sim_between(20, 60);
+    unsigned election_ms = heartbeat_ms * (unsigned)sim_between(5, 10);
+    unsigned n_topics = (unsigned)sim_between(2, 3);
+    sim.n_nodes = sim.options.nodes != 0 ? sim.options.nodes : sim_one_in(3) ? 5 : 3;
+    sim.n_clients = (unsigned)sim_between(2, SIM_CLIENTS_MAX);
+    sim.sizes = (struct broker_sizes){.segment_bytes = sim_between(24, 160) << 10,
+                                      .tail_bytes = sim_between(16, 256) << 10,
+                                      .index_bytes = (uint32_t)sim_between(512, 8192)};
+    network_init(sim.n_nodes + sim.n_clients);
+    for (unsigned i = 1; i <= sim.n_nodes + sim.n_clients; i++) {
+        struct machine *m = &sim.machines[i];
+        m->id = i;
+        m->client = i > sim.n_nodes;
+        m->offset_ns = sim_between(1, 1000000) * SIM_MS;
+        (void)snprintf(m->host, sizeof(m->host), "10.0.0.%u", i);
+        disk_init(&m->disk, DISK_BYTES);
+    }
+    for (unsigned i = 1; i <= sim.n_nodes; i++) {
+        configure(i, n_topics, heartbeat_ms, election_ms);
+    }
+    for (unsigned i = 0; i < n_topics; i++) {
+        sim.n_groups += topics[i].partitions;
+    }
+    sim_say("%u nodes, %u clients, %u groups, heartbeat %u ms, election %u ms, segment %llu KiB",
+            sim.n_nodes, sim.n_clients, sim.n_groups, heartbeat_ms, election_ms,
+            (unsigned long long)(sim.sizes.segment_bytes >> 10));
+}
+
+/* --- Up and down --- */
+
+static void on_closed(void *data);
+
+static void on_boot(struct event *event)
+{
+    struct process *p = event->data;
+    struct error err = {0};
+    int rv = broker_open(&p->env, &sim.config[p->machine->id], &sim.sizes, &p->broker, &err);
+    sim_say("node %u: life %u%s%s", p->machine->id, p->life, rv == 0 ? "" : ": ", err.text);
+    if (rv != 0) {
+        struct broker *b = p->broker;
+        p->broker = NULL;
+        p->closing = true;
+        if (b != NULL) {
+            broker_close(b, on_closed, p);
+        } else {
+            machine_crash(p->machine, CRASH_KILL, sim_between(100, 1000) * SIM_MS);
+        }
+    }
+}
+
+void node_boot(struct machine *m)
+{
+    struct process *p = process_new(m);
+    struct event *boot = sim_alloc(sizeof(*boot));
+    event_at(boot, p, sim.now_ns, on_boot, p);
+}
+
+/* The program ends; the kernel closes what it left. */
+static void on_closed(void *data)
+{
+    struct process *p = data;
+    sim_say("node %u: stopped", p->machine->id);
+    machine_crash(p->machine, CRASH_KILL, sim_between(10, 1000) * SIM_MS);
+}
+
+static void on_stop(struct event *event)
+{
+    struct process *p = event->data;
+    struct broker *b = p->broker;
+    free(event);
+    if (b != NULL && !p->closing) {
+        p->closing = true;
+        p->broker = NULL;
+        broker_close(b, on_closed, p);
+    }
+}
+
+void node_stop(struct machine *m)
+{
+    if (m->process != NULL) {
+        struct event *stop = sim_alloc(sizeof(*stop));
+        event_at(stop, m->process, sim.now_ns, on_stop, m->process);
+    }
+}
+
+static void on_boot_due(struct event *event)
+{
+    struct machine *m = event->data;
+    free(event);
+    if (m->process != NULL) {
+        return;
+    }
+    if (m->client) {
+        client_boot(m);
+    } else {
+        node_boot(m);
+    }
+}
+
+void machine_boot_in(struct machine *m, uint64_t ns)
+{
+    struct event *boot = sim_alloc(sizeof(*boot));
+    event_at(boot, NULL, sim.now_ns + ns, on_boot_due, m);
+}
+
+void machine_crash(struct machine *m, enum crash how, uint64_t back_in_ns)
+{
+    struct process *p = m->process;
+    if (p == NULL) {
+        return;
+    }
+    sim_say("machine %u: %s, back in %.3f s", m->id,
+            how == CRASH_KILL ? "process ends" : "power off", (double)back_in_ns / 1e9);
+    sim.count.crashes++;
+    p->dead = true;
+    m->process = NULL;
+    m->disk.crash_in = 0;
+    files_abandon(p);
+    net_abandon(p, how == CRASH_KILL);
+    if (how == CRASH_POWER) {
+        m->power = MACHINE_OFF;
+        disk_power_loss(&m->disk);
+    }
+    machine_boot_in(m, back_in_ns);
+    if (sim.running == p) {
+        longjmp(sim.crash_now, 1);
+    }
+}

@@ -1,0 +1,288 @@
+/* A machine's disk: contents, names, and what of both is durable.
+ *
+ * A write counts after a sync of its file, a name after a sync of its folder. What was not synced
+ * survives a power loss in part: of writes each 512-byte sector by itself, of sizes and of a
+ * folder's names a prefix, as journals of file systems give it. A sync that fails forgets what it
+ * should have written, as Linux does: the page cache still shows it, a power loss takes it. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "sim.h"
+
+#define SECTOR 512u
+
+struct change {
+    struct list link;
+    bool resize; /* to `at`; else n bytes at `at` */
+    uint64_t at;
+    size_t n;
+    uint8_t data[];
+};
+
+struct name {
+    struct list link;
+    struct inode *now, *durable; /* NULL: none */
+    char path[];
+};
+
+struct name_change {
+    struct list link;
+    struct name *name;
+    struct inode *inode;
+};
+
+void disk_init(struct disk *d, uint64_t capacity)
+{
+    *d = (struct disk){.capacity = capacity, .slow = 1};
+    list_init(&d->inodes);
+    list_init(&d->names);
+    list_init(&d->journal);
+}
+
+/* --- Contents --- */
+
+static void content_resize(struct content *c, size_t size)
+{
+    if (size > c->room) {
+        c->room = size < 2 * c->room ? 2 * c->room : size;
+        c->data = realloc(c->data, c->room);
+        if (c->data == NULL) {
+            abort();
+        }
+    }
+    if (size > c->size) {
+        memset(c->data + c->size, 0, size - c->size);
+    }
+    c->size = size;
+}
+
+static void content_write(struct content *c, const void *data, size_t n, uint64_t at)
+{
+    if (at + n > c->size) {
+        content_resize(c, at + n);
+    }
+    if (n > 0) {
+        memcpy(c->data + at, data, n);
+    }
+}
+
+struct inode *disk_inode_new(struct disk *d)
+{
+    struct inode *inode = sim_alloc(sizeof(*inode));
+    list_init(&inode->changes);
+    list_push_back(&d->inodes, &inode->link);
+    return inode;
+}
+
+static struct change *change_add(struct inode *inode, bool resize, uint64_t at, size_t n)
+{
+    struct change *c = sim_alloc(sizeof(*c) + n);
+    c->resize = resize;
+    c->at = at;
+    c->n = n;
+    list_push_back(&inode->changes, &c->link);
+    return c;
+}
+
+void inode_write(struct disk *d, struct inode *inode, const void *data, size_t n, uint64_t at)
+{
+    uint64_t before = inode->now.size;
+    content_write(&inode->now, data, n, at);
+    d->used += inode->now.size - before;
+    struct change *c = change_add(inode, false, at, n);
+    if (n > 0) {
+        memcpy(c->data, data, n);
+    }
+}
+
+void inode_resize(struct disk *d, struct inode *inode, uint64_t size)
+{
+    d->used += size - inode->now.size;
+    content_resize(&inode->now, size);
+    (void)change_add(inode, true, size, 0);
+}
+
+void inode_forget(struct inode *inode)
+{
+    for (struct list *it; (it = list_pop(&inode->changes)) != NULL;) {
+        free(list_entry(it, struct change, link));
+    }
+}
+
+void inode_sync(struct inode *inode)
+{
+    LIST_FOREACH(it, &inode->changes)
+    {
+        const struct change *c = list_entry(it, struct change, link);
+        if (c->resize) {
+            content_resize(&inode->durable, c->at);
+        } else {
+            content_write(&inode->durable, c->data, c->n, c->at);
+        }
+    }
+    inode_forget(inode);
+}
+
+/* --- Names --- */
+
+static struct name *name_get(struct disk *d, const char *path, bool make)
+{
+    struct list *at = &d->names;
+    LIST_FOREACH(it, &d->names)
+    {
+        struct name *n = list_entry(it, struct name, link);
+        int order = strcmp(n->path, path);
+        if (order == 0) {
+            return n;
+        }
+        if (order > 0) {
+            at = it;
+            break;
+        }
+    }
+    if (!make) {
+        return NULL;
+    }
+    struct name *n = sim_alloc(sizeof(*n) + strlen(path) + 1);
+    memcpy(n->path, path, strlen(path) + 1);
+    list_push_back(at, &n->link); /* before `at` */
+    return n;
+}
+
+struct inode *disk_find(struct disk *d, const char *path)
+{
+    struct name *n = name_get(d, path, false);
+    return n != NULL ? n->now : NULL;
+}
+
+void disk_set_name(struct disk *d, const char *path, struct inode *inode)
+{
+    struct name *n = name_get(d, path, true);
+    struct name_change *c = sim_alloc(sizeof(*c));
+    if (n->now != NULL && n->now != inode) {
+        d->used -= n->now->now.size; /* approximately: a rename's source comes next */
+    }
+    if (inode != NULL && n->now != inode) {
+        d->used += inode->now.size;
+    }
+    n->now = inode;
+    c->name = n;
+    c->inode = inode;
+    list_push_back(&d->journal, &c->link);
+}
+
+/* The part of a path behind its folder, if `dir` is that. */
+static const char *name_in(const char *path, const char *dir)
+{
+    size_t n = strlen(dir);
+    if (strncmp(path, dir, n) != 0 || path[n] != '/' || strchr(path + n + 1, '/') != NULL) {
+        return NULL;
+    }
+    return path + n + 1;
+}
+
+void disk_names_sync(struct disk *d, const char *dir)
+{
+    LIST_FOREACH_SAFE(it, nx, &d->journal)
+    {
+        struct name_change *c = list_entry(it, struct name_change, link);
+        if (name_in(c->name->path, dir) != NULL) {
+            c->name->durable = c->inode;
+            list_remove(it);
+            free(c);
+        }
+    }
+}
+
+int disk_walk(struct disk *d, const char *dir, disk_name_cb cb, void *data)
+{
+    int rv = 0;
+    LIST_FOREACH(it, &d->names)
+    {
+        const struct name *n = list_entry(it, struct name, link);
+        const char *name = n->now != NULL ? name_in(n->path, dir) : NULL;
+        if (name != NULL && (rv = cb(data, name)) != 0) {
+            break;
+        }
+    }
+    return rv;
+}
+
+/* --- Power --- */
+
+/* Sector by sector: each has `of_16` chances in 16 to have arrived. */
+static void tear_write(struct inode *inode, const struct change *c, unsigned of_16)
+{
+    for (uint64_t from = c->at, end = c->at + c->n; from < end;) {
+        uint64_t to = (from / SECTOR + 1) * SECTOR;
+        to = to < end ? to : end;
+        if (sim_below(16) < of_16) {
+            content_write(&inode->durable, c->data + (from - c->at), to - from, from);
+        }
+        from = to;
+    }
+}
+
+static void tear_inode(struct inode *inode, unsigned of_16)
+{
+    bool sizes = true;
+    LIST_FOREACH(it, &inode->changes)
+    {
+        const struct change *c = list_entry(it, struct change, link);
+        if (!c->resize) {
+            tear_write(inode, c, of_16);
+        } else if (sizes && (sizes = sim_below(16) < of_16)) {
+            content_resize(&inode->durable, c->at);
+        }
+    }
+}
+
+/* A prefix of what each folder's journal holds. The folders' order among each other is free. */
+static void tear_names(struct disk *d, unsigned of_16)
+{
+    while (!list_empty(&d->journal)) {
+        struct name_change *first = list_entry(d->journal.next, struct name_change, link);
+        const char *slash = strrchr(first->name->path, '/');
+        size_t n = (size_t)(slash - first->name->path);
+        char *dir = sim_alloc(n + 1);
+        bool lasting = true;
+        memcpy(dir, first->name->path, n);
+        LIST_FOREACH_SAFE(it, nx, &d->journal)
+        {
+            struct name_change *c = list_entry(it, struct name_change, link);
+            if (name_in(c->name->path, dir) == NULL) {
+                continue;
+            }
+            lasting = lasting && sim_below(16) < of_16;
+            if (lasting) {
+                c->name->durable = c->inode;
+            }
+            list_remove(it);
+            free(c);
+        }
+        free(dir);
+    }
+}
+
+void disk_power_loss(struct disk *d)
+{
+    static const unsigned chances[] = {0, 4, 12, 15, 16};
+    unsigned of_16 = chances[sim_below(5)];
+    tear_names(d, of_16);
+    LIST_FOREACH(it, &d->inodes)
+    {
+        struct inode *inode = list_entry(it, struct inode, link);
+        tear_inode(inode, of_16);
+        inode_forget(inode);
+        content_resize(&inode->now, 0);
+        content_write(&inode->now, inode->durable.data, inode->durable.size, 0);
+        inode->locked = false;
+    }
+    d->used = 0;
+    LIST_FOREACH(it, &d->names)
+    {
+        struct name *n = list_entry(it, struct name, link);
+        n->now = n->durable;
+        d->used += n->now != NULL ? n->now->now.size : 0;
+    }
+}

@@ -1,0 +1,261 @@
+/* A whole cluster in one process, in virtual time: real brokers and real clients of the log, each
+ * on a simulated machine with its own clock, disk and network card (docs/simulation.md).
+ *
+ * There is one thread and one queue of events, ordered by (due, sequence). All chance comes from
+ * one generator, seeded on the command line, and nothing of the host (time, addresses, order of a
+ * hash) has any influence: the same seed gives the same run, which the trace hash proves. A run has
+ * an operating-system process of its own, so a simulated process that dies is simply forgotten,
+ * memory and all. */
+#ifndef TESTS_SIM_SIM_H
+#define TESTS_SIM_SIM_H
+
+#include <setjmp.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/config.h"
+#include "base/env_ops.h"
+#include "nodes/broker/broker.h"
+
+#define SIM_NODES_MAX    5
+#define SIM_CLIENTS_MAX  4
+#define SIM_MACHINES_MAX (SIM_NODES_MAX + SIM_CLIENTS_MAX)
+#define SIM_US           1000ull
+#define SIM_MS           1000000ull
+#define SIM_S            1000000000ull
+
+struct process;
+
+/* --- Events (world.c) --- */
+
+struct event {
+    uint64_t due_ns, sequence;
+    size_t at;             /* in the queue, from 1 on; 0: not in it */
+    struct process *owner; /* not run once it is dead; NULL: the world's */
+    void (*fn)(struct event *event);
+    void *data;
+};
+
+/* --- Machines and the processes on them --- */
+
+/* A file's content and what of it is on the platter. */
+struct content {
+    uint8_t *data;
+    size_t size, room;
+};
+struct inode {
+    struct list link;    /* disk.inodes */
+    struct list changes; /* of struct change: written, not synced */
+    struct content now, durable;
+    bool locked;
+};
+struct disk {
+    struct list inodes;
+    struct list names;   /* of struct name, in byte order */
+    struct list journal; /* of struct name_change: not synced */
+    uint64_t capacity, used;
+    /* Faults */
+    unsigned eio_one_in;     /* writes and syncs; 0: never */
+    unsigned slow;           /* factor; 1: as usual */
+    uint64_t stuck_until_ns; /* nothing completes before */
+    unsigned crash_in;       /* the process dies at the nth change from now on; 0: no */
+};
+
+enum machine_power { MACHINE_ON, MACHINE_OFF };
+
+struct machine {
+    unsigned id;        /* 1..; nodes first: id is that of the node */
+    char host[16];      /* "10.0.0.ID" */
+    bool client;        /* else a node */
+    int64_t drift_ppm;  /* of its clock */
+    int64_t wall_ms;    /* its error; jumps */
+    uint64_t offset_ns; /* of the monotonic clock */
+    enum machine_power power;
+    struct disk disk;
+    struct process *process; /* NULL: none runs */
+    unsigned lives;
+};
+
+/* One life of one program. The env comes first: it is what the code under test knows. */
+struct process {
+    struct env env;
+    struct machine *machine;
+    unsigned life;
+    bool dead;
+    uint64_t random;
+    uint64_t busy_until_ns; /* stopped, or in a synchronous call */
+    struct list deferred;
+    struct event turn; /* the end of a turn of the loop */
+    struct list files, ends, listeners;
+    struct list dir_ios; /* a file's queue, for requests about folders */
+    struct event dir_event;
+    /* What runs. */
+    struct broker *broker;
+    struct node_watch *watch; /* check.c: what was seen of this life */
+    struct sim_client *client;
+    bool closing;
+};
+
+/* Swarm testing: each run has some of the faults. */
+enum sim_fault {
+    SIM_KILL = 1u << 0,      /* processes die; the page cache survives */
+    SIM_POWER = 1u << 1,     /* machines lose power: unsynced writes are lost or torn */
+    SIM_CRASH_IO = 1u << 2,  /* and in the middle of a change of the disk */
+    SIM_STOP = 1u << 3,      /* clean stops and restarts */
+    SIM_CUT = 1u << 4,       /* partitions, one-way ones too */
+    SIM_RESET = 1u << 5,     /* connections that break */
+    SIM_SLOW_NET = 1u << 6,  /* delays */
+    SIM_PAUSE = 1u << 7,     /* processes that stand still */
+    SIM_CLOCK = 1u << 8,     /* wall clocks that jump, clocks that drift */
+    SIM_SLOW_DISK = 1u << 9, /* and stuck ones */
+    SIM_EIO = 1u << 10,
+    SIM_FULL = 1u << 11,
+    SIM_CLIENT = 1u << 12,   /* clients that die */
+    SIM_ALL_DOWN = 1u << 13, /* power loss of all nodes at once */
+    SIM_FAULTS_ALL = (1u << 14) - 1,
+};
+
+enum sim_violation {
+    SIM_DIVERGED, /* two nodes committed different entries */
+    SIM_LOST,     /* an acknowledged record is gone or was never committed */
+    SIM_LEADERS,  /* two leaders in one term */
+    SIM_BACK,     /* a commit mark or term went back */
+    SIM_OFFSETS,  /* offsets with a gap, or that changed */
+    SIM_DOUBLED,  /* a record was stored twice */
+    SIM_ORDER,    /* records of a producer out of order */
+    SIM_CONSUMED, /* a consumer saw something else than the log */
+    SIM_STUCK,    /* no progress after healing */
+    SIM_UNEQUAL,  /* logs that differ after healing */
+    SIM_FAILED,   /* a replica refused its files although nothing had harmed them */
+    SIM_VIOLATIONS
+};
+
+struct sim_options {
+    uint64_t seed;
+    unsigned nodes; /* 0: by seed */
+    uint32_t faults_off;
+    unsigned seconds; /* of trouble, 0: by seed */
+    bool verbose;
+};
+
+struct sim {
+    uint64_t seed, random, now_ns, sequence, trace;
+    struct event **queue; /* a binary heap */
+    size_t n_queue, queue_room;
+    struct sim_options options;
+    uint32_t faults;
+    unsigned n_nodes, n_clients, n_groups;
+    struct machine machines[SIM_MACHINES_MAX + 1]; /* by id */
+    struct config config[SIM_NODES_MAX + 1];
+    struct broker_sizes sizes;
+    /* The network: by (from, to) */
+    bool cut[SIM_MACHINES_MAX + 1][SIM_MACHINES_MAX + 1];
+    uint64_t delay_ns[SIM_MACHINES_MAX + 1][SIM_MACHINES_MAX + 1];
+    struct process *running;
+    bool looking; /* a checker reads: no fault, no time, no trace */
+    jmp_buf crash_now;
+    bool healing;
+    unsigned violation; /* enum sim_violation + 1; 0: none so far */
+    struct {
+        uint64_t events, acked, unknown, refused, committed, consumed, crashes, elections, rolls,
+            resets;
+    } count;
+};
+extern struct sim sim;
+
+/* world.c */
+void sim_init(const struct sim_options *options);
+uint64_t sim_random(void);
+uint64_t sim_below(uint64_t n);                    /* 0..n-1 */
+uint64_t sim_between(uint64_t low, uint64_t high); /* both included */
+bool sim_one_in(uint64_t n);
+void sim_trace(unsigned what, uint64_t a, uint64_t b);
+void *sim_alloc(size_t n); /* zeroed; the end of the run without memory */
+/* (Re)schedules; `event` is zeroed before its first use. */
+void event_at(struct event *event, struct process *owner, uint64_t due_ns,
+              void (*fn)(struct event *event), void *data);
+void event_cancel(struct event *event);
+/* Runs the next event; false: there is none. */
+bool sim_step(void);
+/* The first violation ends the run. */
+void sim_violate(enum sim_violation v, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* A line of --verbose. */
+void sim_say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* env.c */
+struct process *process_new(struct machine *m);
+static inline struct process *process_of(const struct env *env)
+{
+    return (struct process *)(uintptr_t)env; /* comes first */
+}
+/* Makes a synchronous call take its time. */
+void process_busy(struct process *p, uint64_t ns);
+
+/* disk.c */
+void disk_init(struct disk *d, uint64_t capacity);
+struct inode *disk_inode_new(struct disk *d);
+void inode_write(struct disk *d, struct inode *inode, const void *data, size_t n, uint64_t at);
+void inode_resize(struct disk *d, struct inode *inode, uint64_t size);
+void inode_sync(struct inode *inode);
+void inode_forget(struct inode *inode); /* a failed sync: the kernel drops what it had to write */
+struct inode *disk_find(struct disk *d, const char *path);
+void disk_set_name(struct disk *d, const char *path, struct inode *inode); /* NULL: none */
+void disk_names_sync(struct disk *d, const char *dir);
+typedef int (*disk_name_cb)(void *data, const char *name);
+int disk_walk(struct disk *d, const char *dir, disk_name_cb cb, void *data);
+/* The machine's power is gone: unsynced changes survive in part. */
+void disk_power_loss(struct disk *d);
+
+/* disk_ops.c */
+extern const struct env_ops sim_disk_ops; /* the file part */
+/* The process is gone: what was on its way to the disk may have arrived. */
+void files_abandon(struct process *p);
+
+/* net.c */
+extern const struct env_ops sim_net_ops; /* the socket part */
+/* The process is gone; `told`: its machine's kernel tells the peers. */
+void net_abandon(struct process *p, bool told);
+/* Breaks every connection between the two, both ways, or some of them. */
+void net_reset(unsigned a, unsigned b);
+/* The data of the machine's clock. */
+uint64_t machine_now_ns(const struct machine *m);
+
+/* cluster.c */
+void cluster_init(void);
+void node_boot(struct machine *m);
+void node_stop(struct machine *m); /* in good order; comes up again by itself */
+enum crash { CRASH_KILL, CRASH_POWER };
+/* Ends the machine's process. From inside of it this does not return. */
+void machine_crash(struct machine *m, enum crash how, uint64_t back_in_ns);
+void machine_boot_in(struct machine *m, uint64_t ns);
+const char *group_text(unsigned group); /* "topic-partition" */
+
+/* workload.c */
+void workload_init(void);
+void client_boot(struct machine *m);
+void workload_end(void); /* no new records but a last one for each group */
+bool workload_done(void);
+const char *workload_missing(void);
+
+/* nemesis.c */
+void nemesis_init(void);
+void nemesis_heal(void);
+
+/* check.c */
+void check_init(void);
+void check_process(struct process *p); /* after each event */
+void check_acked(unsigned group, int64_t offset, uint64_t id);
+/* A consumer got a record; *next is what it has to be. */
+void check_consumed(unsigned group, int64_t offset, uint64_t id, int64_t *next);
+int64_t check_end_offset(unsigned group);
+/* What a replica of the node says that can not go on; NULL: all can. */
+const char *check_failed_replica(unsigned node);
+bool check_converged(const char **ret_why);
+void check_end(void);
+
+/* A record's value: id u64, then filler. */
+#define SIM_VALUE_MIN 8
+#define SIM_VALUE_MAX 3000
+uint64_t value_id(const void *value, size_t n);
+
+#endif

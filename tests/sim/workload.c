@@ -1,0 +1,283 @@
+/* Clients: each machine of theirs runs one program with the real client of the log, which produces
+ * to all partitions and consumes some of them from the beginning.
+ *
+ * A record's id says who made it (client, life, group) and which one it is (sequence), so the
+ * checker knows from the log alone what is double, out of order or invented. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clients/log/weir_log.h"
+#include "sim.h"
+
+#define GROUPS_MAX      16
+#define OUTSTANDING_MAX 400u
+#define SECRET          "the secret of the simulation"
+
+struct sim_client {
+    struct process *process;
+    struct weir_client *client;
+    struct env_timer timer;
+    unsigned outstanding;
+    uint64_t sequence[GROUPS_MAX];
+    uint64_t pause_us; /* between two rounds */
+    unsigned burst;
+    struct reader {
+        struct sim_client *client;
+        struct weir_consumer *consumer; /* NULL: not consumed here */
+        unsigned group;
+        int64_t next;
+        bool paused;
+    } readers[GROUPS_MAX];
+};
+
+struct request {
+    struct weir_produce produce;
+    struct sim_client *client;
+    unsigned group;
+    uint64_t id;
+};
+
+static struct {
+    bool ending;
+    uint64_t acked_at_end[GROUPS_MAX]; /* since the end began */
+    uint64_t next_probe_ns;
+} work;
+
+uint64_t value_id(const void *value, size_t n)
+{
+    uint64_t id = 0;
+    if (n >= SIM_VALUE_MIN) {
+        memcpy(&id, value, sizeof(id));
+    }
+    return id;
+}
+
+static uint64_t id_of(const struct sim_client *c, unsigned group, uint64_t sequence)
+{
+    return (uint64_t)c->process->machine->id << 56 | (uint64_t)(c->process->life & 0xff) << 48 |
+           (uint64_t)group << 40 | sequence;
+}
+
+/* "topic", partition of a group. */
+static const struct config_topic *topic_of(unsigned group, uint32_t *ret_partition)
+{
+    const struct config *c = &sim.config[1];
+    for (unsigned i = 0; i < c->n_topics; i++) {
+        if (group < c->topics[i].partitions) {
+            *ret_partition = group;
+            return &c->topics[i];
+        }
+        group -= c->topics[i].partitions;
+    }
+    abort();
+}
+
+/* --- Producing --- */
+
+static void on_produced(struct weir_produce *produce, int status)
+{
+    struct request *r = produce->data;
+    struct sim_client *c = r->client;
+    c->outstanding--;
+    sim_trace(11, r->id, (uint64_t)(int64_t)status);
+    if (status == 0) {
+        sim.count.acked++;
+        work.acked_at_end[r->group] += work.ending;
+        check_acked(r->group, produce->offset, r->id);
+    } else {
+        sim.count.unknown += status == WEIR_EUNKNOWN;
+        sim.count.refused += status != WEIR_EUNKNOWN;
+    }
+    free(r);
+}
+
+static void produce(struct sim_client *c, unsigned group)
+{
+    uint8_t value[SIM_VALUE_MAX];
+    uint32_t partition;
+    const struct config_topic *topic = topic_of(group, &partition);
+    size_t n = (size_t)(sim_one_in(20) ? sim_between(SIM_VALUE_MIN, SIM_VALUE_MAX)
+                                       : sim_between(SIM_VALUE_MIN, 300));
+    if (c->outstanding >= OUTSTANDING_MAX) {
+        return;
+    }
+    struct request *r = sim_alloc(sizeof(*r));
+    r->client = c;
+    r->group = group;
+    r->id = id_of(c, group, ++c->sequence[group]);
+    r->produce.data = r;
+    memset(value, (int)(r->id & 0xff), n);
+    memcpy(value, &r->id, sizeof(r->id));
+    int rv = weir_produce(c->client, topic->name, partition, NULL, 0, value, n, 0, &r->produce,
+                          on_produced);
+    if (rv != 0) {
+        free(r);
+        return;
+    }
+    c->outstanding++;
+}
+
+/* --- Consuming --- */
+
+static void on_records(void *data, struct weir_consumer *consumer,
+                       const struct batch_record *records, unsigned n, int64_t high_watermark)
+{
+    struct reader *r = data;
+    (void)high_watermark;
+    for (unsigned i = 0; i < n; i++) {
+        uint64_t id = value_id(records[i].value, (size_t)records[i].value_len);
+        check_consumed(r->group, records[i].offset.v, id, &r->next);
+    }
+    sim.count.consumed += n;
+    if (sim_one_in(50) && !sim.healing) {
+        r->paused = true;
+        weir_consumer_pause(consumer);
+    }
+}
+
+static void on_failed(void *data, struct weir_consumer *consumer, int status, const char *text)
+{
+    const struct reader *r = data;
+    (void)consumer;
+    sim_violate(SIM_CONSUMED, "a consumer of %s at offset %lld failed: %d, %s",
+                group_text(r->group), (long long)r->next, status, text);
+}
+
+static void consume(struct sim_client *c, unsigned group)
+{
+    struct reader *r = &c->readers[group];
+    struct error err = {0};
+    uint32_t partition;
+    const struct config_topic *topic = topic_of(group, &partition);
+    struct weir_consumer_events events = {.data = r, .records = on_records, .failed = on_failed};
+    r->client = c;
+    r->group = group;
+    if (weir_consume(c->client, topic->name, partition, 0, &events, &r->consumer, &err) != 0) {
+        sim_violate(SIM_CONSUMED, "weir_consume: %s", err.text);
+    }
+}
+
+/* --- A client's life --- */
+
+static void on_timer(struct env_timer *timer)
+{
+    struct sim_client *c = timer->data;
+    for (unsigned g = 0; g < sim.n_groups; g++) {
+        struct reader *r = &c->readers[g];
+        if (r->paused && (sim.healing || sim_one_in(8))) {
+            r->paused = false;
+            weir_consumer_resume(r->consumer);
+        }
+    }
+    if (!work.ending) {
+        unsigned group = (unsigned)sim_below(sim.n_groups);
+        for (uint64_t n = sim_between(1, c->burst); n > 0; n--) {
+            produce(c, group);
+        }
+    } else {
+        for (unsigned g = 0; g < sim.n_groups; g++) {
+            if (work.acked_at_end[g] == 0 && c->outstanding < 50) {
+                produce(c, g);
+            }
+        }
+    }
+    env_timer_start(timer, work.ending ? 200000 : 1 + sim_below(2 * c->pause_us), on_timer);
+}
+
+static void on_client(struct event *event)
+{
+    struct process *p = event->data;
+    struct sim_client *c = sim_alloc(sizeof(*c));
+    struct error err = {0};
+    char seeds[SIM_NODES_MAX][32];
+    const char *list[SIM_NODES_MAX];
+    unsigned first = (unsigned)sim_below(sim.n_nodes);
+    for (unsigned i = 0; i < sim.n_nodes; i++) {
+        (void)snprintf(seeds[i], sizeof(seeds[i]), "10.0.0.%u:7201", (first + i) % sim.n_nodes + 1);
+        list[i] = seeds[i];
+    }
+    struct weir_client_options options = {
+        .seeds = list,
+        .n_seeds = sim.n_nodes,
+        .secret = SECRET,
+        .name = "sim",
+        .timeout_ms = (uint32_t)sim_between(500, 8000),
+        .batch_bytes_max = (uint32_t)sim_between(4, 60) << 10,
+        .inflight_batches_max = (uint32_t)sim_between(1, 5),
+    };
+    c->process = p;
+    p->client = c;
+    c->pause_us = sim_between(2, 60) * 1000;
+    c->burst = (unsigned)sim_between(1, 30);
+    if (weir_client_new(&p->env, &options, &c->client, &err) != 0 ||
+        env_timer_init(&p->env, &c->timer) != 0) {
+        fprintf(stderr, "sim: client: %s\n", err.text);
+        abort();
+    }
+    c->timer.data = c;
+    env_timer_start(&c->timer, 1000, on_timer);
+    for (unsigned g = 0; g < sim.n_groups; g++) {
+        if (sim_one_in(2) || p->machine->id == sim.n_nodes + 1) {
+            consume(c, g); /* the first client: all */
+        }
+    }
+}
+
+void client_boot(struct machine *m)
+{
+    struct process *p = process_new(m);
+    struct event *boot = sim_alloc(sizeof(*boot));
+    event_at(boot, p, sim.now_ns, on_client, p);
+}
+
+void workload_init(void)
+{
+    memset(&work, 0, sizeof(work));
+    for (unsigned i = 1; i <= sim.n_clients; i++) {
+        machine_boot_in(&sim.machines[sim.n_nodes + i], sim_below(500 * SIM_MS));
+    }
+}
+
+void workload_end(void)
+{
+    work.ending = true;
+}
+
+/* --- The end --- */
+
+const char *workload_missing(void)
+{
+    static char text[160];
+    for (unsigned g = 0; g < sim.n_groups; g++) {
+        if (work.acked_at_end[g] == 0) {
+            (void)snprintf(text, sizeof(text), "%s takes no records", group_text(g));
+            return text;
+        }
+    }
+    for (unsigned i = sim.n_nodes + 1; i <= sim.n_nodes + sim.n_clients; i++) {
+        const struct process *p = sim.machines[i].process;
+        if (p == NULL || p->client == NULL) {
+            return "a client is down";
+        }
+        if (p->client->outstanding > 0) {
+            (void)snprintf(text, sizeof(text), "client %u waits for %u records", i,
+                           p->client->outstanding);
+            return text;
+        }
+        for (unsigned g = 0; g < sim.n_groups; g++) {
+            const struct reader *r = &p->client->readers[g];
+            if (r->consumer != NULL && r->next < check_end_offset(g)) {
+                (void)snprintf(text, sizeof(text), "client %u has read %s up to %lld of %lld", i,
+                               group_text(g), (long long)r->next, (long long)check_end_offset(g));
+                return text;
+            }
+        }
+    }
+    return NULL;
+}
+
+bool workload_done(void)
+{
+    return workload_missing() == NULL;
+}
