@@ -17,6 +17,7 @@
 
 #define FETCH_UNDURABLE_MAX (8u << 20)
 #define FETCH_REPEAT_NS     1000000000ull
+#define COMPLAIN_NS         10000000000ull
 
 static void ask(struct group *g)
 {
@@ -40,6 +41,7 @@ void catchup_start(struct group *g, struct group_peer *from, const struct raft_i
         return;
     }
     *c = (struct catchup){
+        .complained_ns = c->complained_ns,
         .from = from,
         .term = s->term,
         .next = g->raft.last_applied + 1, /* what is applied is committed, so it matches */
@@ -94,6 +96,25 @@ void catchup_fetched(struct group *g, const struct message *m)
     catchup_next(g);
 }
 
+/* The leader can't serve what we need. It is asked again when it tells us again where it is (its
+ * install message comes every second), from where we are then. */
+void catchup_refused(struct group *g, const struct peer_refused *refused)
+{
+    struct catchup *c = &g->catchup;
+    uint64_t now_ns = env_now_ns(g->env);
+    if (refused->term != c->term || refused->first != c->asked) {
+        return;
+    }
+    if (c->complained_ns == 0 || now_ns - c->complained_ns > COMPLAIN_NS) {
+        c->complained_ns = now_ns;
+        log_warn("raft_catchup_refused", "group=%u from=%u index=%llu begins=%llu reason=\"%s\"",
+                 g->options.id, c->from->id, (unsigned long long)refused->first,
+                 (unsigned long long)refused->available, error_name(refused->status));
+    }
+    c->asked = 0;
+    c->from = NULL;
+}
+
 /* --- The leader's side --- */
 
 struct reading {
@@ -123,27 +144,59 @@ static int read_entry(void *data, const struct partition_entry *entry)
     return 0;
 }
 
+static void refuse(struct group *g, const struct group_peer *to, const struct peer_fetch *fetch,
+                   int status)
+{
+    struct peer_refused refused = {
+        .term = fetch->term,
+        .first = fetch->first,
+        .status = status,
+        .available = partition_first_index(g->partition).v,
+    };
+    struct bytes body;
+    bytes_init(&body, 64);
+    message_encode_refused(&body, &refused);
+    (void)flow_send_body(g, to->id, PEER_FETCH_REFUSED, &body);
+    bytes_close(&body);
+}
+
+/* 0: committed entries from `first` on can be read here. */
+static int can_serve(struct group *g, const struct peer_fetch *fetch)
+{
+    const struct raft *r = &g->raft;
+    if (g->phase != GROUP_UP || r->state != RAFT_LEADER || fetch->term != r->current_term) {
+        return WEIR_ENOTLEADER;
+    }
+    if (fetch->first == 0 || fetch->first > r->commit_index) {
+        return WEIR_ERANGE;
+    }
+    bool there = fetch->first >= partition_first_index(g->partition).v &&
+                 (fetch->first == 1 || storage_term(g, fetch->first - 1) != 0);
+    return there ? 0 : WEIR_ENOTFOUND;
+}
+
 void catchup_serve(struct group *g, struct group_peer *to, const struct peer_fetch *fetch)
 {
     struct raft *r = &g->raft;
     raft_index prev = fetch->first - 1;
-    if (g->phase != GROUP_UP || r->state != RAFT_LEADER || fetch->term != r->current_term ||
-        fetch->first == 0 || fetch->first > r->commit_index ||
-        fetch->first < partition_first_index(g->partition).v ||
-        (prev > 0 && storage_term(g, prev) == 0)) {
+    struct error err;
+    int rv = can_serve(g, fetch);
+    if (rv != 0) {
+        refuse(g, to, fetch, rv);
         return;
     }
-    struct error err;
     struct reading *reading = calloc(1, sizeof(*reading));
     if (reading == NULL) {
         return; /* asked again */
     }
     /* Only committed entries: they can be read in any order of events, and never change. */
     reading->last = r->commit_index;
-    int rv = partition_read(g->partition, LOG_INDEX(fetch->first), CATCHUP_FETCH_BYTES, read_entry,
-                            reading, &err);
-    if (rv < 0 && rv != WEIR_ENOMEM) {
-        group_fail(g, &err);
+    rv = partition_read(g->partition, LOG_INDEX(fetch->first), CATCHUP_FETCH_BYTES, read_entry,
+                        reading, &err);
+    if (rv < 0 && rv != WEIR_ENOMEM && reading->n == 0) {
+        log_error("raft_catchup_unreadable", "group=%u peer=%u index=%llu reason=\"%s\"",
+                  g->options.id, to->id, (unsigned long long)fetch->first, err.text);
+        refuse(g, to, fetch, rv);
     } else if (reading->n > 0) {
         struct raft_append_entries a = {
             .term = r->current_term,

@@ -248,6 +248,7 @@ static void finish_close(struct group *g)
     group_stop_raft(g);
     tell_proposals(g);
     members_abandon(g);
+    reads_fail(g);
     void (*cb)(void *data) = g->close_cb;
     void *data = g->close_data;
     group_free(g);
@@ -271,6 +272,7 @@ static void turn(struct env_defer *defer)
     }
     tell_proposals(g);
     members_turn(g);
+    reads_turn(g);
     if (g->phase == GROUP_UP) {
         flow_commit_news(g);
     }
@@ -307,9 +309,23 @@ static int on_receive(void *data, uint32_t peer_id, uint16_t type, const void *b
     if (rv != 0) {
         return rv;
     }
+    if (m.type == PEER_APPEND || m.type == PEER_FETCHED) {
+        reads_heard(g, &m);
+    }
     switch (m.type) {
     case PEER_FETCH:
         catchup_serve(g, peer, &m.fetch);
+        break;
+    case PEER_READ_ASK:
+        reads_asked(g, peer, &m.read);
+        break;
+    case PEER_READ:
+        reads_answered(g, peer, &m.read);
+        break;
+    case PEER_FETCH_REFUSED:
+        if (peer == g->catchup.from) {
+            catchup_refused(g, &m.refused);
+        }
         break;
     case PEER_LEADER_GONE:
         failover_leader_gone(g, peer);
@@ -337,6 +353,7 @@ static void on_tick(void *data)
     if (g->members.req != NULL || g->transfer.req != NULL) {
         group_later(g);
     }
+    reads_tick(g);
 }
 
 /* --- Opening and closing --- */
@@ -451,6 +468,7 @@ int group_open(struct env *env, struct transport *transport, const struct group_
     list_init(&g->held_results);
     list_init(&g->proposals);
     list_init(&g->done);
+    reads_init(g);
     rv = take_founders(g, options->voters, options->n_voters);
     if (rv == 0) {
         rv = group_begin(g, err);

@@ -47,7 +47,8 @@ int group_open(struct env *env, struct transport *transport, const struct group_
                const struct group_events *events, struct group **ret_group, struct error *err);
 /* Drains, closes and frees; then cb. A leader first offers its place to a follower, for a fraction
  * of an election timeout, so that a stop in good order leaves no gap; no event is told meanwhile.
- * Proposals still in flight then complete with WEIR_EUNKNOWN, as do changes and transfers. */
+ * Proposals still in flight then complete with WEIR_EUNKNOWN, as do changes and transfers; reads
+ * with WEIR_ENOTLEADER. */
 void group_close(struct group *g, void (*cb)(void *data), void *data);
 
 struct group_propose;
@@ -122,6 +123,26 @@ struct group_member {
 };
 /* The newest configuration that this replica has, committed or not. */
 unsigned group_members(const struct group *g, struct group_member *out, unsigned max);
+
+/* --- Reads --- */
+
+struct group_read;
+/* status 0: all that was acknowledged before the read began, anywhere in the cluster, is applied
+ * here, below the partition's high watermark. WEIR_ENOTLEADER: leadership was lost meanwhile. */
+typedef void (*group_read_cb)(struct group_read *req, int status);
+struct group_read {
+    void *data;
+    group_read_cb cb;
+    struct log_index index; /* out: the commit mark when the read began */
+    struct list link;
+    uint64_t term, stamp;
+};
+/* A linearizable read: asks a majority whether this node still leads. Refused now with
+ * WEIR_ENOTLEADER, WEIR_EBUSY: then cb does not run. */
+int group_read_index(struct group *g, struct group_read *req, group_read_cb cb);
+/* This replica has heard no leader, or lacked something that its leader has committed, for longer
+ * than an election takes: its mark may stand still, and who waits there waits in vain. */
+bool group_behind(const struct group *g);
 
 uint32_t group_id(const struct group *g);
 bool group_is_leader(const struct group *g);  /* and may propose */

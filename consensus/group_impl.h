@@ -55,9 +55,11 @@ enum group_guard {
     GUARD_CHANGE = 9,       /* 9: membership changes one by one, and never oneself */
     GUARD_SOLE = 10,        /* 10: a new term for every leadership of a sole voter */
     GUARD_TRANSFER = 11,    /* 11: leadership goes only to who has all, with nothing in flight */
+    GUARD_READ = 13,        /* 13: linearizable reads ask a majority */
     GUARD_DISK = 14,        /* 14: step down when the disk fails */
     GUARD_FLOW = 15,        /* 15: bounded pieces, commit clamped to the piece */
     GUARD_RELOAD = 16,      /* 16: reload when libraft gives up */
+    GUARD_STAMP = 17,       /* 13: only answers to a later question count */
 };
 #ifdef WEIR_RAFT_FAULTS
 extern uint32_t group_guards_off; /* bit per enum group_guard */
@@ -98,6 +100,7 @@ struct group_peer {
     enum group_role role; /* in our newest configuration */
     raft_index match;     /* from delivered results of this term of ours as leader */
     struct flow flow;
+    uint64_t read_echo; /* 13: newest round of questions it answered in this term of ours */
 };
 
 /* A change of membership on its way; see members.c. */
@@ -144,6 +147,19 @@ struct catchup {
     raft_index next;   /* to ask for */
     raft_index target; /* at least up to here */
     raft_index asked;  /* first index of the request that has no answer yet; 0: none */
+    uint64_t asked_ns;
+    uint64_t complained_ns; /* when a refusal was last logged; 0: never */
+};
+
+/* reads.c */
+struct group_reads {
+    uint64_t heard_ns;        /* when a leader was last heard */
+    raft_index leader_commit; /* as last heard */
+    raft_index watched;       /* a commit that was heard of and is not known here yet; 0: none */
+    uint64_t watched_ns;      /* since when */
+    struct list waiting;      /* of struct group_read, in order */
+    unsigned n_waiting;
+    uint64_t stamp; /* newest round of questions; 0: none */
     uint64_t asked_ns;
 };
 
@@ -219,10 +235,11 @@ struct group {
     raft_term was_term;
     struct raft_barrier barrier;
     bool barrier_pending;
-    bool may_propose;       /* 3: leader, and the own barrier is applied */
-    unsigned reloads;       /* 16: without progress in between */
-    uint64_t refused_ns;    /* 14: when the disk was last full; 0: never */
-    struct catchup catchup; /* 8 */
+    bool may_propose;         /* 3: leader, and the own barrier is applied */
+    unsigned reloads;         /* 16: without progress in between */
+    uint64_t refused_ns;      /* 14: when the disk was last full; 0: never */
+    struct catchup catchup;   /* 8 */
+    struct group_reads reads; /* 13 */
     struct env_timer failover_timer;
     unsigned failover_tries;
     uint64_t failover_ns; /* when the last leader was lost; 0: never */
@@ -321,7 +338,18 @@ int flow_send_body(struct group *g, uint32_t peer_id, uint16_t type, const struc
 void catchup_start(struct group *g, struct group_peer *from, const struct raft_install_snapshot *s);
 void catchup_next(struct group *g); /* asks for more if it is time to */
 void catchup_fetched(struct group *g, const struct message *m);
+void catchup_refused(struct group *g, const struct peer_refused *refused);
 void catchup_serve(struct group *g, struct group_peer *to, const struct peer_fetch *fetch);
+
+/* reads.c */
+void reads_init(struct group *g);
+void reads_heard(struct group *g, const struct message *m); /* an append came in */
+void reads_asked(struct group *g, struct group_peer *from, const struct peer_read *question);
+void reads_answered(struct group *g, struct group_peer *from, const struct peer_read *answer);
+void reads_new_leader(struct group *g);
+void reads_turn(struct group *g); /* the end of a turn: asks, completes */
+void reads_tick(struct group *g);
+void reads_fail(struct group *g);
 
 /* failover.c */
 void failover_link(struct group *g, struct group_peer *peer, bool up);

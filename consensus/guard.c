@@ -208,6 +208,7 @@ static void became_leader(struct group *g)
     }
     g->may_propose = false;
     g->catchup.from = NULL;
+    reads_new_leader(g);
     metric_add(metric_counter("weir_raft_elections_won_total", "", "Elections won here"), 1);
     log_info("raft_leader_elected", "group=%u term=%llu last=%llu", g->options.id,
              (unsigned long long)g->raft.current_term, (unsigned long long)storage_last(g));

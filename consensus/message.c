@@ -87,6 +87,20 @@ void message_encode_fetch(struct bytes *out, const struct peer_fetch *fetch)
     bytes_put_le64(out, fetch->first);
 }
 
+void message_encode_refused(struct bytes *out, const struct peer_refused *refused)
+{
+    bytes_put_le64(out, refused->term);
+    bytes_put_le64(out, refused->first);
+    bytes_put_le32(out, (uint32_t)refused->status);
+    bytes_put_le64(out, refused->available);
+}
+
+void message_encode_read(struct bytes *out, const struct peer_read *read)
+{
+    bytes_put_le64(out, read->term);
+    bytes_put_le64(out, read->stamp);
+}
+
 void message_encode_term(struct bytes *out, raft_term term)
 {
     bytes_put_le64(out, term);
@@ -293,6 +307,17 @@ int message_decode(uint16_t type, const void *body, size_t len, const void *atta
     case PEER_FETCH:
         m.fetch.term = cursor_le64(&c);
         m.fetch.first = cursor_le64(&c);
+        break;
+    case PEER_FETCH_REFUSED:
+        m.refused.term = cursor_le64(&c);
+        m.refused.first = cursor_le64(&c);
+        m.refused.status = (int32_t)cursor_le32(&c);
+        m.refused.available = cursor_le64(&c);
+        break;
+    case PEER_READ_ASK:
+    case PEER_READ:
+        m.read.term = cursor_le64(&c);
+        m.read.stamp = cursor_le64(&c);
         break;
     case PEER_LEADER_GONE:
         m.term = cursor_le64(&c);

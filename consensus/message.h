@@ -7,15 +7,30 @@
  *
  * and goes on, for the messages of a group (all numbers little endian, u64 unless a size is given):
  *
- *   PEER_APPEND         term, prev_index, prev_term, leader_commit, log_commit, n u32, then n times
- *                       term, len u32, crc32c of the payload u32, type u8. The attachment is the n
- * payloads. PEER_FETCHED        as PEER_APPEND: the answer to PEER_FETCH, read from the leader's
- * segments PEER_APPEND_RESULT  term, rejected, last_index PEER_VOTE           term, candidate,
- * last_index, last_term, disrupt u8, pre_vote u8 PEER_VOTE_RESULT    term, granted u8, pre_vote u8
- * (libraft's tribool) PEER_INSTALL        term, last_index, last_term, config_index, len u32,
- * configuration in libraft's encoding PEER_TIMEOUT_NOW    term, last_index, last_term PEER_FETCH
- * term, first: send committed entries from `first` on PEER_LEADER_GONE    term: the sender led and
- * can't go on
+ *   PEER_APPEND: term, prev_index, prev_term, leader_commit, log_commit, n u32, then n times term,
+ *   len u32, crc32c of the payload u32, type u8. The attachment is the n payloads.
+ *
+ *   PEER_FETCHED: as PEER_APPEND: the answer to PEER_FETCH, read from the leader's segments.
+ *
+ *   PEER_APPEND_RESULT: term, rejected, last_index.
+ *
+ *   PEER_VOTE: term, candidate, last_index, last_term, disrupt u8, pre_vote u8.
+ *
+ *   PEER_VOTE_RESULT: term, granted u8, pre_vote u8 (libraft's tribool).
+ *
+ *   PEER_INSTALL: term, last_index, last_term, config_index, len u32, configuration in libraft's
+ *   encoding.
+ *
+ *   PEER_TIMEOUT_NOW: term, last_index, last_term.
+ *
+ *   PEER_FETCH: term, first: send committed entries from `first` on.
+ *
+ *   PEER_LEADER_GONE: term: the sender led and can't go on.
+ *
+ *   PEER_READ_ASK: term, stamp: is that your term? PEER_READ: the same: yes (consensus/reads.c).
+ *
+ *   PEER_FETCH_REFUSED: term, first as asked, status u32 (a WEIR_E code), first index of the
+ *   sender's log.
  *
  * leader_commit is what a follower may commit (clamped to the entries of this message); log_commit
  * is where the leader is. */
@@ -41,6 +56,9 @@ enum peer_message {
     PEER_FETCH = 22,
     PEER_FETCHED = 23,
     PEER_LEADER_GONE = 24,
+    PEER_READ_ASK = 27,
+    PEER_READ = 28,
+    PEER_FETCH_REFUSED = 29,
 };
 
 #define MESSAGE_PREFIX_SIZE 12
@@ -54,15 +72,30 @@ struct peer_fetch {
     raft_index first;
 };
 
+/* The leader can't serve a PEER_FETCH: why (a WEIR_E code), and where its own log begins. */
+struct peer_refused {
+    raft_term term;
+    raft_index first; /* as asked */
+    int32_t status;
+    raft_index available;
+};
+
+struct peer_read {
+    raft_term term;
+    uint64_t stamp;
+};
+
 /* What came in: a raft message, or one of our own. */
 struct message {
     enum peer_message type;
-    struct raft_message raft; /* of the types that libraft knows, and PEER_FETCHED (an append) */
-    raft_index log_commit;    /* PEER_APPEND, PEER_FETCHED */
-    raft_term end_term;       /* of the last entry, 0: none */
-    size_t bytes;             /* of entries */
-    struct peer_fetch fetch;  /* PEER_FETCH */
-    raft_term term;           /* PEER_LEADER_GONE */
+    struct raft_message raft;    /* of the types that libraft knows, and PEER_FETCHED (an append) */
+    raft_index log_commit;       /* PEER_APPEND, PEER_FETCHED */
+    raft_term end_term;          /* of the last entry, 0: none */
+    size_t bytes;                /* of entries */
+    struct peer_fetch fetch;     /* PEER_FETCH */
+    raft_term term;              /* PEER_LEADER_GONE */
+    struct peer_refused refused; /* PEER_FETCH_REFUSED */
+    struct peer_read read;       /* PEER_READ_ASK, PEER_READ */
 };
 
 /* Appends the body (behind the prefix) of anything but PEER_APPEND's entries. Errors stick in
@@ -71,6 +104,8 @@ void message_encode(struct bytes *out, const struct raft_message *m);
 void message_encode_append(struct bytes *out, const struct raft_append_entries *a,
                            raft_index log_commit);
 void message_encode_fetch(struct bytes *out, const struct peer_fetch *fetch);
+void message_encode_refused(struct bytes *out, const struct peer_refused *refused);
+void message_encode_read(struct bytes *out, const struct peer_read *read);
 void message_encode_term(struct bytes *out, raft_term term);
 
 /* Decodes a body. Entries and configuration are raft_malloc'd: one block for all payloads. On

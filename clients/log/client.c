@@ -80,6 +80,7 @@ static void on_link_closed(void *data, struct broker_link *link, const struct er
     /* What waited for this broker looks for another one. */
     client_refresh(b->client);
     consumers_kick(b->client);
+    offsets_kick(b->client);
 }
 
 static void ask_metadata(struct client_broker *b);
@@ -98,6 +99,7 @@ static void on_link_ready(void *data, struct broker_link *link, const Weir__Brok
         producer_pump(list_entry(it, struct client_partition, busy_link));
     }
     consumers_kick(b->client);
+    offsets_kick(b->client);
 }
 
 static void on_pushed(void *data, struct broker_link *link, const struct frame *frame,
@@ -261,6 +263,7 @@ static void on_metadata(struct broker_request *req, int status, const struct fra
     c->informed = true;
     settle_topics(c);
     consumers_kick(c);
+    offsets_kick(c);
 }
 
 static void ask_metadata(struct client_broker *b)
@@ -361,10 +364,12 @@ static void on_tick(struct env_timer *timer)
     producer_sweep(c, now);
     sweep_topics(c, now);
     consumers_kick(c);
+    offsets_kick(c);
     for (unsigned i = 0; i < c->n_topics; i++) {
         waiting |= !list_empty(&c->topics[i]->reqs) || !list_empty(&c->topics[i]->early);
     }
-    if (waiting || !list_empty(&c->busy) || !list_empty(&c->consumers)) {
+    if (waiting || !list_empty(&c->busy) || !list_empty(&c->consumers) ||
+        !list_empty(&c->questions)) {
         client_tick_within(c, CLIENT_SWEEP_US);
     }
 }
@@ -385,6 +390,7 @@ static void on_flush(struct env_defer *defer)
     settle_topics(c);
     producer_flush(c);
     consumers_kick(c);
+    offsets_kick(c);
 }
 
 void client_flush_soon(struct weir_client *c)
@@ -442,6 +448,7 @@ static void teardown(struct env_defer *defer)
     struct weir_client *c = defer->data;
     env_timer_close(&c->tick);
     consumers_close(c);
+    offsets_close(c);
     producer_close(c);
     for (unsigned i = 0; i < c->n_topics; i++) {
         complete_topic_reqs(&c->topics[i]->reqs, WEIR_ECLOSED, 0);
@@ -503,6 +510,7 @@ int weir_client_new(struct env *env, const struct weir_client_options *options,
     list_init(&c->dirty);
     list_init(&c->idle);
     list_init(&c->consumers);
+    list_init(&c->questions);
     list_init(&c->hopeless);
     c->secret = strdup(options->secret);
     c->name = strdup(options->name != NULL ? options->name : "client");

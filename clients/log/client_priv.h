@@ -1,5 +1,5 @@
 /* The client's inside: shared by client.c (brokers, metadata, topics), producer.c (partitions,
- * batches) and consumer.c. */
+ * batches), consumer.c and offsets.c. */
 #ifndef CLIENTS_LOG_CLIENT_PRIV_H
 #define CLIENTS_LOG_CLIENT_PRIV_H
 
@@ -105,7 +105,8 @@ struct weir_client {
     unsigned n_idle;
     uint64_t inflight_bytes;
     struct list consumers;
-    struct list hopeless; /* struct weir_topic_req.link: of topics that can't be */
+    struct list questions; /* struct weir_offsets_req.link */
+    struct list hopeless;  /* struct weir_topic_req.link: of topics that can't be */
     struct env_timer tick;
     uint64_t tick_due_ns; /* 0: not running */
     struct env_defer flush;
@@ -137,6 +138,10 @@ void producer_partition_init(struct client_partition *p, struct client_topic *t,
 void producer_sweep(struct weir_client *c, uint64_t now_ns); /* timeouts, grace, due retries */
 void producer_close(struct weir_client *c);
 void producer_flush(struct weir_client *c);
+
+/* offsets.c */
+void offsets_kick(struct weir_client *c);
+void offsets_close(struct weir_client *c);
 
 /* consumer.c */
 void consumers_kick(struct weir_client *c);

@@ -10,10 +10,11 @@
 #include "base/logging.h"
 #include "clients/log/client_priv.h"
 
-#define FETCH_BYTES   (1u << 20)
-#define FETCH_WAIT_MS 2000u
-#define SHUN_NS       1000000000u /* a broker that refused is not asked again for so long */
-#define RECORDS_CHUNK 256
+#define FETCH_BYTES    (1u << 20)
+#define FETCH_WAIT_MS  2000u
+#define SHUN_NS        1000000000u /* a broker that refused is not asked again for so long */
+#define SHUN_LEADER_NS 100000000u  /* the leader less long: soon it, or another one, can answer */
+#define RECORDS_CHUNK  256
 
 struct weir_consumer {
     struct weir_client *client;
@@ -210,9 +211,12 @@ static bool deliver(struct weir_consumer *c, const struct frame *reply, int64_t 
 
 static void shun(struct weir_consumer *c, const struct client_broker *broker)
 {
+    const struct client_topic *t = client_topic_get(c->client, c->topic);
+    bool leader = t != NULL && c->partition < t->n_partitions &&
+                  t->partitions[c->partition].leader_id == broker->node_id;
     for (unsigned i = 0; i < c->client->n_brokers; i++) {
         if (c->client->brokers[i] == broker) {
-            c->shun_until_ns[i] = env_now_ns(c->client->env) + SHUN_NS;
+            c->shun_until_ns[i] = env_now_ns(c->client->env) + (leader ? SHUN_LEADER_NS : SHUN_NS);
         }
     }
 }

@@ -72,6 +72,23 @@ int weir_produce(struct weir_client *client, const char *topic, uint32_t partiti
                  size_t key_len, const void *value, size_t value_len, int flags,
                  struct weir_produce *req, weir_produce_cb cb);
 
+/* Where a partition begins and ends. cb: 0 with start, high_watermark (first offset not committed)
+ * and end set; WEIR_ENOTFOUND, WEIR_ETIMEOUT (timeout_ms of the client), WEIR_ECLOSED.
+ * Linearizable: the leader's answer, confirmed by a majority: everything acknowledged to anybody
+ * before the call is below high_watermark. Else any replica's, which may lag. */
+struct weir_offsets_req;
+typedef void (*weir_offsets_cb)(struct weir_offsets_req *req, int status);
+struct weir_offsets_req {
+    void *data;
+    weir_offsets_cb cb;
+    int64_t start, high_watermark, end; /* out */
+    struct list link;
+    uint64_t priv[32];
+};
+/* Refused now: WEIR_EINVAL (the name), WEIR_ENOMEM; then cb does not run. */
+int weir_offsets(struct weir_client *client, const char *topic, uint32_t partition,
+                 bool linearizable, struct weir_offsets_req *req, weir_offsets_cb cb);
+
 /* A consumer of one partition: from the local broker where its node is among the first seed, else
  * the leader; follows forever. */
 struct weir_consumer;

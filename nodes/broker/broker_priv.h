@@ -4,7 +4,8 @@
  *   conn.c      connections: handshake, frames in, replies out, back-pressure
  *   produce.c   batches from connections to groups
  *   fetch.c     reads, and the reads that wait
- *   requests.c  the table of requests; metadata, offsets, status, hash */
+ *   offsets.c   where a partition begins and ends, linearizable when asked so
+ *   requests.c  the table of requests; metadata, status, hash */
 #ifndef NODES_BROKER_BROKER_PRIV_H
 #define NODES_BROKER_BROKER_PRIV_H
 
@@ -17,6 +18,7 @@
 #define BROKER_CONNECTIONS_MAX   1024u
 #define BROKER_FETCHES_MAX       2048u       /* waiting, per connection */
 #define BROKER_PRODUCES_MAX      4096u       /* in flight, per connection */
+#define BROKER_READS_MAX         1024u       /* linearizable, waiting, per connection */
 #define BROKER_CONN_INFLIGHT_MAX (64u << 20) /* bytes of batches in flight, per connection */
 #define BROKER_OUT_HIGH                                                                            \
     (8u << 20) /* bytes waiting for a slow peer: nothing more is read from it                      \
@@ -97,7 +99,7 @@ struct conn {
     struct env_send send;
     struct env_defer flush;
     /* In flight */
-    unsigned n_produces;
+    unsigned n_produces, n_reads;
     uint64_t produce_bytes;
     struct list fetches; /* struct fetch.conn_link */
     unsigned n_fetches;
@@ -147,6 +149,10 @@ void broker_tell_leaders(struct env_defer *defer);
 
 /* produce.c */
 int broker_handle_produce(struct conn *c, const struct frame *frame, const ProtobufCMessage *head,
+                          struct error *err);
+
+/* offsets.c */
+int broker_handle_offsets(struct conn *c, const struct frame *frame, const ProtobufCMessage *head,
                           struct error *err);
 
 /* fetch.c */

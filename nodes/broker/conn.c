@@ -249,7 +249,7 @@ static void on_read(struct env_stream *stream, const uint8_t *data, size_t n, in
 void broker_conn_settle(struct conn *c)
 {
     if (c->state == CONN_CLOSED) {
-        if (c->stream_gone && c->n_produces == 0) {
+        if (c->stream_gone && c->n_produces == 0 && c->n_reads == 0) {
             conn_release(c);
         }
         return;

@@ -4,6 +4,8 @@
 
 #include "nodes/broker/broker_priv.h"
 
+static const char behind_text[] = "this replica is behind, or hears no leader";
+
 static void fetch_release(struct fetch *f)
 {
     list_remove(&f->conn_link);
@@ -63,6 +65,15 @@ static void fetch_answer(struct fetch *f)
     answer(c, copy.replica, copy.correlation, copy.offset, copy.bytes_max);
 }
 
+/* Its replica's mark may stand still: another replica has what comes. */
+static void fetch_refuse(struct fetch *f)
+{
+    struct fetch copy = *f;
+    fetch_release(f);
+    broker_conn_reply_error(copy.conn, copy.correlation, WEIR_EUNAVAILABLE, behind_text,
+                            copy.replica);
+}
+
 /* --- Those that wait --- */
 
 static void serve(struct env_defer *defer)
@@ -115,8 +126,13 @@ void broker_fetches_sweep(struct conn *c, uint64_t now_ns)
     for (struct list *el = list_pop(&todo); el != NULL; el = list_pop(&todo)) {
         struct fetch *f = list_entry(el, struct fetch, conn_link);
         list_push_back(&c->fetches, el);
-        if (now_ns >= f->deadline_ns && broker_conn_queued(c) <= BROKER_OUT_HIGH) {
-            fetch_answer(f);
+        if (broker_conn_queued(c) <= BROKER_OUT_HIGH) {
+            if (now_ns >= f->deadline_ns) {
+                fetch_answer(f);
+            } else if (f->replica->group != NULL && group_behind(f->replica->group) &&
+                       !ready(c, f->replica, f->offset)) {
+                fetch_refuse(f);
+            }
         }
         if (c->state == CONN_CLOSED) {
             while ((el = list_pop(&todo)) != NULL) {
@@ -141,6 +157,9 @@ static int check(const struct replica *r, const Weir__BrokerFetch *m, struct err
     if (r->failed[0] != '\0' && m->offset >= partition_high_watermark(p).v) {
         /* It hears of no commit any more: another replica has what comes. */
         return error_set(err, WEIR_EUNAVAILABLE, "this replica has stopped: %s", r->failed);
+    }
+    if (m->offset >= partition_high_watermark(p).v && group_behind(r->group)) {
+        return error_set(err, WEIR_EUNAVAILABLE, "%s", behind_text);
     }
     /* A follower may simply not have it yet. */
     if (m->offset < start || (m->offset > end && group_is_leader(r->group))) {

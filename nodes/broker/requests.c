@@ -121,40 +121,6 @@ void broker_tell_leaders(struct env_defer *defer)
     }
 }
 
-/* --- Offsets --- */
-
-static int handle_offsets(struct conn *c, const struct frame *frame, const ProtobufCMessage *head,
-                          struct error *err)
-{
-    const Weir__BrokerOffsetsRequest *m = (const Weir__BrokerOffsetsRequest *)head;
-    const struct replica *r = broker_replica(c->broker, m->topic, m->partition);
-    Weir__BrokerOffsets reply = WEIR__BROKER_OFFSETS__INIT;
-    struct error why = {0};
-    (void)err;
-    if (r == NULL || r->group == NULL) {
-        broker_conn_reply_error(c, frame->correlation,
-                                r == NULL ? WEIR_ENOTFOUND : WEIR_EUNAVAILABLE,
-                                r == NULL ? "no such topic or partition" : r->failed, r);
-        return 0;
-    }
-    struct partition *p = group_partition(r->group);
-    reply.start = partition_start_offset(p).v;
-    reply.high_watermark = partition_high_watermark(p).v;
-    reply.end = partition_end_offset(p).v;
-    reply.leader = group_is_leader(r->group);
-    if (m->by_time) {
-        struct log_offset at;
-        int rv = partition_offset_for_time(p, m->time_ms, &at, &why);
-        if (rv != 0) {
-            broker_conn_reply_error(c, frame->correlation, rv, why.text, r);
-            return 0;
-        }
-        reply.by_time = at.v;
-    }
-    broker_conn_reply(c, BROKER_OFFSETS, frame->correlation, &reply.base);
-    return 0;
-}
-
 /* --- Status --- */
 
 static size_t fill_peers(const struct broker *b, const struct replica *r, bool of_leader,
@@ -295,7 +261,7 @@ static const struct {
     [BROKER_METADATA_REQUEST] = {handle_metadata},
     [BROKER_PRODUCE] = {broker_handle_produce},
     [BROKER_FETCH] = {broker_handle_fetch},
-    [BROKER_OFFSETS_REQUEST] = {handle_offsets},
+    [BROKER_OFFSETS_REQUEST] = {broker_handle_offsets},
     [BROKER_STATUS_REQUEST] = {handle_status},
     [BROKER_HASH_REQUEST] = {handle_hash},
     [BROKER_PING] = {handle_ping},

@@ -113,6 +113,7 @@ void sim_check_ack(const struct sim_node *n, uint64_t id, int64_t base)
             if ((int64_t)load_le64(e->payload) != base || e->base != base) {
                 sim_violate(SIM_LOST, n, "acknowledged with another offset");
             }
+            sim.acked_last = i > sim.acked_last ? i : sim.acked_last;
             return;
         }
     }

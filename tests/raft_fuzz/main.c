@@ -23,7 +23,8 @@
 struct sim sim;
 
 static const char *const violation_names[] = {
-    "diverged", "lost", "two-leaders", "commit-back", "memory-disk", "stuck", "disk-misuse",
+    "diverged",    "lost",  "two-leaders", "commit-back",
+    "memory-disk", "stuck", "disk-misuse", "stale-read",
 };
 #define N_VIOLATIONS (sizeof(violation_names) / sizeof(violation_names[0]))
 
@@ -204,6 +205,40 @@ void sim_propose(struct sim_node *n)
     }
 }
 
+/* --- Reads --- */
+
+struct reading {
+    struct group_read req;
+    struct sim_node *node;
+    uint64_t need; /* acknowledged before it began */
+};
+
+static void read_done(struct group_read *req, int status)
+{
+    struct reading *r = req->data;
+    if (status == 0) {
+        sim.n_reads++;
+        if (req->index.v < r->need || r->node->partition.commit < r->need) {
+            sim_violate(SIM_STALE_READ, r->node, "a read lacks what was acknowledged before");
+        }
+    } else if (status != WEIR_ENOTLEADER) {
+        sim_violate(SIM_DISK_MISUSE, r->node, "a read ended with an unknown status");
+    }
+    free(r);
+}
+
+void sim_read(struct sim_node *n)
+{
+    struct reading *r = calloc(1, sizeof(*r));
+    if (r == NULL) {
+        return;
+    }
+    *r = (struct reading){.req = {.data = r}, .node = n, .need = sim.acked_last};
+    if (group_read_index(n->group, &r->req, read_done) != 0) {
+        free(r);
+    }
+}
+
 /* --- Steps --- */
 
 static struct sim_node *any_node(void)
@@ -340,6 +375,9 @@ static void step(void)
         struct sim_node *n = any_node();
         for (unsigned k = 1 + (unsigned)(sim_random() % 4); k > 0 && n->up && !n->closing; k--) {
             sim_propose(n);
+        }
+        if (n->up && !n->closing && sim_chance(1, 2)) {
+            sim_read(n);
         }
     } else if (x < 945) {
         step_links();

@@ -38,6 +38,7 @@ enum sim_violation {
     SIM_MEMORY_DISK = 16, /* libraft's log is not the disk's */
     SIM_STUCK = 32,       /* no progress after healing */
     SIM_DISK_MISUSE = 64, /* truncation under an append in flight, vote twice, wrong offset */
+    SIM_STALE_READ = 128, /* a read did not see what was acknowledged before it began */
 };
 
 struct sim_entry {
@@ -115,6 +116,8 @@ struct sim {
     uint64_t committed_last;
     uint64_t committed_term[SIM_LOG_MAX]; /* in that term, or an earlier one */
     uint32_t leader_of_term[SIM_TERMS_MAX];
+    uint64_t acked_last; /* highest index of an acknowledged entry */
+    uint64_t n_reads;
     uint64_t next_id, n_acked, n_unknown, n_installs, n_crashes;
     unsigned violations;
     jmp_buf crash_now; /* a crash in the middle of a disk operation */
@@ -131,6 +134,7 @@ void sim_violate(enum sim_violation v, const struct sim_node *n, const char *tex
 /* main.c */
 void sim_boot(struct sim_node *n);
 void sim_propose(struct sim_node *n);
+void sim_read(struct sim_node *n);
 void sim_end_turns(bool all);
 
 /* stream.c */

@@ -265,6 +265,93 @@ static void fetch__at_the_end_waits_for_the_next_commit(void **state)
     harness_close(&h);
 }
 
+static void
+fetch__at_the_mark_of_a_replica_that_is_cut_off_is_refused_until_it_is_back(void **state)
+{
+    struct harness h;
+    struct answer a = {0};
+    struct bytes batch;
+    struct waiting w = {0};
+    Weir__BrokerFetch m = WEIR__BROKER_FETCH__INIT;
+    (void)state;
+    harness_open(&h, "");
+    bytes_init(&batch, 1u << 20);
+    harness_batch(&batch, 1, 10);
+    unsigned leader = harness_leader(&h), alone = (leader + 1) % HARNESS_NODES;
+    struct broker_link *link = harness_link(&h, leader);
+    produce(&h, link, batch.data, batch.len, 0, &a);
+    assert_int_equal(a.status, 0);
+    harness_close_link(&h, link);
+    struct broker_link *reader = harness_link(&h, alone);
+    fetch(&h, reader, 0, 30000, &a);
+    assert_int_equal(a.status, 0);
+    /* It waits at the mark when the others go. */
+    m.topic = topic_one;
+    m.offset = 1;
+    m.bytes_max = 1000;
+    m.wait_ms_max = 30000;
+    w.req.data = &w;
+    assert_int_equal(broker_link_request(reader, BROKER_FETCH, &m.base, NULL, 0, BROKER_FETCHED,
+                                         &w.req, on_waited),
+                     0);
+    for (unsigned i = 0; i < HARNESS_NODES; i++) {
+        if (i != alone) {
+            harness_stop_broker(&h, i);
+        }
+    }
+    harness_run_until(&h, &w.done);
+    assert_int_equal(w.status, WEIR_EUNAVAILABLE);
+    fetch(&h, reader, 1, 30000, &a);
+    assert_int_equal(a.status, WEIR_EUNAVAILABLE);
+    fetch(&h, reader, 0, 0, &a); /* what it has it serves */
+    assert_int_equal(a.status, 0);
+    for (unsigned i = 0; i < HARNESS_NODES; i++) {
+        if (i != alone) {
+            harness_start_broker(&h, i);
+        }
+    }
+    do {
+        fetch(&h, reader, 1, 0, &a);
+    } while (a.status == WEIR_EUNAVAILABLE);
+    assert_int_equal(a.status, 0);
+    harness_close_link(&h, reader);
+    bytes_close(&batch);
+    bytes_close(&a.attachment);
+    harness_close(&h);
+}
+
+static void offsets__linearizable_come_from_the_leader_alone(void **state)
+{
+    struct harness h;
+    struct answer a = {0};
+    struct bytes batch;
+    Weir__BrokerOffsetsRequest m = WEIR__BROKER_OFFSETS_REQUEST__INIT;
+    (void)state;
+    harness_open(&h, "");
+    bytes_init(&batch, 1u << 20);
+    harness_batch(&batch, 3, 10);
+    unsigned leader = harness_leader(&h);
+    struct broker_link *link = harness_link(&h, leader);
+    struct broker_link *other = harness_link(&h, (leader + 1) % HARNESS_NODES);
+    m.topic = topic_one;
+    m.linearizable = true;
+    for (int64_t i = 1; i <= 20; i++) {
+        produce(&h, link, batch.data, batch.len, 0, &a);
+        assert_int_equal(a.status, 0);
+        harness_ask(&h, link, BROKER_OFFSETS_REQUEST, &m.base, NULL, 0, BROKER_OFFSETS, &a);
+        assert_int_equal(a.status, 0);
+        assert_int_equal(a.offsets.high_watermark, 3 * i);
+    }
+    harness_ask(&h, other, BROKER_OFFSETS_REQUEST, &m.base, NULL, 0, BROKER_OFFSETS, &a);
+    assert_int_equal(a.status, WEIR_ENOTLEADER);
+    assert_int_equal(a.leader_id, leader + 1);
+    harness_close_link(&h, other);
+    harness_close_link(&h, link);
+    bytes_close(&batch);
+    bytes_close(&a.attachment);
+    harness_close(&h);
+}
+
 /* --- Bad peers --- */
 
 struct raw {
@@ -531,6 +618,9 @@ int main(void)
         cmocka_unit_test(produce__of_a_compressed_batch_is_refused),
         cmocka_unit_test(produce__behind_a_refused_batch_is_refused_until_the_next_generation),
         cmocka_unit_test(fetch__at_the_end_waits_for_the_next_commit),
+        cmocka_unit_test(
+            fetch__at_the_mark_of_a_replica_that_is_cut_off_is_refused_until_it_is_back),
+        cmocka_unit_test(offsets__linearizable_come_from_the_leader_alone),
         cmocka_unit_test(listener__tells_garbage_what_is_wrong_and_lives),
         cmocka_unit_test(request__for_what_does_not_exist_is_an_error),
         cmocka_unit_test(hash__is_equal_on_all_replicas),

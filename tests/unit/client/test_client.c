@@ -615,6 +615,70 @@ static void a_consumer__goes_on_elsewhere_when_its_broker_stops(void **state)
     harness_close(&h);
 }
 
+struct asking {
+    struct weir_offsets_req req;
+    bool done;
+    int status;
+};
+
+static void on_offsets(struct weir_offsets_req *req, int status)
+{
+    struct asking *a = req->data;
+    a->done = true;
+    a->status = status;
+}
+
+static void ask_offsets(struct harness *h, struct weir_client *client, const char *topic,
+                        struct asking *a)
+{
+    *a = (struct asking){.req = {.data = a}};
+    assert_int_equal(weir_offsets(client, topic, 0, true, &a->req, on_offsets), 0);
+    harness_run_until(h, &a->done);
+}
+
+static void
+weir_offsets__linearizable_covers_what_was_acknowledged_through_a_change_of_leaders(void **state)
+{
+    struct harness h;
+    struct asking a;
+    (void)state;
+    harness_open(&h, "");
+    struct weir_client *client = harness_client(&h, &(struct weir_client_options){0});
+    produce_all(&h, client, 10);
+    ask_offsets(&h, client, "one", &a);
+    assert_int_equal(a.status, 0);
+    assert_int_equal(a.req.high_watermark, 10);
+    harness_stop_broker(&h, harness_leader(&h));
+    ask_offsets(&h, client, "one", &a);
+    assert_int_equal(a.status, 0);
+    assert_int_equal(a.req.high_watermark, 10);
+    ask_offsets(&h, client, "nowhere", &a);
+    assert_int_equal(a.status, WEIR_ENOTFOUND);
+    harness_free_client(&h, client);
+    harness_close(&h);
+}
+
+static void weir_offsets__times_out_without_a_majority_and_ends_with_the_client(void **state)
+{
+    struct harness h;
+    struct asking a, open = {.req = {.data = &open}};
+    (void)state;
+    harness_open(&h, "");
+    struct weir_client *client =
+        harness_client(&h, &(struct weir_client_options){.timeout_ms = 1500});
+    ask_offsets(&h, client, "one", &a);
+    assert_int_equal(a.status, 0);
+    harness_stop_broker(&h, 1);
+    harness_stop_broker(&h, 2);
+    ask_offsets(&h, client, "one", &a);
+    assert_int_equal(a.status, WEIR_ETIMEOUT);
+    assert_int_equal(weir_offsets(client, "one", 0, true, &open.req, on_offsets), 0);
+    harness_free_client(&h, client);
+    assert_true(open.done);
+    assert_int_equal(open.status, WEIR_ECLOSED);
+    harness_close(&h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -633,6 +697,9 @@ int main(void)
         cmocka_unit_test(weir_consumer_pause__holds_and_resume_misses_nothing),
         cmocka_unit_test(a_leader_that_goes__loses_nothing_acknowledged_and_keeps_the_order),
         cmocka_unit_test(a_leader_that_goes__with_retry_every_record_is_acknowledged),
+        cmocka_unit_test(
+            weir_offsets__linearizable_covers_what_was_acknowledged_through_a_change_of_leaders),
+        cmocka_unit_test(weir_offsets__times_out_without_a_majority_and_ends_with_the_client),
         cmocka_unit_test(a_consumer__goes_on_elsewhere_when_its_broker_stops),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -171,6 +171,27 @@ static void small_messages__come_back_as_they_were(void **state)
     assert_int_equal(message_decode(200, body.data, body.len, NULL, 0, &m, NULL), WEIR_EPROTO);
 }
 
+static void questions_of_a_read_and_refusals__come_back_as_they_were(void **state)
+{
+    (void)state;
+    struct message m;
+    message_encode_read(&body, &(struct peer_read){.term = 5, .stamp = 77});
+    assert_int_equal(message_decode(PEER_READ_ASK, body.data, body.len, NULL, 0, &m, NULL), 0);
+    assert_int_equal(m.read.term, 5);
+    assert_int_equal(m.read.stamp, 77);
+    assert_int_equal(message_decode(PEER_READ, body.data, body.len - 1, NULL, 0, &m, NULL),
+                     WEIR_EPROTO);
+
+    bytes_reset(&body);
+    message_encode_refused(
+        &body,
+        &(struct peer_refused){.term = 5, .first = 9, .status = WEIR_ECORRUPT, .available = 4});
+    assert_int_equal(message_decode(PEER_FETCH_REFUSED, body.data, body.len, NULL, 0, &m, NULL), 0);
+    assert_int_equal(m.refused.first, 9);
+    assert_int_equal(m.refused.status, WEIR_ECORRUPT);
+    assert_int_equal(m.refused.available, 4);
+}
+
 static void install__carries_the_configuration(void **state)
 {
     (void)state;
@@ -223,6 +244,7 @@ int main(void)
         TEST(append__is_refused_when_cut_or_too_long),
         TEST(append__is_refused_with_an_entry_of_a_later_term),
         TEST(small_messages__come_back_as_they_were),
+        TEST(questions_of_a_read_and_refusals__come_back_as_they_were),
         TEST(install__carries_the_configuration),
         TEST(pinned_memory__outlives_its_owner),
     };
