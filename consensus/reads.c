@@ -76,8 +76,8 @@ static void ask(struct group *g)
     bytes_init(&body, 64);
     message_encode_read(&body, &question);
     for (unsigned i = 0; i < g->n_peers; i++) {
-        if (g->peers[i].read_echo < r->stamp) {
-            (void)flow_send_body(g, g->peers[i].id, PEER_READ_ASK, &body); /* lost: asked again */
+        if (g->peers[i]->read_echo < r->stamp) {
+            (void)flow_send_body(g, g->peers[i]->id, PEER_READ_ASK, &body); /* lost: asked again */
         }
     }
     bytes_close(&body);
@@ -210,7 +210,7 @@ void reads_tick(struct group *g)
 void reads_new_leader(struct group *g)
 {
     for (unsigned i = 0; i < g->n_peers; i++) {
-        g->peers[i].read_echo = 0;
+        g->peers[i]->read_echo = 0;
     }
 }
 
