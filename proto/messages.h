@@ -36,7 +36,17 @@
     X(BROKER_HASH_REQUEST, 16, "hash_request", broker_hash_request)                                \
     X(BROKER_HASH, 17, "hash", broker_hash)                                                        \
     X(BROKER_PING, 18, "ping", broker_ping)                                                        \
-    X(BROKER_PONG, 19, "pong", broker_ping)
+    X(BROKER_PONG, 19, "pong", broker_ping)                                                        \
+    X(BROKER_GROUP_POLL, 24, "group_poll", broker_group_poll)                                      \
+    X(BROKER_GROUP_ASSIGNED, 25, "group_assigned", broker_group_assigned)                          \
+    X(BROKER_GROUP_LEAVE, 26, "group_leave", broker_group_leave)                                   \
+    X(BROKER_GROUP_LEFT, 27, "group_left", broker_group_left)                                      \
+    X(BROKER_GROUP_COMMIT, 28, "group_commit", broker_group_commit)                                \
+    X(BROKER_GROUP_COMMITTED, 29, "group_committed", broker_group_committed)                       \
+    X(BROKER_GROUP_OFFSETS_REQUEST, 30, "group_offsets_request", broker_group_offsets_request)     \
+    X(BROKER_GROUP_OFFSETS, 31, "group_offsets", broker_group_offsets)                             \
+    X(BROKER_GROUP_DESCRIBE_REQUEST, 32, "group_describe_request", broker_group_describe_request)  \
+    X(BROKER_GROUPS, 33, "groups", broker_groups)
 
 #define X(type, number, name, message) type = number,
 enum message_type { MESSAGE_MAP(X) MESSAGE_TYPES };

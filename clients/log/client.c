@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/logging.h"
+#include "base/murmur2.h"
 
 #define TIMEOUT_MS_DEFAULT       30000
 #define INFLIGHT_BYTES_DEFAULT   (64u << 20)
@@ -317,37 +318,7 @@ static void sweep_topics(struct weir_client *c, uint64_t now_ns)
 
 uint32_t weir_partition_for_key(const void *key, size_t len, uint32_t n_partitions)
 {
-    /* MurmurHash2, 32 bits, with Kafka's seed (org.apache.kafka.common.utils.Utils.murmur2). */
-    const uint32_t m = 0x5bd1e995;
-    const uint8_t *data = key;
-    uint32_t h = 0x9747b28cU ^ (uint32_t)len;
-    size_t i = 0;
-    for (; i + 4 <= len; i += 4) {
-        uint32_t k = load_le32(data + i);
-        k *= m;
-        k ^= k >> 24;
-        k *= m;
-        h *= m;
-        h ^= k;
-    }
-    switch (len - i) {
-    case 3:
-        h ^= (uint32_t)data[i + 2] << 16;
-        __attribute__((fallthrough));
-    case 2:
-        h ^= (uint32_t)data[i + 1] << 8;
-        __attribute__((fallthrough));
-    case 1:
-        h ^= data[i];
-        h *= m;
-        break;
-    default:
-        break;
-    }
-    h ^= h >> 13;
-    h *= m;
-    h ^= h >> 15;
-    return (h & 0x7fffffff) % n_partitions;
+    return murmur2_partition(key, len, n_partitions);
 }
 
 /* --- The clock --- */

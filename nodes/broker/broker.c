@@ -41,8 +41,10 @@ uint64_t replica_term(const struct replica *r)
 
 static void on_committed(void *data, struct group *g)
 {
+    struct replica *r = data;
     (void)g;
-    replica_serve_soon(data);
+    replica_serve_soon(r);
+    coordinator_wake(r->broker->coordinator, r);
 }
 
 static void on_leader_changed(void *data, struct group *g, uint32_t leader_id)
@@ -52,6 +54,7 @@ static void on_leader_changed(void *data, struct group *g, uint32_t leader_id)
     r->news = true;
     b->tell_leaders.data = b;
     env_defer(b->env, &b->tell_leaders, broker_tell_leaders);
+    coordinator_wake(b->coordinator, r);
     if (leader_id == b->self->id) {
         log_info("leader_elected", "topic=%s partition=%u term=%llu", r->topic->name, r->partition,
                  (unsigned long long)group_term(g).v);
@@ -248,6 +251,7 @@ static void on_sweep(struct env_timer *timer)
     {
         broker_conn_sweep(list_entry(it, struct conn, link), now);
     }
+    coordinator_sweep(b->coordinator, now);
     if (b->sweeps++ % METRICS_SWEEPS == 0) {
         update_replicas(b);
     }
@@ -258,6 +262,7 @@ static void on_sweep(struct env_timer *timer)
 
 static void broker_free(struct broker *b)
 {
+    coordinator_free(b->coordinator);
     free(b->replicas);
     free(b);
 }
@@ -388,6 +393,9 @@ static int open_transport(struct broker *b, struct error *err)
 static int start(struct broker *b, struct error *err)
 {
     int rv = replicas_init(b, err);
+    if (rv == 0) {
+        rv = coordinator_new(b, &b->coordinator, err);
+    }
     if (rv == 0) {
         rv = open_transport(b, err);
     }

@@ -12,6 +12,7 @@
 #include "base/metrics.h"
 #include "consensus/group.h"
 #include "nodes/broker/broker.h"
+#include "nodes/broker/coordinator.h"
 #include "proto/auth.h"
 #include "proto/messages.h"
 
@@ -57,6 +58,7 @@ struct broker {
     struct env_listener *listener;
     struct replica *replicas;
     uint32_t n_replicas;
+    struct coordinator *coordinator;
     struct list conns;
     unsigned n_conns;
     uint64_t inflight_bytes;
@@ -105,6 +107,7 @@ struct conn {
     unsigned n_fetches;
     uint32_t *fences; /* per replica: produce of a generation below is refused; NULL: none yet */
     bool stream_gone;
+    struct list members; /* struct membership.conn_link: of consumer groups */
 };
 
 /* A read that waits. */

@@ -129,6 +129,7 @@ void broker_conn_close(struct conn *c)
     }
     c->state = CONN_CLOSED;
     broker_conn_drop_fetches(c);
+    coordinator_conn_closed(c);
     env_defer_cancel(&c->flush);
     env_stream_close(c->stream, on_stream_closed, c);
 }
@@ -297,6 +298,7 @@ void broker_conn_accept(struct env_listener *listener, struct env_stream *stream
     frame_parser_init(&c->parser, (b->config->log_batch_kib_max << 10) + BROKER_REQUEST_HEAD_MAX +
                                       FRAME_HEADER_SIZE);
     list_init(&c->fetches);
+    list_init(&c->members);
     list_push_back(&b->conns, &c->link);
     b->n_conns++;
     metric_set(b->metrics.connections, b->n_conns);

@@ -1,6 +1,7 @@
 /* Batches from connections to groups. A refused batch fences those that were sent behind it, so
  * that a client's retries keep the order of its records (BrokerProduce.generation). */
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/logging.h"
 #include "log/batch.h"
@@ -100,6 +101,11 @@ int broker_handle_produce(struct conn *c, const struct frame *frame, const Proto
     if (r == NULL) {
         broker_conn_reply_error(c, frame->correlation, WEIR_ENOTFOUND, "no such topic or partition",
                                 NULL);
+        return 0;
+    }
+    if (strcmp(r->topic->name, CONFIG_TOPIC_GROUPS) == 0) {
+        broker_conn_reply_error(c, frame->correlation, WEIR_EINVAL,
+                                "topic groups is written by brokers only", NULL);
         return 0;
     }
     if (c->fences != NULL && m->generation < c->fences[r->index]) {

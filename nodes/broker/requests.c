@@ -265,6 +265,11 @@ static const struct {
     [BROKER_STATUS_REQUEST] = {handle_status},
     [BROKER_HASH_REQUEST] = {handle_hash},
     [BROKER_PING] = {handle_ping},
+    [BROKER_GROUP_POLL] = {broker_handle_group_poll},
+    [BROKER_GROUP_LEAVE] = {broker_handle_group_leave},
+    [BROKER_GROUP_COMMIT] = {broker_handle_group_commit},
+    [BROKER_GROUP_OFFSETS_REQUEST] = {broker_handle_group_offsets},
+    [BROKER_GROUP_DESCRIBE_REQUEST] = {broker_handle_group_describe},
 };
 
 int broker_dispatch(struct conn *c, const struct frame *frame, struct error *err)
