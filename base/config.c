@@ -178,6 +178,14 @@ static int check_whole(const struct parse *p, struct error *err)
                          "%s: node.name: no cluster.node line is named %s; expected one of them",
                          p->file, c->node_name);
     }
+    const struct config_node *self = config_self(c);
+    if (self->no_log != ((c->roles & CONFIG_ROLE_LOG) == 0)) {
+        return error_set(err, WEIR_ECONFIG,
+                         "%s: node.roles: %s the log role, but this node's cluster.node line says "
+                         "%s; expected both to agree",
+                         p->file, self->no_log ? "with" : "without",
+                         self->no_log ? "log=no" : "nothing of log=no");
+    }
     if (c->raft_election_ms < 4 * c->raft_heartbeat_ms) {
         return error_set(err, WEIR_ECONFIG,
                          "%s: raft.election_ms: %u is too short for raft.heartbeat_ms %u; "

@@ -23,12 +23,13 @@ struct config_address {
 };
 
 /* cluster.node = n1 id=1 peer=127.0.0.1:7101 broker=127.0.0.1:7201 http=127.0.0.1:8081
- * rtmp=127.0.0.1:1935 What others connect to. A node listens on the addresses of its own line
- * unless listen.* says otherwise. */
+ * rtmp=127.0.0.1:1935 [log=no] What others connect to. A node listens on the addresses of its own
+ * line unless listen.* says otherwise. */
 struct config_node {
     char name[CONFIG_NAME_MAX];
     uint32_t id; /* 1..2^31; the Raft server id */
     struct config_address peer, broker, http, rtmp;
+    bool no_log; /* log=no: without the log role */
 };
 
 /* Consumer groups' offsets and named producers; written by brokers only. Added with 4 partitions
@@ -62,9 +63,11 @@ struct config {
     struct config_node listen;
     struct config_node nodes[CONFIG_NODES_MAX];
     uint32_t n_nodes;
+    uint32_t cluster_join; /* this node joins a running cluster instead of founding one */
     struct config_topic topics[CONFIG_TOPICS_MAX];
     uint32_t n_topics;
     /* log */
+    uint32_t log_replicas; /* of a partition */
     uint32_t log_segment_mib;
     uint32_t log_inflight_mib;      /* bytes proposed and not yet committed, per partition */
     uint32_t log_node_inflight_mib; /* same, per node */

@@ -19,7 +19,10 @@ const struct option_spec option_table[] = {
     {"cluster.secret", OPTION_TEXT, AT(secret), 16, 255, NULL,
      "Shared by all nodes; proves membership and signs admin commands."},
     {"cluster.node", OPTION_NODE, AT(nodes), 0, 0, "",
-     "One line per node, the same on all: what the others connect to."},
+     "One line per node, the same on all: what the others connect to. log=no: one without the log "
+     "role. Later changes: weir cluster add and remove."},
+    {"cluster.join", OPTION_YES, AT(cluster_join), 0, 0, "no",
+     "This node joins a running cluster (weir cluster add) instead of founding one."},
     {"listen.peer", OPTION_ADDRESS, AT(listen.peer), 0, 0, "",
      "Where to listen for other nodes, when not as in this node's line."},
     {"listen.broker", OPTION_ADDRESS, AT(listen.broker), 0, 0, "",
@@ -30,6 +33,9 @@ const struct option_spec option_table[] = {
      "Where to listen for encoders, when not as in this node's line."},
     {"log.topic", OPTION_TOPIC, AT(topics), 0, 0, "",
      "One line per topic; fixed when the cluster is made."},
+    {"log.replicas", OPTION_U32, AT(log_replicas), 1, 7, "3",
+     "Nodes that hold a partition; all nodes when there are fewer. Fixed when the cluster is "
+     "made."},
     {"log.segment_mib", OPTION_U32, AT(log_segment_mib), 1, 1024, "64",
      "Size at which a segment file is rolled, MiB; reserved on disk beforehand."},
     {"log.inflight_mib", OPTION_U32, AT(log_inflight_mib), 1, 1024, "16",
@@ -184,6 +190,16 @@ static int set_roles(char *value, uint32_t *ret_roles, struct error *err)
     return 0;
 }
 
+static int set_yes(const char *value, uint32_t *ret_yes, struct error *err)
+{
+    bool yes = strcmp(value, "yes") == 0;
+    if (!yes && strcmp(value, "no") != 0) {
+        return error_set(err, WEIR_ECONFIG, "'%.40s' is neither yes nor no", value);
+    }
+    *ret_yes = yes;
+    return 0;
+}
+
 static int set_level(const char *value, uint32_t *ret_level, struct error *err)
 {
     for (uint32_t i = 0; i < sizeof(level_names) / sizeof(level_names[0]); i++) {
@@ -201,11 +217,8 @@ static int set_node_field(struct config_node *node, char *word, uint32_t *seen, 
     const struct {
         const char *key;
         struct config_address *address;
-    } fields[] = {{"id", NULL},
-                  {"peer", &node->peer},
-                  {"broker", &node->broker},
-                  {"http", &node->http},
-                  {"rtmp", &node->rtmp}};
+    } fields[] = {{"id", NULL},          {"peer", &node->peer}, {"broker", &node->broker},
+                  {"http", &node->http}, {"rtmp", &node->rtmp}, {"log", NULL}};
     char *value = strchr(word, '=');
     if (value == NULL) {
         return error_set(err, WEIR_ECONFIG, "'%.80s' has no =", word);
@@ -219,8 +232,16 @@ static int set_node_field(struct config_node *node, char *word, uint32_t *seen, 
             return error_set(err, WEIR_ECONFIG, "%s= is given twice", word);
         }
         *seen |= 1U << i;
-        return fields[i].address == NULL ? parse_u32(value, 1, 0x80000000U, &node->id, err)
-                                         : config_address_parse(value, fields[i].address, err);
+        if (fields[i].address != NULL) {
+            return config_address_parse(value, fields[i].address, err);
+        }
+        if (i == 0) {
+            return parse_u32(value, 1, 0x80000000U, &node->id, err);
+        }
+        uint32_t log = 1;
+        int rc = set_yes(value, &log, err);
+        node->no_log = log == 0;
+        return rc;
     }
     return error_set(err, WEIR_ECONFIG, "%.40s= is unknown", word);
 }
@@ -237,7 +258,7 @@ static int add_node(char *value, struct config *config, struct error *err)
     while (rc == 0 && (word = next_word(&value)) != NULL) {
         rc = set_node_field(&node, word, &seen, err);
     }
-    if (rc == 0 && seen != 0x1f) {
+    if (rc == 0 && (seen & 0x1f) != 0x1f) {
         rc = error_set(err, WEIR_ECONFIG, "id=, peer=, broker=, http= or rtmp= is missing");
     }
     for (uint32_t i = 0; rc == 0 && i < config->n_nodes; i++) {
@@ -298,6 +319,8 @@ int option_set(const struct option_spec *spec, char *value, struct config *confi
         return config_address_parse(value, at, err);
     case OPTION_ROLES:
         return set_roles(value, at, err);
+    case OPTION_YES:
+        return set_yes(value, at, err);
     case OPTION_LEVEL:
         return set_level(value, at, err);
     case OPTION_NODE:
@@ -323,12 +346,15 @@ void option_expects(const struct option_spec *spec, char *out, size_t out_size)
     case OPTION_ROLES:
         (void)snprintf(out, out_size, "some of log ingest transcode edge chat api");
         break;
+    case OPTION_YES:
+        (void)snprintf(out, out_size, "yes or no");
+        break;
     case OPTION_LEVEL:
         (void)snprintf(out, out_size, "error, warn, info or debug");
         break;
     case OPTION_NODE:
         (void)snprintf(out, out_size,
-                       "NAME id=1..2147483648 peer=H:P broker=H:P http=H:P rtmp=H:P");
+                       "NAME id=1..2147483648 peer=H:P broker=H:P http=H:P rtmp=H:P [log=no]");
         break;
     case OPTION_TOPIC:
         (void)snprintf(out, out_size, "NAME partitions=1..1024");

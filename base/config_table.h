@@ -12,6 +12,7 @@ enum option_type {
     OPTION_U32,     /* min..max: value */
     OPTION_ADDRESS, /* host:port */
     OPTION_ROLES,   /* names of roles, separated by spaces or commas */
+    OPTION_YES,     /* yes or no: 1 or 0 */
     OPTION_LEVEL,   /* error, warn, info, debug */
     OPTION_NODE,    /* repeated */
     OPTION_TOPIC,   /* repeated */

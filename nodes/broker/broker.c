@@ -45,6 +45,9 @@ static void on_committed(void *data, struct group *g)
     (void)g;
     replica_serve_soon(r);
     coordinator_wake(r->broker->coordinator, r);
+    if (r == r->broker->membership.meta) {
+        membership_news(&r->broker->membership);
+    }
 }
 
 static void on_leader_changed(void *data, struct group *g, uint32_t leader_id)
@@ -89,18 +92,28 @@ static void on_failed(void *data, struct group *g, const struct error *error)
     replica_fail(data, error);
 }
 
+void replica_dir(const struct replica *r, char *ret_dir, size_t size)
+{
+    (void)snprintf(ret_dir, size, "%s/log/%s-%u", r->broker->config->data_dir, r->topic->name,
+                   r->partition);
+}
+
+const char *replica_trouble(const struct replica *r)
+{
+    return r->failed[0] != '\0' ? r->failed
+           : r->wanted          ? "this replica is being opened"
+                                : "this node holds no replica of the partition";
+}
+
 static void replica_open(struct replica *r)
 {
     struct broker *b = r->broker;
     const struct config *config = b->config;
     struct error err = {0};
     char dir[CONFIG_PATH_MAX + CONFIG_NAME_MAX + 32];
-    uint32_t voters[CONFIG_NODES_MAX];
-    for (uint32_t i = 0; i < config->n_nodes; i++) {
-        voters[i] = config->nodes[i].id;
-    }
-    (void)snprintf(dir, sizeof(dir), "%s/log/%s-%u", config->data_dir, r->topic->name,
-                   r->partition);
+    uint32_t voters[CLUSTER_NODES_MAX];
+    unsigned n_voters = membership_voters(&b->membership, r, voters);
+    replica_dir(r, dir, sizeof(dir));
     struct group_options options = {
         .id = r->group_id,
         .dir = dir,
@@ -108,7 +121,7 @@ static void replica_open(struct replica *r)
                       .tail_bytes = b->sizes.tail_bytes,
                       .index_bytes = b->sizes.index_bytes},
         .voters = voters,
-        .n_voters = config->n_nodes,
+        .n_voters = n_voters,
         .heartbeat_ms = config->raft_heartbeat_ms,
         .election_ms = config->raft_election_ms,
         .inflight_bytes_max = (uint64_t)config->log_inflight_mib << 20,
@@ -139,8 +152,30 @@ static void on_replica_closed(void *data)
     r->closing = false;
     r->failed[0] = '\0';
     r->failed_code = 0;
-    replica_open(r);
+    if (r->wanted) {
+        replica_open(r);
+    }
     count_failed(b);
+}
+
+void replica_settle(struct replica *r)
+{
+    struct broker *b = r->broker;
+    struct group *g = r->group;
+    if (r->closing || b->stopping || (r->wanted == (g != NULL)) ||
+        (r->wanted && r->failed[0] != '\0')) {
+        return;
+    }
+    log_info(r->wanted ? "replica_opened" : "replica_closed", "topic=%s partition=%u",
+             r->topic->name, r->partition);
+    r->closing = true;
+    r->group = NULL;
+    replica_drop_fetches(r);
+    if (g == NULL) {
+        on_replica_closed(r);
+    } else {
+        group_close(g, on_replica_closed, r);
+    }
 }
 
 /* A full disk is the one failure that goes away by itself: the replica is opened anew, which reads
@@ -149,7 +184,7 @@ static void replica_try_again(struct replica *r, uint64_t now_ns)
 {
     struct broker *b = r->broker;
     uint64_t free_bytes = 0;
-    if (r->failed_code != WEIR_ENOSPC || r->closing || now_ns < r->reopen_ns) {
+    if (r->failed_code != WEIR_ENOSPC || r->closing || !r->wanted || now_ns < r->reopen_ns) {
         return;
     }
     r->reopen_ns = now_ns + REOPEN_NS;
@@ -230,8 +265,9 @@ static void update_replicas(struct broker *b)
         }
         const struct partition *p = group_partition(r->group);
         uint64_t last = partition_last_index(p).v;
-        for (uint32_t k = 0; k < b->config->n_nodes && group_is_leader(r->group); k++) {
-            uint32_t id = b->config->nodes[k].id;
+        const struct cluster_ids *ids = &b->membership.cluster.placements[i].replicas;
+        for (uint32_t k = 0; k < ids->n && group_is_leader(r->group); k++) {
+            uint32_t id = ids->at[k];
             uint64_t match = id == b->self->id ? last : group_match_index(r->group, id).v;
             lag = last > match && last - match > lag ? last - match : lag;
         }
@@ -255,6 +291,7 @@ static void on_sweep(struct env_timer *timer)
     if (b->sweeps++ % METRICS_SWEEPS == 0) {
         update_replicas(b);
     }
+    membership_tick(&b->membership, now);
     env_timer_start(&b->sweep, BROKER_SWEEP_US, on_sweep);
 }
 
@@ -263,6 +300,7 @@ static void on_sweep(struct env_timer *timer)
 static void broker_free(struct broker *b)
 {
     coordinator_free(b->coordinator);
+    membership_close(&b->membership);
     free(b->replicas);
     free(b);
 }
@@ -285,6 +323,8 @@ static void close_transport(struct broker *b)
 {
     env_timer_close(&b->sweep);
     env_defer_cancel(&b->tell_leaders);
+    env_defer_cancel(&b->tell_metadata);
+    env_defer_cancel(&b->membership.fold);
     for (uint32_t i = 0; i < b->n_replicas; i++) {
         env_defer_cancel(&b->replicas[i].serve);
     }
@@ -365,11 +405,13 @@ static int listen_failed(const char *option, int code, const struct error *why, 
 static int open_transport(struct broker *b, struct error *err)
 {
     const struct config *config = b->config;
-    struct transport_peer peers[CONFIG_NODES_MAX];
+    const struct cluster *cluster = &b->membership.cluster;
+    struct transport_peer peers[CLUSTER_NODES_MAX];
     unsigned n = 0;
-    for (uint32_t i = 0; i < config->n_nodes; i++) {
-        const struct config_node *node = &config->nodes[i];
-        if (node->id != b->self->id) {
+    for (unsigned i = 0; i < cluster->n_nodes; i++) {
+        const struct config_node *node = &cluster->nodes[i].node;
+        if (node->id != b->self->id && !node->no_log &&
+            cluster->nodes[i].state != CLUSTER_REMOVED) {
             peers[n++] = (struct transport_peer){.id = node->id,
                                                  .name = node->name,
                                                  .host = node->peer.host,
@@ -378,6 +420,10 @@ static int open_transport(struct broker *b, struct error *err)
     }
     struct transport_options options = {
         .self_id = b->self->id,
+        .cluster_id = b->membership.cluster_id,
+        .joining = config->cluster_join != 0,
+        .cluster_learned = membership_learned,
+        .data = &b->membership,
         .listen_host = config->listen.peer.host,
         .listen_port = config->listen.peer.port,
         .peers = peers,
@@ -392,8 +438,12 @@ static int open_transport(struct broker *b, struct error *err)
 
 static int start(struct broker *b, struct error *err)
 {
-    int rv = replicas_init(b, err);
+    int rv = membership_open(&b->membership, b, err);
     if (rv == 0) {
+        rv = replicas_init(b, err);
+    }
+    if (rv == 0) {
+        membership_place(&b->membership);
         rv = coordinator_new(b, &b->coordinator, err);
     }
     if (rv == 0) {
@@ -414,7 +464,9 @@ static int start(struct broker *b, struct error *err)
         return listen_failed("listen.broker", rv, &why, err);
     }
     for (uint32_t i = 0; i < b->n_replicas; i++) {
-        replica_open(&b->replicas[i]);
+        if (b->replicas[i].wanted) {
+            replica_open(&b->replicas[i]);
+        }
     }
     env_timer_start(&b->sweep, BROKER_SWEEP_US, on_sweep);
     log_info("broker_started", "node=%s id=%u listen=%s:%u replicas=%u", b->self->name, b->self->id,

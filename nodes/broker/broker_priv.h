@@ -4,6 +4,7 @@
  *   conn.c      connections: handshake, frames in, replies out, back-pressure
  *   produce.c   batches from connections to groups
  *   fetch.c     reads, and the reads that wait
+ *   membership.c  what `meta` says of nodes and placements, done here
  *   offsets.c   where a partition begins and ends, linearizable when asked so
  *   requests.c  the table of requests; metadata, status, hash */
 #ifndef NODES_BROKER_BROKER_PRIV_H
@@ -13,6 +14,7 @@
 #include "consensus/group.h"
 #include "nodes/broker/broker.h"
 #include "nodes/broker/coordinator.h"
+#include "nodes/broker/membership.h"
 #include "proto/auth.h"
 #include "proto/messages.h"
 
@@ -39,7 +41,9 @@ struct replica {
     uint32_t partition;
     uint32_t index; /* in broker.replicas */
     uint32_t group_id;
-    struct group *group;         /* NULL: could not be opened */
+    struct group *group;         /* NULL: not placed here, or could not be opened */
+    bool wanted;                 /* placed here */
+    bool deleted;                /* nothing of it is on disk any more */
     char failed[ERROR_TEXT_MAX]; /* "": healthy */
     int failed_code;
     uint64_t reopen_ns;  /* when a replica that failed for want of disk space is tried again */
@@ -65,7 +69,8 @@ struct broker {
     uint64_t started_ns;
     uint64_t sweeps;
     struct env_timer sweep;
-    struct env_defer tell_leaders;
+    struct env_defer tell_leaders, tell_metadata;
+    struct membership membership;
     struct broker_sizes sizes;
     bool stopping;
     unsigned parts_open; /* while stopping: connections and groups */
@@ -126,6 +131,11 @@ struct replica *broker_replica(struct broker *b, const char *topic, uint32_t par
 /* 0 unless the leader can take proposals now. */
 uint32_t replica_leader(const struct replica *r);
 uint64_t replica_term(const struct replica *r);
+/* Opens or closes it, as it is wanted. */
+void replica_settle(struct replica *r);
+void replica_dir(const struct replica *r, char *ret_dir, size_t size);
+/* Why it can't be asked now. */
+const char *replica_trouble(const struct replica *r);
 void broker_part_closed(void *data); /* one less to wait for while stopping */
 
 /* conn.c */
@@ -149,6 +159,8 @@ void broker_conn_sweep(struct conn *c, uint64_t now_ns);
 /* requests.c. Negative: the connection is to be closed with that error. */
 int broker_dispatch(struct conn *c, const struct frame *frame, struct error *err);
 void broker_tell_leaders(struct env_defer *defer);
+/* Nodes or placements changed: to those that watch, at the end of this turn. */
+void broker_tell_metadata(struct broker *b);
 
 /* produce.c */
 int broker_handle_produce(struct conn *c, const struct frame *frame, const ProtobufCMessage *head,
@@ -162,6 +174,8 @@ int broker_handle_offsets(struct conn *c, const struct frame *frame, const Proto
 int broker_handle_fetch(struct conn *c, const struct frame *frame, const ProtobufCMessage *head,
                         struct error *err);
 void replica_serve_soon(struct replica *r);
+/* It is closed: they look elsewhere. */
+void replica_drop_fetches(struct replica *r);
 void broker_conn_serve_fetches(struct conn *c); /* its output has drained */
 void broker_conn_drop_fetches(struct conn *c);
 void broker_fetches_sweep(struct conn *c, uint64_t now_ns);

@@ -29,8 +29,7 @@ static void answer(struct conn *c, struct replica *r, uint64_t correlation, int6
     struct error err = {0};
     struct log_offset next;
     if (r->group == NULL) {
-        broker_conn_reply_error(c, correlation, WEIR_EUNAVAILABLE, "this replica is being opened",
-                                NULL);
+        broker_conn_reply_error(c, correlation, WEIR_EUNAVAILABLE, replica_trouble(r), NULL);
         return;
     }
     put_marks(r, &m);
@@ -100,6 +99,16 @@ void replica_serve_soon(struct replica *r)
     }
 }
 
+void replica_drop_fetches(struct replica *r)
+{
+    struct list todo;
+    list_init(&todo);
+    list_move_all(&todo, &r->fetches);
+    for (struct list *el = list_pop(&todo); el != NULL; el = list_pop(&todo)) {
+        fetch_answer(list_entry(el, struct fetch, replica_link));
+    }
+}
+
 void broker_conn_serve_fetches(struct conn *c)
 {
     if (broker_conn_queued(c) > BROKER_OUT_HIGH / 2) {
@@ -150,7 +159,8 @@ static int check(const struct replica *r, const Weir__BrokerFetch *m, struct err
         return error_set(err, WEIR_ENOTFOUND, "no such topic or partition");
     }
     if (r->group == NULL) {
-        return error_set(err, WEIR_EUNAVAILABLE, "this replica can't be read: %s", r->failed);
+        return error_set(err, WEIR_EUNAVAILABLE, "this replica can't be read: %s",
+                         replica_trouble(r));
     }
     const struct partition *p = group_partition(r->group);
     int64_t start = partition_start_offset(p).v, end = partition_end_offset(p).v;

@@ -88,7 +88,7 @@ int broker_handle_offsets(struct conn *c, const struct frame *frame, const Proto
     if (r == NULL || r->group == NULL) {
         broker_conn_reply_error(c, frame->correlation,
                                 r == NULL ? WEIR_ENOTFOUND : WEIR_EUNAVAILABLE,
-                                r == NULL ? "no such topic or partition" : r->failed, r);
+                                r == NULL ? "no such topic or partition" : replica_trouble(r), r);
         return 0;
     }
     if (!m->linearizable) {

@@ -113,7 +113,7 @@ int broker_handle_produce(struct conn *c, const struct frame *frame, const Proto
         return 0;
     }
     if (r->group == NULL || r->failed[0] != '\0') {
-        refuse(c, r, frame, m->generation, WEIR_EUNAVAILABLE, r->failed);
+        refuse(c, r, frame, m->generation, WEIR_EUNAVAILABLE, replica_trouble(r));
         return 0;
     }
     if (!group_is_leader(r->group)) {

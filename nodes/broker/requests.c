@@ -34,21 +34,56 @@ static void fill_leader(Weir__BrokerLeader *m, const struct replica *r)
     m->term = replica_term(r);
 }
 
+/* Of every log node: that of `meta`. */
+static void fill_replicas(Weir__BrokerLeader *m, const struct replica *r)
+{
+    struct membership *members = &r->broker->membership;
+    struct cluster_ids *ids = &members->cluster.placements[r->index].replicas;
+    m->replicas = ids->at;
+    m->n_replicas = r == members->meta ? 0 : ids->n;
+}
+
+struct node_memory {
+    Weir__BrokerNode node;
+    char http[160], rtmp[160];
+};
+
+static void put_address(char *out, size_t size, const struct config_address *a)
+{
+    (void)snprintf(out, size, strchr(a->host, ':') != NULL ? "[%s]:%u" : "%s:%u", a->host, a->port);
+}
+
+/* False: it is not one any more. */
+static bool fill_node(struct node_memory *m, const struct cluster_node *n)
+{
+    weir__broker_node__init(&m->node);
+    put_address(m->http, sizeof(m->http), &n->node.http);
+    put_address(m->rtmp, sizeof(m->rtmp), &n->node.rtmp);
+    m->node.id = n->node.id;
+    m->node.name = text(n->node.name);
+    m->node.host = text(n->node.broker.host);
+    m->node.port = n->node.broker.port;
+    m->node.http = m->http;
+    m->node.rtmp = m->rtmp;
+    m->node.no_log = n->node.no_log;
+    m->node.state = n->state;
+    return n->state != CLUSTER_REMOVED;
+}
+
 static void send_metadata(struct conn *c, uint64_t correlation, Weir__BrokerLeader *leaders,
                           Weir__BrokerLeader **list)
 {
     const struct broker *b = c->broker;
     Weir__BrokerMetadata m = WEIR__BROKER_METADATA__INIT;
-    Weir__BrokerNode nodes[CONFIG_NODES_MAX], *node_list[CONFIG_NODES_MAX];
+    const struct cluster *cluster = &b->membership.cluster;
+    struct node_memory nodes[CLUSTER_NODES_MAX];
+    Weir__BrokerNode *node_list[CLUSTER_NODES_MAX];
     Weir__BrokerTopic topics[CONFIG_TOPICS_MAX], *topic_list[CONFIG_TOPICS_MAX];
-    for (uint32_t i = 0; i < b->config->n_nodes; i++) {
-        const struct config_node *n = &b->config->nodes[i];
-        weir__broker_node__init(&nodes[i]);
-        nodes[i].id = n->id;
-        nodes[i].name = text(n->name);
-        nodes[i].host = text(n->broker.host);
-        nodes[i].port = n->broker.port;
-        node_list[i] = &nodes[i];
+    for (unsigned i = 0; i < cluster->n_nodes; i++) {
+        if (fill_node(&nodes[m.n_nodes], &cluster->nodes[i])) {
+            node_list[m.n_nodes] = &nodes[m.n_nodes].node;
+            m.n_nodes++;
+        }
     }
     for (uint32_t i = 0; i < b->config->n_topics; i++) {
         weir__broker_topic__init(&topics[i]);
@@ -58,10 +93,10 @@ static void send_metadata(struct conn *c, uint64_t correlation, Weir__BrokerLead
     }
     for (uint32_t i = 0; i < b->n_replicas; i++) {
         fill_leader(&leaders[i], &b->replicas[i]);
+        fill_replicas(&leaders[i], &b->replicas[i]);
         list[i] = &leaders[i];
     }
     m.nodes = node_list;
-    m.n_nodes = b->config->n_nodes;
     m.topics = topic_list;
     m.n_topics = b->config->n_topics;
     m.leaders = list;
@@ -69,23 +104,50 @@ static void send_metadata(struct conn *c, uint64_t correlation, Weir__BrokerLead
     broker_conn_reply(c, BROKER_METADATA, correlation, &m.base);
 }
 
-static int handle_metadata(struct conn *c, const struct frame *frame, const ProtobufCMessage *head,
-                           struct error *err)
+/* To one connection, as a reply, or NULL: to all that watch. */
+static int metadata(struct broker *b, struct conn *to, uint64_t correlation)
 {
-    const Weir__BrokerMetadataRequest *m = (const Weir__BrokerMetadataRequest *)head;
-    uint32_t n = c->broker->n_replicas;
+    uint32_t n = b->n_replicas;
     Weir__BrokerLeader *leaders = calloc(n, sizeof(*leaders));
     Weir__BrokerLeader **list = calloc(n, sizeof(Weir__BrokerLeader *));
-    int rv = 0;
-    if (leaders != NULL && list != NULL) {
-        c->watching |= m->watch;
-        send_metadata(c, frame->correlation, leaders, list);
-    } else {
-        rv = error_set(err, WEIR_ENOMEM, "out of memory");
+    int rv = leaders != NULL && list != NULL ? 0 : WEIR_ENOMEM;
+    if (rv == 0 && to != NULL) {
+        send_metadata(to, correlation, leaders, list);
+    } else if (rv == 0) {
+        LIST_FOREACH_SAFE(it, nx, &b->conns)
+        {
+            struct conn *c = list_entry(it, struct conn, link);
+            if (c->watching) {
+                send_metadata(c, 0, leaders, list);
+            }
+        }
     }
     free(leaders);
     free(list);
     return rv;
+}
+
+static int handle_metadata(struct conn *c, const struct frame *frame, const ProtobufCMessage *head,
+                           struct error *err)
+{
+    const Weir__BrokerMetadataRequest *m = (const Weir__BrokerMetadataRequest *)head;
+    c->watching |= m->watch;
+    int rv = metadata(c->broker, c, frame->correlation);
+    return rv == 0 ? 0 : error_set(err, rv, "out of memory");
+}
+
+static void on_tell_metadata(struct env_defer *defer)
+{
+    struct broker *b = defer->data;
+    if (metadata(b, NULL, 0) != 0) {
+        env_defer(b->env, &b->tell_metadata, on_tell_metadata);
+    }
+}
+
+void broker_tell_metadata(struct broker *b)
+{
+    b->tell_metadata.data = b;
+    env_defer(b->env, &b->tell_metadata, on_tell_metadata);
 }
 
 static void tell(struct broker *b, Weir__BrokerLeader **list, size_t n)
@@ -126,10 +188,14 @@ void broker_tell_leaders(struct env_defer *defer)
 static size_t fill_peers(const struct broker *b, const struct replica *r, bool of_leader,
                          Weir__BrokerPeerStatus *peers, Weir__BrokerPeerStatus **list)
 {
+    const struct cluster *cluster = &b->membership.cluster;
     size_t n = 0;
-    for (uint32_t i = 0; i < b->config->n_nodes; i++) {
-        uint32_t id = b->config->nodes[i].id;
-        if (id == b->self->id) {
+    for (unsigned i = 0; i < cluster->n_nodes && n < CONFIG_NODES_MAX; i++) {
+        const struct cluster_node *node = &cluster->nodes[i];
+        uint32_t id = node->node.id;
+        if (id == b->self->id || node->node.no_log || node->state == CLUSTER_REMOVED ||
+            (of_leader && r != b->membership.meta &&
+             !cluster_ids_have(&cluster->placements[r->index].replicas, id))) {
             continue;
         }
         weir__broker_peer_status__init(&peers[n]);
@@ -149,6 +215,7 @@ static void fill_replica(Weir__BrokerReplicaStatus *m, const struct replica *r)
     m->partition = r->partition;
     m->failed = text(r->failed);
     m->failed_code = r->failed_code;
+    m->absent = !r->wanted;
     if (r->group == NULL) {
         return;
     }
@@ -235,7 +302,7 @@ static int handle_hash(struct conn *c, const struct frame *frame, const Protobuf
     if (r == NULL || r->group == NULL) {
         broker_conn_reply_error(c, frame->correlation,
                                 r == NULL ? WEIR_ENOTFOUND : WEIR_EUNAVAILABLE,
-                                r == NULL ? "no such topic or partition" : r->failed, r);
+                                r == NULL ? "no such topic or partition" : replica_trouble(r), r);
         return 0;
     }
     uint32_t bytes_max =

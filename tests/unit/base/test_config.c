@@ -80,7 +80,7 @@ static void parse__wrong_input_names_line_option_and_what_was_expected(void **st
          "NAME partitions=1..1024"},
         {BASE NODE1 "cluster.node = n2 id=1 peer=h:11 broker=h:12 http=h:13 rtmp=h:14\n",
          "f:5: cluster.node: id=1 is already that of node n1; expected NAME id=1..2147483648 "
-         "peer=H:P broker=H:P http=H:P rtmp=H:P"},
+         "peer=H:P broker=H:P http=H:P rtmp=H:P [log=no]"},
         {BASE NODE1 "cluster.node = n2 id=2 peer=h:2 broker=h:12 http=h:13 rtmp=h:14\n",
          "f: cluster.node n2: h:2 is used twice; expected an address of its own for each "
          "service"},

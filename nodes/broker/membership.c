@@ -1,0 +1,322 @@
+#include "nodes/broker/membership.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/logging.h"
+#include "nodes/broker/broker_priv.h"
+#include "nodes/broker/cluster_file.h"
+
+#define FOLD_BYTES    (1u << 20) /* in one turn of the loop */
+#define FORGET_NS     3000000000u
+#define FILE_NAME_MAX 64
+
+/* --- Opening --- */
+
+int membership_open(struct membership *m, struct broker *b, struct error *err)
+{
+    struct error why = {0};
+    *m = (struct membership){.broker = b};
+    bytes_init(&m->batches, 4 * FOLD_BYTES + ((size_t)b->config->log_batch_kib_max << 10));
+    (void)snprintf(m->path, sizeof(m->path), "%s/cluster", b->config->data_dir);
+    int rv = cluster_found(&m->cluster, b->config, err);
+    if (rv != 0) {
+        return rv;
+    }
+    if (cluster_meta_index(b->config) < 0) {
+        return 0;
+    }
+    rv = env_dir_make(b->env, b->config->data_dir, err);
+    if (rv != 0) {
+        return rv;
+    }
+    rv = cluster_file_load(b->env, m->path, &m->cluster, &m->cluster_id, &why);
+    if (rv == WEIR_ECORRUPT) {
+        log_warn("cluster_file_ignored", "path=%s reason=\"%s\"", m->path, why.text);
+        rv = WEIR_ENOTFOUND;
+    }
+    if (rv != 0 && rv != WEIR_ENOTFOUND) {
+        return error_set(err, rv, "%s", why.text);
+    }
+    m->known = m->cluster.id != 0;
+    m->done_changes = m->cluster.changes;
+    return 0;
+}
+
+void membership_close(struct membership *m)
+{
+    env_defer_cancel(&m->fold);
+    cluster_close(&m->cluster);
+    bytes_close(&m->batches);
+}
+
+/* --- What is wanted here --- */
+
+const struct cluster_node *membership_self(const struct membership *m)
+{
+    return cluster_node(&m->cluster, m->broker->self->id);
+}
+
+static bool is_wanted(const struct membership *m, const struct replica *r)
+{
+    const struct cluster_node *self = membership_self(m);
+    const struct cluster_placement *p = &m->cluster.placements[r->index];
+    if (r == m->meta) {
+        return self == NULL || self->state != CLUSTER_REMOVED;
+    }
+    return self != NULL && self->state != CLUSTER_REMOVED &&
+           (cluster_ids_have(&p->replicas, self->node.id) ||
+            cluster_ids_have(&p->leaving, self->node.id));
+}
+
+void membership_place(struct membership *m)
+{
+    struct broker *b = m->broker;
+    int64_t meta = cluster_meta_index(b->config);
+    m->meta = meta >= 0 ? &b->replicas[meta] : NULL;
+    for (uint32_t i = 0; i < b->n_replicas; i++) {
+        b->replicas[i].wanted = is_wanted(m, &b->replicas[i]);
+    }
+}
+
+unsigned membership_voters(const struct membership *m, const struct replica *r,
+                           uint32_t ret_ids[CLUSTER_NODES_MAX])
+{
+    const struct cluster_ids *ids = &m->cluster.placements[r->index].replicas;
+    for (unsigned i = 0; i < ids->n; i++) {
+        ret_ids[i] = ids->at[i];
+    }
+    return ids->n;
+}
+
+/* --- Files of a partition that went elsewhere --- */
+
+struct sweep_files {
+    struct env *env;
+    const char *dir;
+    unsigned n;
+};
+
+static int delete_one(void *data, const char *name)
+{
+    struct sweep_files *s = data;
+    char path[CONFIG_PATH_MAX + CONFIG_NAME_MAX + 32 + FILE_NAME_MAX * 4];
+    struct error err = {0};
+    (void)snprintf(path, sizeof(path), "%s/%s", s->dir, name);
+    int rv = env_unlink(s->env, path, &err);
+    if (rv != 0 && rv != WEIR_ENOTFOUND) {
+        log_warn("file_not_deleted", "path=%s reason=\"%s\"", path, err.text);
+        return 0;
+    }
+    s->n++;
+    return 0;
+}
+
+static void delete_files(struct membership *m, struct replica *r)
+{
+    struct broker *b = m->broker;
+    char dir[CONFIG_PATH_MAX + CONFIG_NAME_MAX + 32];
+    struct error err = {0};
+    replica_dir(r, dir, sizeof(dir));
+    struct sweep_files s = {.env = b->env, .dir = dir};
+    if (env_dir_list(b->env, dir, delete_one, &s, &err) == 0 && s.n > 0) {
+        (void)env_dir_sync(b->env, dir, &err);
+        log_info("replica_deleted", "topic=%s partition=%u files=%u", r->topic->name, r->partition,
+                 s.n);
+    }
+    r->deleted = true;
+}
+
+/* Only what the cluster is known to have placed elsewhere, and only when that is on disk here. */
+static bool may_delete(const struct membership *m, const struct replica *r)
+{
+    const struct cluster_node *self = membership_self(m);
+    return m->known && !m->unsaved && r != m->meta && !r->wanted && !r->deleted && !r->closing &&
+           r->group == NULL && self != NULL && self->state != CLUSTER_REMOVED &&
+           m->cluster.placements[r->index].replicas.n > 0;
+}
+
+/* --- Acting --- */
+
+static void add_peers(struct membership *m)
+{
+    struct broker *b = m->broker;
+    for (unsigned i = 0; i < m->cluster.n_nodes; i++) {
+        const struct cluster_node *n = &m->cluster.nodes[i];
+        struct transport_peer peer = {.id = n->node.id,
+                                      .name = n->node.name,
+                                      .host = n->node.peer.host,
+                                      .port = n->node.peer.port};
+        struct error err = {0};
+        if (n->node.id != b->self->id && !n->node.no_log && n->state != CLUSTER_REMOVED &&
+            transport_add_peer(b->transport, &peer, &err) != 0) {
+            log_error("peer_ignored", "peer=%s reason=\"%s\"", peer.name, err.text);
+        }
+    }
+}
+
+/* A moment after it was removed, so that it can still hear of it. */
+static void remove_peers(struct membership *m)
+{
+    for (unsigned i = 0; i < m->cluster.n_nodes; i++) {
+        if (m->cluster.nodes[i].state == CLUSTER_REMOVED) {
+            transport_remove_peer(m->broker->transport, m->cluster.nodes[i].node.id);
+        }
+    }
+}
+
+static void update_replicas(struct membership *m)
+{
+    struct broker *b = m->broker;
+    for (uint32_t i = 0; i < b->n_replicas; i++) {
+        struct replica *r = &b->replicas[i];
+        r->wanted = is_wanted(m, r);
+        if (r->wanted) {
+            r->deleted = false;
+        }
+        replica_settle(r);
+    }
+}
+
+static void save(struct membership *m)
+{
+    struct broker *b = m->broker;
+    struct error err = {0};
+    int rv =
+        cluster_file_save(b->env, b->config->data_dir, m->path, &m->cluster, m->cluster_id, &err);
+    if (rv != 0 && !m->unsaved) {
+        log_error("cluster_file_not_written", "reason=\"%s\"", err.text);
+    }
+    m->unsaved = rv != 0;
+}
+
+static void tell_removed(struct membership *m)
+{
+    const struct cluster_node *self = membership_self(m);
+    if (self != NULL && self->state == CLUSTER_REMOVED && !m->told_removed) {
+        m->told_removed = true;
+        log_error("node_removed",
+                  "node=%s id=%u reason=\"the cluster has removed this node: stop it; its data "
+                  "folder is of no use any more\"",
+                  self->node.name, self->node.id);
+    }
+}
+
+static void act(struct membership *m)
+{
+    struct broker *b = m->broker;
+    uint64_t id = m->cluster.id;
+    if (id != 0 && transport_set_cluster(b->transport, id) != 0) {
+        log_error("cluster_differs", "meta=%016llx links=%016llx", (unsigned long long)id,
+                  (unsigned long long)transport_cluster(b->transport));
+        return;
+    }
+    m->cluster_id = id != 0 ? id : m->cluster_id;
+    m->known = id != 0;
+    m->done_changes = m->cluster.changes;
+    m->done_ns = env_now_ns(b->env);
+    save(m);
+    tell_removed(m);
+    add_peers(m);
+    update_replicas(m);
+    broker_tell_metadata(b);
+}
+
+void membership_learned(void *data, uint64_t cluster_id)
+{
+    struct membership *m = data;
+    m->cluster_id = cluster_id;
+    m->unsaved = true; /* with the next tick */
+}
+
+void membership_tick(struct membership *m, uint64_t now_ns)
+{
+    struct broker *b = m->broker;
+    if (m->unsaved) {
+        save(m);
+    }
+    if (m->known && now_ns > m->done_ns + FORGET_NS) {
+        remove_peers(m);
+    }
+    for (uint32_t i = 0; i < b->n_replicas; i++) {
+        if (may_delete(m, &b->replicas[i])) {
+            delete_files(m, &b->replicas[i]);
+            return; /* one at a time: each takes the disk's time */
+        }
+    }
+}
+
+/* --- Folding --- */
+
+bool membership_current(const struct membership *m)
+{
+    return m->meta != NULL && m->meta->group != NULL && !m->fold.scheduled &&
+           m->cluster.next >= partition_high_watermark(group_partition(m->meta->group)).v &&
+           m->done_changes == m->cluster.changes;
+}
+
+static int fold_batch(struct membership *m, const uint8_t *data, size_t n, size_t *ret_size,
+                      struct error *err)
+{
+    struct batch_iter it;
+    struct batch_record record;
+    int rv = batch_iter_init(&it, data, n, err);
+    if (rv != 0) {
+        return rv;
+    }
+    while ((rv = batch_iter_next(&it, &record, err)) == 1) {
+        if (record.offset.v >= m->cluster.next && !cluster_fold(&m->cluster, &record)) {
+            log_warn("meta_record_void", "offset=%lld", (long long)record.offset.v);
+        }
+    }
+    *ret_size = it.info.size;
+    return rv;
+}
+
+static int fold_some(struct membership *m, struct partition *p, struct error *err)
+{
+    struct log_offset next = LOG_OFFSET(m->cluster.next);
+    bytes_reset(&m->batches);
+    int rv = partition_fetch(p, next, FOLD_BYTES, &m->batches, &next, err);
+    size_t at = 0;
+    while (rv == 0 && at < m->batches.len) {
+        size_t size = 0;
+        rv = fold_batch(m, m->batches.data + at, m->batches.len - at, &size, err);
+        at += size;
+    }
+    if (rv == 0 && next.v > m->cluster.next) {
+        m->cluster.next = next.v; /* also over what compaction took away */
+    }
+    return rv;
+}
+
+static void on_fold(struct env_defer *defer)
+{
+    struct membership *m = defer->data;
+    struct error err = {0};
+    if (m->meta == NULL || m->meta->group == NULL || m->broker->stopping) {
+        return;
+    }
+    struct partition *p = group_partition(m->meta->group);
+    int64_t start = partition_start_offset(p).v, end = partition_high_watermark(p).v;
+    m->cluster.next = m->cluster.next < start ? start : m->cluster.next;
+    if (m->cluster.next < end) {
+        int rv = fold_some(m, p, &err);
+        if (rv != 0) {
+            log_error("meta_not_read", "offset=%lld reason=\"%s\"", (long long)m->cluster.next,
+                      err.text);
+            return; /* again with the next commit */
+        }
+    }
+    if (m->cluster.next < end) {
+        env_defer(m->broker->env, &m->fold, on_fold);
+    } else if (m->cluster.changes != m->done_changes) {
+        act(m);
+    }
+}
+
+void membership_news(struct membership *m)
+{
+    m->fold.data = m;
+    env_defer(m->broker->env, &m->fold, on_fold);
+}

@@ -1,0 +1,53 @@
+/* A node's side of what the cluster is: folds the committed records of `meta` from this node's own
+ * replica, keeps what it learned in a file, and does what it says here: peers of the transport
+ * come and go, replicas are opened and closed, clients that watch are told.
+ *
+ * A replica that is not to be here any more is closed and its files are deleted, in this order: the
+ * leader of its group has removed this node from the group (reconcile.c), the leader of `meta` has
+ * written that nobody is leaving (controller.c), this node's file says so, the files go. A crash in
+ * between goes on at the next start. Loop thread. */
+#ifndef NODES_BROKER_MEMBERSHIP_H
+#define NODES_BROKER_MEMBERSHIP_H
+
+#include "base/env.h"
+#include "nodes/broker/cluster.h"
+
+struct broker;
+struct replica;
+
+struct membership {
+    struct broker *broker;
+    struct cluster cluster;
+    uint64_t cluster_id;  /* learned from a peer or from `meta`; 0: not known */
+    bool known;           /* `cluster` is not only what the configuration says */
+    struct replica *meta; /* NULL: no such topic: nothing ever changes */
+    struct bytes batches;
+    struct env_defer fold;
+    uint64_t done_changes; /* of cluster.changes that were acted upon */
+    uint64_t done_ns;
+    bool unsaved;
+    bool told_removed;
+    char path[CONFIG_PATH_MAX + 32];
+};
+
+/* Loads the file, if there is one. Before the transport and the replicas are opened. */
+int membership_open(struct membership *m, struct broker *b, struct error *err);
+/* The replicas exist (not opened yet): which of them are wanted. */
+void membership_place(struct membership *m);
+void membership_close(struct membership *m);
+
+/* A peer knew the cluster's id. */
+void membership_learned(void *data, uint64_t cluster_id);
+/* `meta` has more that is committed. */
+void membership_news(struct membership *m);
+/* Ten times a second: what could not be done at once. */
+void membership_tick(struct membership *m, uint64_t now_ns);
+/* All that is committed in `meta`, as far as this node knows, is folded. */
+bool membership_current(const struct membership *m);
+/* This node's own line; NULL: not a member (yet). */
+const struct cluster_node *membership_self(const struct membership *m);
+/* What an opened group is told of its members. */
+unsigned membership_voters(const struct membership *m, const struct replica *r,
+                           uint32_t ret_ids[CLUSTER_NODES_MAX]);
+
+#endif
