@@ -45,8 +45,8 @@ static void on_committed(void *data, struct group *g)
     (void)g;
     replica_serve_soon(r);
     coordinator_wake(r->broker->coordinator, r);
-    if (r == r->broker->membership.meta) {
-        membership_news(&r->broker->membership);
+    if (r == r->broker->roster.meta) {
+        roster_news(&r->broker->roster);
     }
 }
 
@@ -112,7 +112,7 @@ static void replica_open(struct replica *r)
     struct error err = {0};
     char dir[CONFIG_PATH_MAX + CONFIG_NAME_MAX + 32];
     uint32_t voters[CLUSTER_NODES_MAX];
-    unsigned n_voters = membership_voters(&b->membership, r, voters);
+    unsigned n_voters = roster_voters(&b->roster, r, voters);
     replica_dir(r, dir, sizeof(dir));
     struct group_options options = {
         .id = r->group_id,
@@ -265,7 +265,7 @@ static void update_replicas(struct broker *b)
         }
         const struct partition *p = group_partition(r->group);
         uint64_t last = partition_last_index(p).v;
-        const struct cluster_ids *ids = &b->membership.cluster.placements[i].replicas;
+        const struct cluster_ids *ids = &b->roster.cluster.placements[i].replicas;
         for (uint32_t k = 0; k < ids->n && group_is_leader(r->group); k++) {
             uint32_t id = ids->at[k];
             uint64_t match = id == b->self->id ? last : group_match_index(r->group, id).v;
@@ -291,7 +291,7 @@ static void on_sweep(struct env_timer *timer)
     if (b->sweeps++ % METRICS_SWEEPS == 0) {
         update_replicas(b);
     }
-    membership_tick(&b->membership, now);
+    roster_tick(&b->roster, now);
     env_timer_start(&b->sweep, BROKER_SWEEP_US, on_sweep);
 }
 
@@ -300,7 +300,7 @@ static void on_sweep(struct env_timer *timer)
 static void broker_free(struct broker *b)
 {
     coordinator_free(b->coordinator);
-    membership_close(&b->membership);
+    roster_close(&b->roster);
     free(b->replicas);
     free(b);
 }
@@ -324,7 +324,7 @@ static void close_transport(struct broker *b)
     env_timer_close(&b->sweep);
     env_defer_cancel(&b->tell_leaders);
     env_defer_cancel(&b->tell_metadata);
-    env_defer_cancel(&b->membership.fold);
+    env_defer_cancel(&b->roster.fold);
     for (uint32_t i = 0; i < b->n_replicas; i++) {
         env_defer_cancel(&b->replicas[i].serve);
     }
@@ -405,7 +405,7 @@ static int listen_failed(const char *option, int code, const struct error *why, 
 static int open_transport(struct broker *b, struct error *err)
 {
     const struct config *config = b->config;
-    const struct cluster *cluster = &b->membership.cluster;
+    const struct cluster *cluster = &b->roster.cluster;
     struct transport_peer peers[CLUSTER_NODES_MAX];
     unsigned n = 0;
     for (unsigned i = 0; i < cluster->n_nodes; i++) {
@@ -420,10 +420,10 @@ static int open_transport(struct broker *b, struct error *err)
     }
     struct transport_options options = {
         .self_id = b->self->id,
-        .cluster_id = b->membership.cluster_id,
+        .cluster_id = b->roster.cluster_id,
         .joining = config->cluster_join != 0,
-        .cluster_learned = membership_learned,
-        .data = &b->membership,
+        .cluster_learned = roster_learned,
+        .data = &b->roster,
         .listen_host = config->listen.peer.host,
         .listen_port = config->listen.peer.port,
         .peers = peers,
@@ -438,12 +438,12 @@ static int open_transport(struct broker *b, struct error *err)
 
 static int start(struct broker *b, struct error *err)
 {
-    int rv = membership_open(&b->membership, b, err);
+    int rv = roster_open(&b->roster, b, err);
     if (rv == 0) {
         rv = replicas_init(b, err);
     }
     if (rv == 0) {
-        membership_place(&b->membership);
+        roster_place(&b->roster);
         rv = coordinator_new(b, &b->coordinator, err);
     }
     if (rv == 0) {

@@ -4,7 +4,7 @@
  *   conn.c      connections: handshake, frames in, replies out, back-pressure
  *   produce.c   batches from connections to groups
  *   fetch.c     reads, and the reads that wait
- *   membership.c  what `meta` says of nodes and placements, done here
+ *   roster.c  what `meta` says of nodes and placements, done here
  *   offsets.c   where a partition begins and ends, linearizable when asked so
  *   requests.c  the table of requests; metadata, status, hash */
 #ifndef NODES_BROKER_BROKER_PRIV_H
@@ -14,7 +14,7 @@
 #include "consensus/group.h"
 #include "nodes/broker/broker.h"
 #include "nodes/broker/coordinator.h"
-#include "nodes/broker/membership.h"
+#include "nodes/broker/roster.h"
 #include "proto/auth.h"
 #include "proto/messages.h"
 
@@ -70,7 +70,7 @@ struct broker {
     uint64_t sweeps;
     struct env_timer sweep;
     struct env_defer tell_leaders, tell_metadata;
-    struct membership membership;
+    struct roster roster;
     struct broker_sizes sizes;
     bool stopping;
     unsigned parts_open; /* while stopping: connections and groups */

@@ -37,7 +37,7 @@ static void fill_leader(Weir__BrokerLeader *m, const struct replica *r)
 /* Of every log node: that of `meta`. */
 static void fill_replicas(Weir__BrokerLeader *m, const struct replica *r)
 {
-    struct membership *members = &r->broker->membership;
+    struct roster *members = &r->broker->roster;
     struct cluster_ids *ids = &members->cluster.placements[r->index].replicas;
     m->replicas = ids->at;
     m->n_replicas = r == members->meta ? 0 : ids->n;
@@ -75,7 +75,7 @@ static void send_metadata(struct conn *c, uint64_t correlation, Weir__BrokerLead
 {
     const struct broker *b = c->broker;
     Weir__BrokerMetadata m = WEIR__BROKER_METADATA__INIT;
-    const struct cluster *cluster = &b->membership.cluster;
+    const struct cluster *cluster = &b->roster.cluster;
     struct node_memory nodes[CLUSTER_NODES_MAX];
     Weir__BrokerNode *node_list[CLUSTER_NODES_MAX];
     Weir__BrokerTopic topics[CONFIG_TOPICS_MAX], *topic_list[CONFIG_TOPICS_MAX];
@@ -188,13 +188,13 @@ void broker_tell_leaders(struct env_defer *defer)
 static size_t fill_peers(const struct broker *b, const struct replica *r, bool of_leader,
                          Weir__BrokerPeerStatus *peers, Weir__BrokerPeerStatus **list)
 {
-    const struct cluster *cluster = &b->membership.cluster;
+    const struct cluster *cluster = &b->roster.cluster;
     size_t n = 0;
     for (unsigned i = 0; i < cluster->n_nodes && n < CONFIG_NODES_MAX; i++) {
         const struct cluster_node *node = &cluster->nodes[i];
         uint32_t id = node->node.id;
         if (id == b->self->id || node->node.no_log || node->state == CLUSTER_REMOVED ||
-            (of_leader && r != b->membership.meta &&
+            (of_leader && r != b->roster.meta &&
              !cluster_ids_have(&cluster->placements[r->index].replicas, id))) {
             continue;
         }

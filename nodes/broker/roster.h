@@ -6,8 +6,8 @@
  * leader of its group has removed this node from the group (reconcile.c), the leader of `meta` has
  * written that nobody is leaving (controller.c), this node's file says so, the files go. A crash in
  * between goes on at the next start. Loop thread. */
-#ifndef NODES_BROKER_MEMBERSHIP_H
-#define NODES_BROKER_MEMBERSHIP_H
+#ifndef NODES_BROKER_ROSTER_H
+#define NODES_BROKER_ROSTER_H
 
 #include "base/env.h"
 #include "nodes/broker/cluster.h"
@@ -15,7 +15,7 @@
 struct broker;
 struct replica;
 
-struct membership {
+struct roster {
     struct broker *broker;
     struct cluster cluster;
     uint64_t cluster_id;  /* learned from a peer or from `meta`; 0: not known */
@@ -31,23 +31,23 @@ struct membership {
 };
 
 /* Loads the file, if there is one. Before the transport and the replicas are opened. */
-int membership_open(struct membership *m, struct broker *b, struct error *err);
+int roster_open(struct roster *m, struct broker *b, struct error *err);
 /* The replicas exist (not opened yet): which of them are wanted. */
-void membership_place(struct membership *m);
-void membership_close(struct membership *m);
+void roster_place(struct roster *m);
+void roster_close(struct roster *m);
 
 /* A peer knew the cluster's id. */
-void membership_learned(void *data, uint64_t cluster_id);
+void roster_learned(void *data, uint64_t cluster_id);
 /* `meta` has more that is committed. */
-void membership_news(struct membership *m);
+void roster_news(struct roster *m);
 /* Ten times a second: what could not be done at once. */
-void membership_tick(struct membership *m, uint64_t now_ns);
+void roster_tick(struct roster *m, uint64_t now_ns);
 /* All that is committed in `meta`, as far as this node knows, is folded. */
-bool membership_current(const struct membership *m);
+bool roster_current(const struct roster *m);
 /* This node's own line; NULL: not a member (yet). */
-const struct cluster_node *membership_self(const struct membership *m);
+const struct cluster_node *roster_self(const struct roster *m);
 /* What an opened group is told of its members. */
-unsigned membership_voters(const struct membership *m, const struct replica *r,
-                           uint32_t ret_ids[CLUSTER_NODES_MAX]);
+unsigned roster_voters(const struct roster *m, const struct replica *r,
+                       uint32_t ret_ids[CLUSTER_NODES_MAX]);
 
 #endif

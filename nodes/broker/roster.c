@@ -1,4 +1,4 @@
-#include "nodes/broker/membership.h"
+#include "nodes/broker/roster.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -13,10 +13,10 @@
 
 /* --- Opening --- */
 
-int membership_open(struct membership *m, struct broker *b, struct error *err)
+int roster_open(struct roster *m, struct broker *b, struct error *err)
 {
     struct error why = {0};
-    *m = (struct membership){.broker = b};
+    *m = (struct roster){.broker = b};
     bytes_init(&m->batches, 4 * FOLD_BYTES + ((size_t)b->config->log_batch_kib_max << 10));
     (void)snprintf(m->path, sizeof(m->path), "%s/cluster", b->config->data_dir);
     int rv = cluster_found(&m->cluster, b->config, err);
@@ -43,7 +43,7 @@ int membership_open(struct membership *m, struct broker *b, struct error *err)
     return 0;
 }
 
-void membership_close(struct membership *m)
+void roster_close(struct roster *m)
 {
     env_defer_cancel(&m->fold);
     cluster_close(&m->cluster);
@@ -52,14 +52,14 @@ void membership_close(struct membership *m)
 
 /* --- What is wanted here --- */
 
-const struct cluster_node *membership_self(const struct membership *m)
+const struct cluster_node *roster_self(const struct roster *m)
 {
     return cluster_node(&m->cluster, m->broker->self->id);
 }
 
-static bool is_wanted(const struct membership *m, const struct replica *r)
+static bool is_wanted(const struct roster *m, const struct replica *r)
 {
-    const struct cluster_node *self = membership_self(m);
+    const struct cluster_node *self = roster_self(m);
     const struct cluster_placement *p = &m->cluster.placements[r->index];
     if (r == m->meta) {
         return self == NULL || self->state != CLUSTER_REMOVED;
@@ -69,7 +69,7 @@ static bool is_wanted(const struct membership *m, const struct replica *r)
             cluster_ids_have(&p->leaving, self->node.id));
 }
 
-void membership_place(struct membership *m)
+void roster_place(struct roster *m)
 {
     struct broker *b = m->broker;
     int64_t meta = cluster_meta_index(b->config);
@@ -79,8 +79,8 @@ void membership_place(struct membership *m)
     }
 }
 
-unsigned membership_voters(const struct membership *m, const struct replica *r,
-                           uint32_t ret_ids[CLUSTER_NODES_MAX])
+unsigned roster_voters(const struct roster *m, const struct replica *r,
+                       uint32_t ret_ids[CLUSTER_NODES_MAX])
 {
     const struct cluster_ids *ids = &m->cluster.placements[r->index].replicas;
     for (unsigned i = 0; i < ids->n; i++) {
@@ -112,7 +112,7 @@ static int delete_one(void *data, const char *name)
     return 0;
 }
 
-static void delete_files(struct membership *m, struct replica *r)
+static void delete_files(struct roster *m, struct replica *r)
 {
     struct broker *b = m->broker;
     char dir[CONFIG_PATH_MAX + CONFIG_NAME_MAX + 32];
@@ -128,9 +128,9 @@ static void delete_files(struct membership *m, struct replica *r)
 }
 
 /* Only what the cluster is known to have placed elsewhere, and only when that is on disk here. */
-static bool may_delete(const struct membership *m, const struct replica *r)
+static bool may_delete(const struct roster *m, const struct replica *r)
 {
-    const struct cluster_node *self = membership_self(m);
+    const struct cluster_node *self = roster_self(m);
     return m->known && !m->unsaved && r != m->meta && !r->wanted && !r->deleted && !r->closing &&
            r->group == NULL && self != NULL && self->state != CLUSTER_REMOVED &&
            m->cluster.placements[r->index].replicas.n > 0;
@@ -138,7 +138,7 @@ static bool may_delete(const struct membership *m, const struct replica *r)
 
 /* --- Acting --- */
 
-static void add_peers(struct membership *m)
+static void add_peers(struct roster *m)
 {
     struct broker *b = m->broker;
     for (unsigned i = 0; i < m->cluster.n_nodes; i++) {
@@ -156,7 +156,7 @@ static void add_peers(struct membership *m)
 }
 
 /* A moment after it was removed, so that it can still hear of it. */
-static void remove_peers(struct membership *m)
+static void remove_peers(struct roster *m)
 {
     for (unsigned i = 0; i < m->cluster.n_nodes; i++) {
         if (m->cluster.nodes[i].state == CLUSTER_REMOVED) {
@@ -165,7 +165,7 @@ static void remove_peers(struct membership *m)
     }
 }
 
-static void update_replicas(struct membership *m)
+static void update_replicas(struct roster *m)
 {
     struct broker *b = m->broker;
     for (uint32_t i = 0; i < b->n_replicas; i++) {
@@ -178,7 +178,7 @@ static void update_replicas(struct membership *m)
     }
 }
 
-static void save(struct membership *m)
+static void save(struct roster *m)
 {
     struct broker *b = m->broker;
     struct error err = {0};
@@ -190,9 +190,9 @@ static void save(struct membership *m)
     m->unsaved = rv != 0;
 }
 
-static void tell_removed(struct membership *m)
+static void tell_removed(struct roster *m)
 {
-    const struct cluster_node *self = membership_self(m);
+    const struct cluster_node *self = roster_self(m);
     if (self != NULL && self->state == CLUSTER_REMOVED && !m->told_removed) {
         m->told_removed = true;
         log_error("node_removed",
@@ -202,7 +202,7 @@ static void tell_removed(struct membership *m)
     }
 }
 
-static void act(struct membership *m)
+static void act(struct roster *m)
 {
     struct broker *b = m->broker;
     uint64_t id = m->cluster.id;
@@ -222,14 +222,14 @@ static void act(struct membership *m)
     broker_tell_metadata(b);
 }
 
-void membership_learned(void *data, uint64_t cluster_id)
+void roster_learned(void *data, uint64_t cluster_id)
 {
-    struct membership *m = data;
+    struct roster *m = data;
     m->cluster_id = cluster_id;
     m->unsaved = true; /* with the next tick */
 }
 
-void membership_tick(struct membership *m, uint64_t now_ns)
+void roster_tick(struct roster *m, uint64_t now_ns)
 {
     struct broker *b = m->broker;
     if (m->unsaved) {
@@ -248,14 +248,14 @@ void membership_tick(struct membership *m, uint64_t now_ns)
 
 /* --- Folding --- */
 
-bool membership_current(const struct membership *m)
+bool roster_current(const struct roster *m)
 {
     return m->meta != NULL && m->meta->group != NULL && !m->fold.scheduled &&
            m->cluster.next >= partition_high_watermark(group_partition(m->meta->group)).v &&
            m->done_changes == m->cluster.changes;
 }
 
-static int fold_batch(struct membership *m, const uint8_t *data, size_t n, size_t *ret_size,
+static int fold_batch(struct roster *m, const uint8_t *data, size_t n, size_t *ret_size,
                       struct error *err)
 {
     struct batch_iter it;
@@ -273,7 +273,7 @@ static int fold_batch(struct membership *m, const uint8_t *data, size_t n, size_
     return rv;
 }
 
-static int fold_some(struct membership *m, struct partition *p, struct error *err)
+static int fold_some(struct roster *m, struct partition *p, struct error *err)
 {
     struct log_offset next = LOG_OFFSET(m->cluster.next);
     bytes_reset(&m->batches);
@@ -292,7 +292,7 @@ static int fold_some(struct membership *m, struct partition *p, struct error *er
 
 static void on_fold(struct env_defer *defer)
 {
-    struct membership *m = defer->data;
+    struct roster *m = defer->data;
     struct error err = {0};
     if (m->meta == NULL || m->meta->group == NULL || m->broker->stopping) {
         return;
@@ -315,7 +315,7 @@ static void on_fold(struct env_defer *defer)
     }
 }
 
-void membership_news(struct membership *m)
+void roster_news(struct roster *m)
 {
     m->fold.data = m;
     env_defer(m->broker->env, &m->fold, on_fold);
