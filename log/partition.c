@@ -34,6 +34,7 @@ static void partition_free(struct partition *p)
         segment_pop(p);
     }
     free(p->segments);
+    free(p->leftovers);
     tail_close(&p->tail);
     env_file_close(p->next_file);
     env_file_close(p->mark_file);
@@ -90,7 +91,8 @@ int partition_open(struct env *env, const char *dir, const struct partition_opti
     }
     p->durable = p->submitted = last_index_of(p);
     p->write_at = partition_active(p)->s.end;
-    p->high_watermark = p->segments[0]->first_offset.v;
+    p->commit = p->begin.first_index.v - 1; /* what is gone was committed */
+    p->high_watermark = p->begin.start_offset.v;
     tail_init(&p->tail, p->durable + 1);
     state_load(p);
     *ret_partition = p;
@@ -199,8 +201,8 @@ static int run_at(struct partition *p, struct log_index index, const struct inde
 
 int partition_term_at(struct partition *p, struct log_index index, struct log_term *ret_term)
 {
-    if (index.v == 0) {
-        *ret_term = LOG_TERM(0);
+    if (index.v == p->begin.first_index.v - 1) {
+        *ret_term = p->begin.prev_term; /* 0 for index 0 */
         return 0;
     }
     const struct index_run *run;
@@ -240,7 +242,7 @@ struct log_index partition_config_index(struct partition *p, struct log_index up
             }
         }
     }
-    return LOG_INDEX(0);
+    return p->begin.config_index;
 }
 
 void partition_meta(const struct partition *p, struct partition_meta *ret_meta)
@@ -296,7 +298,7 @@ struct log_index partition_commit_index(const struct partition *p)
 
 struct log_offset partition_start_offset(const struct partition *p)
 {
-    return p->segments[0]->first_offset;
+    return p->begin.start_offset;
 }
 
 struct log_offset partition_high_watermark(const struct partition *p)

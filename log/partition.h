@@ -34,12 +34,14 @@ bool partition_failed(const struct partition *p);
 
 /* --- Raft's side: entries by index --- */
 
-/* Empty log: first = 1, last = 0. */
+/* Empty log: first = 1, last = 0. A log whose beginning is gone, by retention or partition_reset,
+ * begins later. */
 struct log_index partition_first_index(const struct partition *p);
 struct log_index
 partition_last_index(const struct partition *p); /* appended, perhaps not durable */
 struct log_index partition_durable_index(const struct partition *p); /* fdatasynced */
-/* Term of the entry; index 0 gives term 0. WEIR_ENOTFOUND outside first..last. */
+/* Term of the entry; the one before the first is known too (index 0 has term 0). WEIR_ENOTFOUND
+ * outside first - 1..last. */
 int partition_term_at(struct partition *p, struct log_index index, struct log_term *ret_term);
 /* Type of the entry at `index`; WEIR_ENOTFOUND. */
 int partition_type_at(struct partition *p, struct log_index index, enum log_entry_type *ret_type);
@@ -74,6 +76,23 @@ bool partition_busy(const struct partition *p);
 /* Removes the entries at and above `from`; durable on return. No append in flight. Nothing at or
  * below the commit mark may go: asserted. */
 int partition_truncate(struct partition *p, struct log_index from, struct error *err);
+
+/* Where the log begins, and what is known of what was before. */
+struct partition_begin {
+    struct log_index first_index;
+    struct log_term prev_term; /* of the entry before */
+    struct log_offset first_offset;
+    struct log_offset start_offset; /* first one that may be read, >= first_offset */
+    int64_t time_ms;                /* newest append time before */
+    struct log_index config_index;  /* of the newest configuration entry before, 0: none */
+};
+void partition_begin(const struct partition *p, struct partition_begin *ret_begin);
+/* Throws the whole log away and begins anew: with entry `first_index`, none of which is there yet.
+ * The metadata snapshot becomes the entry before it, with this configuration; term and vote stay.
+ * For a follower whose leader no longer has the entries that come next here. Durable on return, and
+ * all or nothing over a crash. No append in flight; synchronous. */
+int partition_reset(struct partition *p, const struct partition_begin *begin, const void *config,
+                    uint32_t config_len, struct error *err);
 
 /* One entry with its payload, malloc'd or borrowed from the tail. */
 struct partition_entry {

@@ -58,23 +58,71 @@ void segment_pop(struct partition *p)
     free(seg);
 }
 
-int segment_plan(struct partition *p, const struct segment *before, struct segment **ret_segment)
+void segments_shift(struct partition *p, uint32_t n)
 {
-    struct segment *seg = segment_push(p);
-    if (seg == NULL) {
-        return WEIR_ENOMEM;
+    for (uint32_t i = 0; i < n; i++) {
+        env_file_close(p->segments[i]->file);
+        index_close(&p->segments[i]->index);
+        free(p->segments[i]);
     }
-    if (before != NULL) {
-        seg->s = before->s;
-    }
+    p->n_segments -= n;
+    memmove(p->segments, p->segments + n, p->n_segments * sizeof(p->segments[0]));
+}
+
+static struct segment_close state_at_begin(const struct partition *p)
+{
+    return (struct segment_close){
+        .last_index = LOG_INDEX(p->begin.first_index.v - 1),
+        .next_offset = p->begin.first_offset,
+        .last_time_ms = p->begin.time_ms,
+        .config_index = p->begin.config_index,
+    };
+}
+
+struct segment_close segment_state_at_first(const struct partition *p, uint32_t i)
+{
+    const struct segment *seg = p->segments[i];
+    struct segment_close s = i > 0 ? p->segments[i - 1]->s : state_at_begin(p);
+    s.next_offset = seg->first_offset;
+    s.last_index = LOG_INDEX(seg->first_index.v - 1);
+    s.end = SEGMENT_HEADER_SIZE;
+    return s;
+}
+
+/* `seg` has no entries yet and no file. */
+static void segment_begin(struct partition *p, struct segment *seg,
+                          const struct segment_close *state)
+{
+    seg->s = *state;
     seg->s.end = SEGMENT_HEADER_SIZE;
     seg->first_index = LOG_INDEX(seg->s.last_index.v + 1);
     seg->first_offset = seg->s.next_offset;
     seg->salt = env_random_u64(p->env);
     seg->size = p->options.segment_bytes;
     seg->planned = seg->loaded = true;
+}
+
+int segment_plan(struct partition *p, const struct segment *before, struct segment **ret_segment)
+{
+    struct segment_close state = before != NULL ? before->s : state_at_begin(p);
+    struct segment *seg = segment_push(p);
+    if (seg == NULL) {
+        return WEIR_ENOMEM;
+    }
+    segment_begin(p, seg, &state);
     *ret_segment = seg;
     return 0;
+}
+
+void segment_renew(struct partition *p)
+{
+    struct segment *seg = p->segments[0];
+    struct segment_close state = state_at_begin(p);
+    env_file_close(seg->file);
+    index_close(&seg->index);
+    *seg = (struct segment){0};
+    index_init(&seg->index, p->options.index_bytes);
+    segment_begin(p, seg, &state);
 }
 
 int segment_note(struct segment *seg, const struct frame *f, const uint8_t *payload,
@@ -203,11 +251,7 @@ static int index_rebuild(struct partition *p, struct segment *seg, struct error 
     struct segment fresh = *seg;
     struct error why;
     index_init(&fresh.index, p->options.index_bytes);
-    fresh.s.last_index.v = seg->first_index.v - 1;
-    fresh.s.next_offset = seg->first_offset;
-    uint32_t i = partition_segment_at(p, seg->first_index.v);
-    fresh.s.last_time_ms = i > 0 ? p->segments[i - 1]->s.last_time_ms : 0;
-    fresh.s.end = SEGMENT_HEADER_SIZE;
+    fresh.s = segment_state_at_first(p, partition_segment_at(p, seg->first_index.v));
     int rc = segment_scan(&fresh, seg->s.last_index.v, NULL, &why);
     if (rc == 0 && (fresh.s.end != seg->s.end || fresh.s.last_index.v != seg->s.last_index.v ||
                     fresh.s.next_offset.v != seg->s.next_offset.v)) {
@@ -275,17 +319,11 @@ int segment_state_before(struct partition *p, uint32_t i, uint64_t from,
                          struct segment_close *ret_state, struct error *err)
 {
     struct segment *seg = p->segments[i];
-    struct segment_close s = {.end = SEGMENT_HEADER_SIZE};
+    struct segment_close s = segment_state_at_first(p, i);
     int rc = segment_use(p, seg, err);
     if (rc != 0) {
         return rc;
     }
-    if (i > 0) {
-        s = p->segments[i - 1]->s;
-        s.end = SEGMENT_HEADER_SIZE;
-    }
-    s.last_index.v = seg->first_index.v - 1;
-    s.next_offset = seg->first_offset;
     const struct index_position *pos = index_by_index(&seg->index, from - 1);
     if (from > seg->first_index.v && pos != NULL) {
         struct walk w;

@@ -16,6 +16,7 @@
 #define LOG_PARTITION_PRIV_H
 
 #include "base/metrics.h"
+#include "log/begin.h"
 #include "log/index.h"
 #include "log/meta.h"
 #include "log/partition.h"
@@ -113,6 +114,10 @@ struct partition {
     uint64_t next_size;
     struct background *next_op;
 
+    struct begin begin;  /* where the log begins */
+    uint64_t *leftovers; /* first indexes of segment files before that; the last one goes first */
+    uint32_t n_leftovers;
+
     struct env_file *meta_file, *mark_file;
     struct meta meta;
     struct mark mark; /* what was last given to the disk */
@@ -148,6 +153,12 @@ int segment_plan(struct partition *p, const struct segment *before, struct segme
 struct segment *segment_push(struct partition *p);
 /* Removes the last descriptor, closing its file. */
 void segment_pop(struct partition *p);
+/* Removes the first n descriptors, closing their files. */
+void segments_shift(struct partition *p, uint32_t n);
+/* Makes the only descriptor that of an empty log, planned, beginning at p->begin. */
+void segment_renew(struct partition *p);
+/* What stands before entry `first_index` of segment i: end is SEGMENT_HEADER_SIZE. */
+struct segment_close segment_state_at_first(const struct partition *p, uint32_t i);
 /* Takes the next frame into the description. Nothing is changed on error: WEIR_EPROTO, WEIR_ENOMEM.
  */
 int segment_note(struct segment *seg, const struct frame *f, const uint8_t *payload,
@@ -188,10 +199,28 @@ int state_reserve(struct partition *p, const struct log_entry *e, uint32_t *need
 void state_take(struct partition *p, const struct partition_append *req, uint32_t segments);
 /* Entries were removed. */
 void state_rewind(struct partition *p);
+/* The log begins anew, empty. */
+void state_reset(struct partition *p);
 /* Writes what waits for its entries to be durable, if they are. */
 void state_save(struct partition *p);
 /* Writes it all; the partition closes. */
 void state_close(struct partition *p);
+
+/* --- partition_begin.c --- */
+
+/* Reads `begin` into p->begin; *ret_damaged: it should be written anew. */
+int begin_load(struct partition *p, bool *ret_damaged, struct error *err);
+/* Durable. */
+int begin_store(struct partition *p, const struct begin *begin, struct error *err);
+/* Drops the descriptors of segments that lie before p->begin; their files become leftovers. */
+int begin_drop_segments(struct partition *p, struct error *err);
+int begin_remove_leftovers(struct partition *p, struct error *err);
+/* Removes one, which there is. */
+int begin_remove_leftover(struct partition *p, struct error *err);
+/* In memory: all segments are leftovers. */
+int begin_start_reset(struct partition *p, struct error *err);
+/* On disk; at any time again after a crash. */
+int begin_finish_reset(struct partition *p, struct error *err);
 
 /* --- partition_append.c --- */
 

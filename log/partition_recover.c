@@ -97,9 +97,10 @@ static int check_files(struct partition *p, struct error *err)
                          "%s: no segment file, but entries up to %" PRIu64 " were synced", p->dir,
                          p->mark.synced.v);
     }
-    if (p->n_segments > 0 && p->segments[0]->first_index.v != 1) {
+    uint64_t first = p->begin.first_index.v;
+    if (p->n_segments > 0 ? p->segments[0]->first_index.v != first : first != 1) {
         return error_set(err, WEIR_ECORRUPT, "%s: the file is missing",
-                         partition_segment_path(p, 1));
+                         partition_segment_path(p, first));
     }
     return 0;
 }
@@ -146,17 +147,12 @@ static int load_header(struct partition *p, struct segment *seg, struct segment_
 static int chain(struct partition *p, uint32_t i, struct error *err)
 {
     struct segment *seg = p->segments[i];
-    if (i > 0) {
-        const struct segment_close *before = &p->segments[i - 1]->s;
-        if (before->next_offset.v != seg->first_offset.v) {
-            return corrupt(p, seg, err,
-                           "at byte 24: the first offset does not follow the segment before");
-        }
-        seg->s = *before;
+    int64_t due = i > 0 ? p->segments[i - 1]->s.next_offset.v : p->begin.first_offset.v;
+    if (seg->first_offset.v != due) {
+        return corrupt(p, seg, err,
+                       "at byte 24: the first offset does not follow the segment before");
     }
-    seg->s.last_index = LOG_INDEX(seg->first_index.v - 1);
-    seg->s.next_offset = seg->first_offset;
-    seg->s.end = SEGMENT_HEADER_SIZE;
+    seg->s = segment_state_at_first(p, i);
     return 0;
 }
 
@@ -288,14 +284,14 @@ static int settle_last(struct partition *p, const struct recovery *rec, struct e
     return rc;
 }
 
-/* The first segment of an empty partition. */
-static int create_first(struct partition *p, struct error *err)
+int partition_create_first(struct partition *p, struct error *err)
 {
     struct segment *seg;
-    int rc = segment_plan(p, NULL, &seg);
-    if (rc != 0) {
-        return error_set(err, rc, "%s: out of memory", p->dir);
+    if (p->n_segments == 0 && segment_plan(p, NULL, &seg) != 0) {
+        return error_set(err, WEIR_ENOMEM, "%s: out of memory", p->dir);
     }
+    seg = p->segments[0];
+    int rc;
     char from[sizeof(p->path)];
     memcpy(from, partition_path(p, NEXT_NAME), sizeof(from));
     rc = env_file_open(p->env, from, ENV_OPEN_WRITE | ENV_OPEN_CREATE | ENV_OPEN_APPEND, &seg->file,
@@ -358,8 +354,16 @@ static int settle(struct partition *p, const struct recovery *rec, bool has_next
     if (rc == 0 && has_next) {
         rc = env_unlink(p->env, partition_path(p, NEXT_NAME), err);
     }
+    if (rc == 0 && p->begin.resetting) {
+        rc = begin_start_reset(p, err);
+        return rc == 0 ? begin_finish_reset(p, err) : rc;
+    }
+    if (rc == 0 && rec->begin_damaged) {
+        rc = begin_store(p, &p->begin, err);
+    }
+    rc = rc == 0 ? begin_remove_leftovers(p, err) : rc;
     if (rc == 0) {
-        rc = p->n_segments == 0 ? create_first(p, err) : settle_last(p, rec, err);
+        rc = p->n_segments == 0 ? partition_create_first(p, err) : settle_last(p, rec, err);
     }
     for (uint32_t i = 0; rc == 0 && i + 1 < p->n_segments; i++) {
         if (p->segments[i]->loaded) { /* had no close record that fits */
@@ -395,10 +399,12 @@ int partition_recover(struct partition *p, struct error *err)
         rc = load_meta(p, err);
     }
     if (rc == 0) {
-        rc = check_files(p, err);
+        rc = begin_load(p, &rec.begin_damaged, err);
     }
-    if (rc == 0) {
-        rc = load_segments(p, &rec, err);
+    if (rc == 0 && !p->begin.resetting) {
+        rc = begin_drop_segments(p, err);
+        rc = rc == 0 ? check_files(p, err) : rc;
+        rc = rc == 0 ? load_segments(p, &rec, err) : rc;
     }
     return rc == 0 ? settle(p, &rec, l.has_next, err) : rc;
 }

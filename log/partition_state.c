@@ -127,8 +127,7 @@ static int file_read(struct partition *p, uint64_t index, struct bytes *out, str
 static bool fits(struct partition *p, const struct log_state *s)
 {
     struct log_term term;
-    return s->index.v + 1 == partition_first_index(p).v ||
-           (partition_term_at(p, s->index, &term) == 0 && term.v == s->term.v);
+    return partition_term_at(p, s->index, &term) == 0 && term.v == s->term.v;
 }
 
 static bool file_load(struct partition *p, uint64_t index, struct log_state *s)
@@ -205,7 +204,7 @@ static void begin_at_first(struct partition *p, struct log_state *s)
     log_state_close(s);
     s->index = LOG_INDEX(first - 1);
     if (first > 1) { /* what was there before is not known */
-        producers_forget(&s->producers, p->segments[0]->s.last_time_ms);
+        producers_forget(&s->producers, p->begin.time_ms);
     }
 }
 
@@ -231,6 +230,23 @@ static void state_at(struct partition *p, uint64_t upto, struct log_state *s)
         }
     }
     fold_upto(p, s, upto);
+}
+
+void state_reset(struct partition *p)
+{
+    struct partition_state *st = &p->state;
+    if (st->op->busy) {
+        env_file_wait(st->file);
+    }
+    while (st->n_files > 0) {
+        file_remove(p, st->n_files - 1);
+    }
+    bytes_reset(&st->safe);
+    bytes_reset(&st->young);
+    bytes_reset(&st->waiting);
+    st->writing_index = UINT64_MAX; /* what is on its way to a file comes from another life */
+    st->floor = st->since_bytes = 0;
+    begin_at_first(p, &st->now);
 }
 
 void state_load(struct partition *p)

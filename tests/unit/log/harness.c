@@ -190,6 +190,19 @@ int harness_truncate(struct harness *h, uint64_t from)
     return rc;
 }
 
+int harness_reset(struct harness *h, const struct partition_begin *to)
+{
+    struct error err;
+    static const char config[] = "snapshot at reset";
+    h->acked = 0; /* from now on they may be there or not */
+    int rc = partition_reset(h->p, to, config, sizeof(config), &err);
+    if (rc == 0) {
+        h->last = h->acked = h->last_called = to->first_index.v - 1;
+        assert_int_equal(partition_last_index(h->p).v, h->last);
+    }
+    return rc;
+}
+
 int harness_set_term(struct harness *h, uint64_t term)
 {
     char config[32];
@@ -261,8 +274,11 @@ static int on_entry(void *data, const struct partition_entry *entry)
 
 static int check_by_index(struct harness *h)
 {
-    uint64_t last = partition_last_index(h->p).v, config = 0;
-    for (uint64_t i = 1; i <= last; i++) {
+    uint64_t last = partition_last_index(h->p).v;
+    struct partition_begin begin;
+    partition_begin(h->p, &begin);
+    uint64_t config = begin.config_index.v;
+    for (uint64_t i = begin.first_index.v; i <= last; i++) {
         struct log_term term;
         enum log_entry_type type;
         int rc = partition_term_at(h->p, LOG_INDEX(i), &term);
@@ -280,15 +296,29 @@ static int check_by_index(struct harness *h)
     return 0;
 }
 
+/* The first kept entry that is a batch with records at or above `offset`. */
+static uint64_t index_of_offset(struct harness *h, int64_t offset)
+{
+    struct batch_info info;
+    uint64_t i = partition_first_index(h->p).v;
+    while (i <= h->last && (h->model[i].type != LOG_ENTRY_BATCH ||
+                            batch_parse(h->model[i].payload, h->model[i].len, &info, NULL) != 0 ||
+                            info.base_offset.v + info.last_offset_delta < offset)) {
+        i++;
+    }
+    return i;
+}
+
 /* All batches through fetch, against the model's. */
 static int check_by_offset(struct harness *h, struct error *err)
 {
     struct bytes out;
     struct log_offset next = partition_start_offset(h->p);
-    uint64_t index = 1;
     int rc = 0;
     bytes_init(&out, 1 << 20);
     partition_set_commit(h->p, partition_last_index(h->p));
+    next = partition_start_offset(h->p);
+    uint64_t index = index_of_offset(h, next.v);
     while (rc == 0 && next.v < partition_high_watermark(h->p).v) {
         bytes_reset(&out);
         rc = partition_fetch(h->p, next, 5000, &out, &next, err);
@@ -307,7 +337,7 @@ static int check_by_offset(struct harness *h, struct error *err)
 
 int harness_read_all(struct harness *h, struct error *err)
 {
-    struct reading r = {h, 1};
+    struct reading r = {h, partition_first_index(h->p).v};
     uint64_t last = partition_last_index(h->p).v;
     int rc = 0;
     while (rc == 0 && r.next <= last) {

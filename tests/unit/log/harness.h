@@ -63,6 +63,8 @@ void harness_live(struct harness *h, unsigned seed);
 void harness_run(struct harness *h);
 /* Also moves the model. */
 int harness_truncate(struct harness *h, uint64_t from);
+/* Also moves the model: it is empty, and goes on with entry to->first_index. */
+int harness_reset(struct harness *h, const struct partition_begin *to);
 int harness_set_term(struct harness *h, uint64_t term);
 /* The partition holds exactly entries 1..partition_last_index of the model, at least up to acked,
  * by every way of reading. */
