@@ -10,26 +10,11 @@
 #include "consensus/group_impl.h"
 
 #define INSTALL_RESEND_MS     1000 /* a message without data; a restarted follower waits for it */
-#define SPACE_CHECK_NS        200000000ull
 #define ENTRY_BYTES_AVG_SHIFT 4
 
 #ifdef WEIR_RAFT_FAULTS
 uint32_t group_guards_off;
 #endif
-
-/* What libraft needs of a proposal, in the caller's group_propose.priv. */
-struct proposal {
-    struct raft_apply apply;
-    struct group *group;
-    uint64_t bytes;
-    int status;
-};
-static_assert(sizeof(struct proposal) <= sizeof(((struct group_propose *)0)->priv), "grow priv");
-
-static struct proposal *proposal_of(struct group_propose *req)
-{
-    return (struct proposal *)(void *)req->priv;
-}
 
 raft_time group_now_ms(const struct group *g)
 {
@@ -200,17 +185,6 @@ static void tell_commit(struct group *g)
     }
 }
 
-static void tell_proposals(struct group *g)
-{
-    struct list done, *el;
-    list_init(&done);
-    list_move_all(&done, &g->done);
-    while ((el = list_pop(&done)) != NULL) {
-        struct group_propose *req = list_entry(el, struct group_propose, link);
-        req->cb(req, proposal_of(req)->status);
-    }
-}
-
 static void tell_leader(struct group *g)
 {
     uint32_t leader = group_leader(g);
@@ -246,7 +220,7 @@ static void finish_close(struct group *g)
         }
     }
     group_stop_raft(g);
-    tell_proposals(g);
+    propose_tell(g);
     members_abandon(g);
     reads_fail(g);
     void (*cb)(void *data) = g->close_cb;
@@ -270,7 +244,7 @@ static void turn(struct env_defer *defer)
     if (g->raft_started) {
         tell_commit(g);
     }
-    tell_proposals(g);
+    propose_tell(g);
     members_turn(g);
     reads_turn(g);
     if (g->phase == GROUP_UP) {
@@ -467,6 +441,7 @@ int group_open(struct env *env, struct transport *transport, const struct group_
     list_init(&g->held_appends);
     list_init(&g->held_results);
     list_init(&g->proposals);
+    list_init(&g->repeats);
     list_init(&g->done);
     reads_init(g);
     rv = take_founders(g, options->voters, options->n_voters);
@@ -510,108 +485,6 @@ void group_close(struct group *g, void (*cb)(void *data), void *data)
     if (members_leave(g, &g->leave, handed_over) != 0) {
         close_now(g);
     }
-}
-
-/* --- Proposals --- */
-
-static void applied(struct raft_apply *apply, int status, void *result)
-{
-    struct group_propose *req = apply->data;
-    struct proposal *p = proposal_of(req);
-    struct group *g = p->group;
-    (void)result;
-    /* Lost leadership says nothing about the entry: the next leader may well have it. */
-    p->status = status == 0 ? 0 : WEIR_EUNKNOWN;
-    g->inflight_bytes -= p->bytes;
-    list_remove(&req->link);
-    list_push_back(&g->done, &req->link);
-}
-
-static bool disk_is_full(struct group *g)
-{
-    uint64_t now_ns = env_now_ns(g->env);
-    if (g->options.free_bytes_min == 0) {
-        return false;
-    }
-    if (g->space_checked_ns == 0 || now_ns - g->space_checked_ns > SPACE_CHECK_NS) {
-        g->space_checked_ns = now_ns;
-        if (env_dir_free_bytes(g->env, g->dir, &g->free_bytes, NULL) != 0) {
-            g->free_bytes = 0;
-        }
-    }
-    return g->free_bytes < g->options.free_bytes_min;
-}
-
-/* Guard 14: what can be refused is refused before libraft knows of it. */
-static int may_propose(struct group *g, size_t len)
-{
-    if (g->phase == GROUP_FAILED) {
-        return WEIR_EIO;
-    }
-    if (!group_is_leader(g)) {
-        return WEIR_ENOTLEADER;
-    }
-    if (g->transfer.req != NULL) {
-        return WEIR_EBUSY; /* another one leads in a moment */
-    }
-    if (g->inflight_bytes > 0 && g->inflight_bytes + len > g->options.inflight_bytes_max) {
-        return WEIR_EBUSY;
-    }
-    return disk_is_full(g) ? WEIR_ENOSPC : 0;
-}
-
-/* Gives an entry to libraft, which owns `buf` then; on failure it is freed. */
-static int propose_entry(struct group *g, struct group_propose *req, struct raft_buffer *buf,
-                         group_propose_cb cb)
-{
-    struct proposal *p = proposal_of(req);
-    req->cb = cb;
-    *p = (struct proposal){.group = g, .bytes = buf->len, .apply = {.data = req}};
-    int rv = raft_apply(&g->raft, &p->apply, buf, 1, applied);
-    if (rv != 0) {
-        raft_free(buf->base);
-        return rv == RAFT_NOMEM ? WEIR_ENOMEM : WEIR_ENOTLEADER;
-    }
-    g->inflight_bytes += p->bytes;
-    list_push_back(&g->proposals, &req->link);
-    guard_settle(g);
-    return 0;
-}
-
-int group_propose(struct group *g, struct group_propose *req, const void *batch, size_t len,
-                  group_propose_cb cb)
-{
-    int rv = may_propose(g, len);
-    if (rv != 0) {
-        return rv;
-    }
-    struct raft_buffer buf = {.base = raft_malloc(len), .len = len};
-    if (buf.base == NULL) {
-        return WEIR_ENOMEM;
-    }
-    memcpy(buf.base, batch, len);
-    int64_t wall_ms = env_wall_ms(g->env);
-    int64_t newest_ms = partition_last_timestamp_ms(g->partition);
-    req->base = partition_end_offset(g->partition);
-    batch_stamp(buf.base, req->base, LOG_TERM(g->raft.current_term),
-                wall_ms > newest_ms ? wall_ms : newest_ms);
-    return propose_entry(g, req, &buf, cb);
-}
-
-int group_propose_control(struct group *g, struct group_propose *req, const struct control *control,
-                          group_propose_cb cb)
-{
-    int rv = may_propose(g, CONTROL_SIZE);
-    if (rv != 0 && rv != WEIR_ENOSPC) { /* what frees space must not wait for it */
-        return rv;
-    }
-    struct raft_buffer buf = {.base = raft_malloc(CONTROL_SIZE), .len = CONTROL_SIZE};
-    if (buf.base == NULL) {
-        return WEIR_ENOMEM;
-    }
-    control_encode(control, buf.base);
-    req->base = partition_end_offset(g->partition);
-    return propose_entry(g, req, &buf, cb);
 }
 
 /* --- Questions --- */

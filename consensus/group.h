@@ -53,19 +53,27 @@ void group_close(struct group *g, void (*cb)(void *data), void *data);
 
 struct group_propose;
 /* status 0: committed, base is the first record's offset. WEIR_EUNKNOWN: leadership was lost on the
- * way, it may or may not be committed. WEIR_ENOTLEADER and WEIR_EBUSY and WEIR_ENOSPC: not
- * proposed, safe to repeat elsewhere. */
+ * way, it may or may not be committed; a batch that its producer has numbered can be proposed
+ * again, here or elsewhere, and is stored once. */
 typedef void (*group_propose_cb)(struct group_propose *req, int status);
 struct group_propose {
     void *data;
     group_propose_cb cb;
+    uint64_t age_ms; /* of a numbered batch whose first sending had an unknown outcome: how long
+                        that is ago; else 0 */
     struct log_offset base; /* out */
+    bool repeated;          /* out: an earlier proposal had stored it */
     struct list link;
     uint64_t priv[32];
 };
 /* Proposes one batch that has passed batch_check. The bytes are copied once, into the entry
- * (libraft owns it then). Refused now with WEIR_ENOTLEADER, WEIR_EBUSY (too much in flight),
- * WEIR_ENOSPC, WEIR_EIO: then cb does not run. */
+ * (libraft owns it then). A numbered batch (log/producers.h) that is in the log already is not
+ * stored again: it completes as if it had been, when that one is committed.
+ *
+ * Refused now, then cb does not run: WEIR_ENOTLEADER, WEIR_EBUSY (too much in flight), WEIR_ENOSPC,
+ * WEIR_EIO, WEIR_ENOMEM: this call has not stored it. WEIR_EFENCED: a newer incarnation of its
+ * producer has written here. WEIR_ESEQUENCE: the producer's batch before it is missing, or its
+ * producer is not known (any more). */
 int group_propose(struct group *g, struct group_propose *req, const void *batch, size_t len,
                   group_propose_cb cb);
 

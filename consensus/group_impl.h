@@ -1,7 +1,8 @@
 /* What the parts of a group share. Not for use outside consensus/ (and its fuzzer, which counts on
  * nothing but group.h).
  *
- *   group.c    opening, closing, proposals, events
+ *   group.c    opening, closing, events
+ *   propose.c  proposals, and those that come again
  *   guard.c    every receive, tick and completion, with the guards of docs/raft-guards.md
  *   flow.c     every send, with the guards that concern sends; AppendEntries in pieces and within a
  * window storage.c  libraft's raft_io on log/partition.h catchup.c  followers that fell behind
@@ -60,6 +61,7 @@ enum group_guard {
     GUARD_FLOW = 15,        /* 15: bounded pieces, commit clamped to the piece */
     GUARD_RELOAD = 16,      /* 16: reload when libraft gives up */
     GUARD_STAMP = 17,       /* 13: only answers to a later question count */
+    GUARD_REPEAT = 20,      /* no guard of libraft: a numbered batch is stored once */
 };
 #ifdef WEIR_RAFT_FAULTS
 extern uint32_t group_guards_off; /* bit per enum group_guard */
@@ -246,6 +248,7 @@ struct group {
 
     /* Proposals. */
     struct list proposals; /* of struct group_propose, in order of proposing */
+    struct list repeats;   /* of struct group_propose: in the log already, perhaps not committed */
     struct list done;
     uint64_t inflight_bytes;
     uint64_t space_checked_ns, free_bytes;
@@ -287,6 +290,10 @@ bool members_before_tick(struct group *g);
 void members_turn(struct group *g);
 void members_abandon(struct group *g); /* fails what is on its way */
 int members_leave(struct group *g, struct group_transfer *req, group_transfer_cb cb);
+
+/* propose.c */
+/* At the end of a turn: what is committed, and what can't be told any more. */
+void propose_tell(struct group *g);
 
 /* storage.c */
 void storage_io(struct group *g, struct raft_io *ret_io);

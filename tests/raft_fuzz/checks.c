@@ -11,7 +11,8 @@ static bool same_entry(const struct sim_entry *a, const struct sim_entry *b)
            memcmp(a->payload, b->payload, a->len) == 0;
 }
 
-static void commit_entry(uint64_t index, const struct sim_entry *e, uint64_t term)
+static void commit_entry(const struct sim_node *n, uint64_t index, const struct sim_entry *e,
+                         uint64_t term)
 {
     struct sim_entry *c = &sim.committed[index];
     *c = *e;
@@ -21,6 +22,13 @@ static void commit_entry(uint64_t index, const struct sim_entry *e, uint64_t ter
     }
     sim.committed_term[index] = term;
     sim.committed_last = index;
+    if (e->type == LOG_ENTRY_BATCH) {
+        uint64_t id = load_le64(e->payload + 16);
+        if (id < SIM_LOG_MAX && sim.booked[id]) {
+            sim_violate(SIM_LOST, n, "commits a batch for the second time");
+        }
+        sim.booked[id < SIM_LOG_MAX ? id : 0] = true;
+    }
 }
 
 /* All nodes commit the same entries, and have them on their log. */
@@ -34,7 +42,7 @@ static void check_commit(struct sim_node *n)
     }
     for (uint64_t i = n->checked + 1; i <= commit; i++) {
         if (i > sim.committed_last) {
-            commit_entry(i, &d->log[i], n->group->raft.current_term);
+            commit_entry(n, i, &d->log[i], n->group->raft.current_term);
         } else if (!same_entry(&sim.committed[i], &d->log[i])) {
             sim_violate(SIM_DIVERGED, n, "commits another entry than the others");
             return;

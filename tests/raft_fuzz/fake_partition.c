@@ -29,6 +29,31 @@ static int write_fails(struct partition *p, struct error *err)
     return 0;
 }
 
+/* Instead of log/state.h: folded anew whenever entries go. */
+static void fold(struct partition *p, const struct sim_entry *e)
+{
+    if (e->type == LOG_ENTRY_BATCH) {
+        struct batch_producer b = batch_producer_of(e->payload);
+        int rc = producers_reserve(&p->producers, 1);
+        assert(rc == 0);
+        (void)rc;
+        producers_add(&p->producers, &b, LOG_OFFSET(e->base), 0);
+    }
+}
+
+static void fold_anew(struct partition *p)
+{
+    producers_forget(&p->producers, INT64_MIN);
+    for (uint64_t i = 1; i <= disk_of(p)->last; i++) {
+        fold(p, &disk_of(p)->log[i]);
+    }
+}
+
+const struct producers *partition_producers(const struct partition *p)
+{
+    return &p->producers;
+}
+
 int partition_open(struct env *env, const char *dir, const struct partition_options *options,
                    struct partition **ret_partition, struct error *err)
 {
@@ -39,6 +64,8 @@ int partition_open(struct env *env, const char *dir, const struct partition_opti
     n->partition = (struct partition){.node = n};
     list_init(&n->partition.pending);
     n->disk.durable = n->disk.last;
+    producers_init(&n->partition.producers);
+    fold_anew(&n->partition);
     *ret_partition = &n->partition;
     return 0;
 }
@@ -116,6 +143,7 @@ void partition_append(struct partition *p, struct partition_append *req, partiti
         if (to->type == LOG_ENTRY_BATCH && (int64_t)load_le64(to->payload) != to->base) {
             sim_violate(SIM_DISK_MISUSE, p->node, "batch stamped with another offset than its own");
         }
+        fold(p, to);
     }
     list_push_back(&p->pending, &req->link);
 }
@@ -133,6 +161,7 @@ static void reject_waiting(struct sim_node *n)
     list_move_all(&waiting, &n->partition.pending);
     n->disk.last = list_entry(waiting.next, struct partition_append, link)->first.v - 1;
     n->checked = n->checked < n->disk.last ? n->checked : n->disk.last;
+    fold_anew(&n->partition);
     while ((el = list_pop(&waiting)) != NULL) {
         struct partition_append *req = list_entry(el, struct partition_append, link);
         req->cb(req, WEIR_ENOSPC);
@@ -195,6 +224,7 @@ int partition_truncate(struct partition *p, struct log_index from, struct error 
     d->last = from.v - 1;
     d->durable = d->durable < d->last ? d->durable : d->last;
     p->node->checked = p->node->checked < d->last ? p->node->checked : d->last;
+    fold_anew(p);
     maybe_crash(p);
     return 0;
 }
@@ -264,6 +294,11 @@ struct log_index partition_commit_index(const struct partition *p)
     return LOG_INDEX(p->commit);
 }
 
+struct log_offset partition_high_watermark(const struct partition *p)
+{
+    return LOG_OFFSET(next_offset(disk_of(p), p->commit));
+}
+
 struct log_offset partition_end_offset(const struct partition *p)
 {
     return LOG_OFFSET(next_offset(disk_of(p), disk_of(p)->last));
@@ -281,4 +316,16 @@ void batch_stamp(void *data, struct log_offset base, struct log_term term, int64
     (void)append_ms;
     store_le64(data, (uint64_t)base.v);
     store_le64((uint8_t *)data + 8, term.v);
+}
+
+struct batch_producer batch_producer_of(const void *data)
+{
+    const uint8_t *p = data;
+    int32_t id = (int32_t)load_le32(p + 28);
+    return (struct batch_producer){
+        .id = id,
+        .epoch = id < 0 ? -1 : 0,
+        .sequence = (int32_t)load_le32(p + 32),
+        .records = load_le32(p + 24),
+    };
 }

@@ -139,72 +139,6 @@ static void shut_down(struct sim_node *n)
     }
 }
 
-/* --- Proposals --- */
-
-struct proposal {
-    struct group_propose req;
-    struct sim_node *node;
-    uint64_t id;
-};
-
-static void proposed(struct group_propose *req, int status)
-{
-    struct proposal *p = req->data;
-    if (status == 0) {
-        sim.n_acked++;
-        sim_check(p->node);
-        sim_check_ack(p->node, p->id, req->base.v);
-    } else if (status == WEIR_EUNKNOWN) {
-        sim.n_unknown++;
-    } else {
-        sim_violate(SIM_DISK_MISUSE, p->node, "a proposal ended with an unknown status");
-    }
-    free(p);
-}
-
-static void control_proposed(struct group_propose *req, int status)
-{
-    if (status != 0 && status != WEIR_EUNKNOWN) {
-        sim_violate(SIM_DISK_MISUSE, req->data, "a control ended with an unknown status");
-    }
-    free(req);
-}
-
-/* A decision of the leader about its log. */
-static void propose_control(struct sim_node *n)
-{
-    struct control control = {.kind = CONTROL_START, .offset = LOG_OFFSET(sim_random() % 1000)};
-    struct group_propose *req = calloc(1, sizeof(*req));
-    if (req == NULL) {
-        return;
-    }
-    req->data = n;
-    if (group_propose_control(n->group, req, &control, control_proposed) != 0) {
-        free(req);
-    }
-}
-
-void sim_propose(struct sim_node *n)
-{
-    if (sim_chance(1, 12)) {
-        propose_control(n);
-    }
-    uint8_t batch[SIM_BATCH_HEADER + 64] = {0};
-    size_t len = SIM_BATCH_HEADER + sim_random() % 64;
-    struct proposal *p = calloc(1, sizeof(*p));
-    if (p == NULL) {
-        return;
-    }
-    p->node = n;
-    p->id = ++sim.next_id;
-    p->req.data = p;
-    store_le64(batch + 16, p->id);
-    store_le32(batch + 24, (uint32_t)(1 + sim_random() % 5));
-    if (group_propose(n->group, &p->req, batch, len, proposed) != 0) {
-        free(p);
-    }
-}
-
 /* --- Reads --- */
 
 struct reading {
@@ -374,7 +308,7 @@ static void step(void)
     } else if (x < 925) {
         struct sim_node *n = any_node();
         for (unsigned k = 1 + (unsigned)(sim_random() % 4); k > 0 && n->up && !n->closing; k--) {
-            sim_propose(n);
+            sim_produce(n);
         }
         if (n->up && !n->closing && sim_chance(1, 2)) {
             sim_read(n);
@@ -447,7 +381,7 @@ static void heal_round(unsigned round)
     }
     for (uint32_t id = 1; id <= sim.n_nodes && round % 10 == 0 && round < 900; id++) {
         if (sim.nodes[id].up && !sim.nodes[id].closing) {
-            sim_propose(&sim.nodes[id]);
+            sim_produce(&sim.nodes[id]);
         }
     }
     sim_end_turns(true);

@@ -32,7 +32,7 @@ enum sim_fault {
 
 enum sim_violation {
     SIM_DIVERGED = 1,    /* two nodes committed different entries */
-    SIM_LOST = 2,        /* a committed or acknowledged entry is gone */
+    SIM_LOST = 2,        /* a committed or acknowledged entry is gone, or there twice */
     SIM_TWO_LEADERS = 4, /* in one term */
     SIM_COMMIT_BACK = 8,
     SIM_MEMORY_DISK = 16, /* libraft's log is not the disk's */
@@ -63,6 +63,7 @@ struct partition {
     struct list pending; /* of struct partition_append */
     uint64_t commit;
     bool failed;
+    struct producers producers;
 };
 
 struct transport {
@@ -118,6 +119,7 @@ struct sim {
     uint32_t leader_of_term[SIM_TERMS_MAX];
     uint64_t acked_last; /* highest index of an acknowledged entry */
     uint64_t n_reads;
+    bool booked[SIM_LOG_MAX]; /* by the id of a batch: it is committed */
     uint64_t next_id, n_acked, n_unknown, n_installs, n_crashes;
     unsigned violations;
     jmp_buf crash_now; /* a crash in the middle of a disk operation */
@@ -133,9 +135,14 @@ void sim_violate(enum sim_violation v, const struct sim_node *n, const char *tex
 
 /* main.c */
 void sim_boot(struct sim_node *n);
-void sim_propose(struct sim_node *n);
 void sim_read(struct sim_node *n);
 void sim_end_turns(bool all);
+
+/* producers.c */
+/* One batch without a number. */
+void sim_propose(struct sim_node *n);
+/* A producer sends what it has, perhaps for a second time. */
+void sim_produce(struct sim_node *n);
 
 /* stream.c */
 void sim_stream(void);
@@ -162,7 +169,8 @@ void sim_check(struct sim_node *n);
 void sim_check_end(void);
 void sim_check_ack(const struct sim_node *n, uint64_t id, int64_t base);
 
-/* A proposal's payload: base i64, term u64, id u64, count u32, then filler. */
-#define SIM_BATCH_HEADER 28
+/* A proposal's payload: base i64, term u64, id u64, count u32, producer i32 (-1: none), sequence
+ * i32, then filler. */
+#define SIM_BATCH_HEADER 36
 
 #endif
