@@ -16,6 +16,7 @@
 #include "consensus/group_impl.h"
 
 #define FETCH_UNDURABLE_MAX (8u << 20)
+#define RESET_STATE_MAX     (4u << 20)
 #define FETCH_REPEAT_NS     1000000000ull
 #define COMPLAIN_NS         10000000000ull
 
@@ -115,7 +116,83 @@ void catchup_refused(struct group *g, const struct peer_refused *refused)
     c->from = NULL;
 }
 
+/* The leader's log begins behind what comes next here. If its last entry before that is in our log,
+ * then all below is the same and committed, and fetching goes on from there. Else our log ends
+ * before, or has something else there: then nothing at or above it that we ever acknowledged can
+ * be committed, the leader has all that is, and we begin anew where it does. */
+void catchup_reset(struct group *g, struct group_peer *from, const struct peer_reset *reset)
+{
+    struct catchup *c = &g->catchup;
+    raft_index prev = reset->begin.first_index.v - 1;
+    struct error err;
+    if (c->from != from || c->asked == 0 || g->phase != GROUP_UP || reset->term != c->term ||
+        g->raft.current_term != c->term || g->raft.state == RAFT_LEADER || prev < c->asked) {
+        return; /* an old answer */
+    }
+    if (storage_term(g, prev) == reset->begin.prev_term.v) {
+        c->asked = 0;
+        c->next = prev + 1;
+        catchup_next(g);
+        return;
+    }
+    if (!list_empty(&g->appends) || !list_empty(&g->held_appends)) {
+        return; /* asked again when they are through */
+    }
+    struct catchup kept = *c;
+    metric_add(metric_counter("weir_raft_resets_total", "", "Replicas begun anew"), 1);
+    log_warn("raft_reset", "group=%u from=%u last=%llu first=%llu", g->options.id, from->id,
+             (unsigned long long)storage_last(g), (unsigned long long)prev + 1);
+    group_stop_raft(g);
+    int rv = partition_reset(g->partition, &reset->begin, reset->config, reset->config_len, &err);
+    if (rv == 0 && reset->state_len > 0 &&
+        partition_import_state(g->partition, reset->state, reset->state_len, &err) != 0) {
+        log_warn("raft_reset_state", "group=%u reason=\"%s\"", g->options.id, err.text);
+    }
+    rv = rv == 0 ? storage_reopen(g, &err) : rv;
+    rv = rv == 0 ? group_start_raft(g, &err) : rv;
+    if (rv != 0) {
+        group_fail(g, &err);
+        return;
+    }
+    g->catchup = kept;
+    g->catchup.asked = 0;
+    g->catchup.next = prev + 1;
+    catchup_next(g);
+}
+
 /* --- The leader's side --- */
+
+/* The newest committed configuration goes along: a server may use one that is newer than its log,
+ * for as long as its log lacks that entry it can't be elected against those who have it. */
+static bool serve_reset(struct group *g, struct group_peer *to)
+{
+    struct peer_reset reset = {
+        .term = g->raft.current_term,
+        .config = g->snapshot.config,
+        .config_len = g->snapshot.config_len,
+    };
+    struct bytes body, state;
+    struct error err;
+    partition_begin(g->partition, &reset.begin);
+    if (reset.begin.first_index.v < 2 || g->snapshot.index == 0) {
+        return false;
+    }
+    reset.begin.config_index = LOG_INDEX(g->snapshot.config_index);
+    if (g->snapshot.config_index >= reset.begin.first_index.v) {
+        reset.begin.config_index = LOG_INDEX(reset.begin.first_index.v - 1);
+    }
+    bytes_init(&state, RESET_STATE_MAX);
+    bytes_init(&body, 2 * RESET_STATE_MAX);
+    if (partition_export_state(g->partition, &state, &err) == 0) {
+        reset.state = state.data;
+        reset.state_len = (uint32_t)state.len;
+    }
+    message_encode_reset(&body, &reset);
+    (void)flow_send_body(g, to->id, PEER_RESET, &body); /* lost: asked again */
+    bytes_close(&body);
+    bytes_close(&state);
+    return true;
+}
 
 struct reading {
     struct raft_entry entries[TRANSPORT_IOV_MAX];
@@ -181,6 +258,9 @@ void catchup_serve(struct group *g, struct group_peer *to, const struct peer_fet
     raft_index prev = fetch->first - 1;
     struct error err;
     int rv = can_serve(g, fetch);
+    if (rv == WEIR_ENOTFOUND && serve_reset(g, to)) {
+        return;
+    }
     if (rv != 0) {
         refuse(g, to, fetch, rv);
         return;

@@ -301,6 +301,9 @@ static int on_receive(void *data, uint32_t peer_id, uint16_t type, const void *b
             catchup_refused(g, &m.refused);
         }
         break;
+    case PEER_RESET:
+        catchup_reset(g, peer, &m.reset);
+        break;
     case PEER_LEADER_GONE:
         failover_leader_gone(g, peer);
         break;

@@ -299,6 +299,8 @@ void propose_tell(struct group *g);
 void storage_io(struct group *g, struct raft_io *ret_io);
 int storage_bootstrap(struct group *g, struct error *err);
 int storage_open(struct group *g, struct error *err); /* reads term, vote and snapshot */
+/* The partition was reset: what its metadata says counts now. */
+int storage_reopen(struct group *g, struct error *err);
 /* Writes the newest snapshot's metadata if the disk does not have it. */
 int storage_save_snapshot(struct group *g, struct error *err);
 void storage_note_snapshot(struct group *g); /* at a clean close: where we are */
@@ -346,6 +348,7 @@ void catchup_start(struct group *g, struct group_peer *from, const struct raft_i
 void catchup_next(struct group *g); /* asks for more if it is time to */
 void catchup_fetched(struct group *g, const struct message *m);
 void catchup_refused(struct group *g, const struct peer_refused *refused);
+void catchup_reset(struct group *g, struct group_peer *from, const struct peer_reset *reset);
 void catchup_serve(struct group *g, struct group_peer *to, const struct peer_fetch *fetch);
 
 /* reads.c */

@@ -101,6 +101,22 @@ void message_encode_read(struct bytes *out, const struct peer_read *read)
     bytes_put_le64(out, read->stamp);
 }
 
+void message_encode_reset(struct bytes *out, const struct peer_reset *reset)
+{
+    const struct partition_begin *b = &reset->begin;
+    bytes_put_le64(out, reset->term);
+    bytes_put_le64(out, b->first_index.v);
+    bytes_put_le64(out, b->prev_term.v);
+    bytes_put_le64(out, (uint64_t)b->first_offset.v);
+    bytes_put_le64(out, (uint64_t)b->start_offset.v);
+    bytes_put_le64(out, (uint64_t)b->time_ms);
+    bytes_put_le64(out, b->config_index.v);
+    bytes_put_le32(out, reset->config_len);
+    bytes_put(out, reset->config, reset->config_len);
+    bytes_put_le32(out, reset->state_len);
+    bytes_put(out, reset->state, reset->state_len);
+}
+
 void message_encode_term(struct bytes *out, raft_term term)
 {
     bytes_put_le64(out, term);
@@ -276,6 +292,34 @@ static void decode_timeout_now(struct message *m, struct cursor *c)
     m->raft.timeout_now.last_log_term = cursor_le64(c);
 }
 
+static int decode_reset(struct peer_reset *reset, struct cursor *c, struct error *err)
+{
+    struct partition_begin *b = &reset->begin;
+    struct raft_configuration conf;
+    reset->term = cursor_le64(c);
+    b->first_index = LOG_INDEX(cursor_le64(c));
+    b->prev_term = LOG_TERM(cursor_le64(c));
+    b->first_offset = LOG_OFFSET(cursor_le64(c));
+    b->start_offset = LOG_OFFSET(cursor_le64(c));
+    b->time_ms = (int64_t)cursor_le64(c);
+    b->config_index = LOG_INDEX(cursor_le64(c));
+    reset->config_len = cursor_le32(c);
+    reset->config = cursor_take(c, reset->config_len);
+    reset->state_len = cursor_le32(c);
+    reset->state = cursor_take(c, reset->state_len);
+    if (reset->config == NULL || reset->state == NULL || b->first_index.v < 2 ||
+        b->first_index.v > UINT64_MAX / 2 || b->prev_term.v == 0 || b->prev_term.v > reset->term ||
+        b->first_offset.v < 0 || b->start_offset.v < b->first_offset.v ||
+        b->config_index.v >= b->first_index.v) {
+        return error_set(err, WEIR_EPROTO, "short or wrong reset message");
+    }
+    int rv = configuration_decode(reset->config, reset->config_len, &conf, err);
+    if (rv == 0) {
+        raft_configuration_close(&conf);
+    }
+    return rv;
+}
+
 int message_decode(uint16_t type, const void *body, size_t len, const void *attachment,
                    size_t attachment_len, struct message *ret_message, struct error *err)
 {
@@ -318,6 +362,9 @@ int message_decode(uint16_t type, const void *body, size_t len, const void *atta
     case PEER_READ:
         m.read.term = cursor_le64(&c);
         m.read.stamp = cursor_le64(&c);
+        break;
+    case PEER_RESET:
+        rv = decode_reset(&m.reset, &c, err);
         break;
     case PEER_LEADER_GONE:
         m.term = cursor_le64(&c);

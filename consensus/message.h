@@ -32,6 +32,10 @@
  *   PEER_FETCH_REFUSED: term, first as asked, status u32 (a WEIR_E code), first index of the
  *   sender's log.
  *
+ *   PEER_RESET: term, first_index, prev_term, first_offset, start_offset, time_ms, config_index,
+ * len u32, configuration, len u32, state (log/state.h): the answer to PEER_FETCH of an entry that
+ * the leader no longer has; its log begins here.
+ *
  * leader_commit is what a follower may commit (clamped to the entries of this message); log_commit
  * is where the leader is. */
 #ifndef CONSENSUS_MESSAGE_H
@@ -41,6 +45,7 @@
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "log/partition.h"
 
 enum peer_message {
     PEER_HELLO = 1,
@@ -59,6 +64,7 @@ enum peer_message {
     PEER_READ_ASK = 27,
     PEER_READ = 28,
     PEER_FETCH_REFUSED = 29,
+    PEER_RESET = 34,
 };
 
 #define MESSAGE_PREFIX_SIZE 12
@@ -85,6 +91,15 @@ struct peer_read {
     uint64_t stamp;
 };
 
+struct peer_reset {
+    raft_term term;
+    struct partition_begin begin;
+    const void *config; /* borrowed */
+    uint32_t config_len;
+    const void *state; /* borrowed; see partition_export_state */
+    uint32_t state_len;
+};
+
 /* What came in: a raft message, or one of our own. */
 struct message {
     enum peer_message type;
@@ -96,6 +111,7 @@ struct message {
     raft_term term;              /* PEER_LEADER_GONE */
     struct peer_refused refused; /* PEER_FETCH_REFUSED */
     struct peer_read read;       /* PEER_READ_ASK, PEER_READ */
+    struct peer_reset reset;     /* PEER_RESET; points into the body */
 };
 
 /* Appends the body (behind the prefix) of anything but PEER_APPEND's entries. Errors stick in
@@ -106,6 +122,7 @@ void message_encode_append(struct bytes *out, const struct raft_append_entries *
 void message_encode_fetch(struct bytes *out, const struct peer_fetch *fetch);
 void message_encode_refused(struct bytes *out, const struct peer_refused *refused);
 void message_encode_read(struct bytes *out, const struct peer_read *read);
+void message_encode_reset(struct bytes *out, const struct peer_reset *reset);
 void message_encode_term(struct bytes *out, raft_term term);
 
 /* Decodes a body. Entries and configuration are raft_malloc'd: one block for all payloads. On

@@ -121,6 +121,13 @@ int storage_open(struct group *g, struct error *err)
     return 0;
 }
 
+int storage_reopen(struct group *g, struct error *err)
+{
+    free(g->snapshot.config);
+    memset(&g->snapshot, 0, sizeof(g->snapshot));
+    return storage_open(g, err);
+}
+
 static int set_term(struct raft_io *io, raft_term term)
 {
     struct group *g = group_of(io);

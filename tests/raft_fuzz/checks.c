@@ -40,6 +40,9 @@ static void check_commit(struct sim_node *n)
         sim_violate(SIM_MEMORY_DISK, n, "commit is beyond the end of the log");
         return;
     }
+    if (n->checked + 1 < d->begin.first_index.v) {
+        n->checked = d->begin.first_index.v - 1;
+    }
     for (uint64_t i = n->checked + 1; i <= commit; i++) {
         if (i > sim.committed_last) {
             commit_entry(n, i, &d->log[i], n->group->raft.current_term);
@@ -66,7 +69,7 @@ static void check_leader(struct sim_node *n)
     n->leader_checked_term = r->current_term;
     /* A leader has all that was committed in earlier terms; one that wins late may lack what a
      * later one did. */
-    for (uint64_t i = 1; i <= sim.committed_last; i++) {
+    for (uint64_t i = n->disk.begin.first_index.v; i <= sim.committed_last; i++) {
         if (sim.committed_term[i] >= r->current_term) {
             continue;
         }
@@ -136,7 +139,8 @@ void sim_check_end(void)
             sim_violate(SIM_STUCK, n, "does not catch up after healing");
             continue;
         }
-        for (uint64_t i = 1; i <= sim.committed_last && i <= n->disk.last; i++) {
+        for (uint64_t i = n->disk.begin.first_index.v; i <= sim.committed_last && i <= n->disk.last;
+             i++) {
             if (!same_entry(&sim.committed[i], &n->disk.log[i])) {
                 sim_violate(SIM_LOST, n, "lacks a committed entry in the end");
                 break;

@@ -63,6 +63,9 @@ int partition_open(struct env *env, const char *dir, const struct partition_opti
     (void)err;
     n->partition = (struct partition){.node = n};
     list_init(&n->partition.pending);
+    if (n->disk.begin.first_index.v == 0) {
+        n->disk.begin.first_index = LOG_INDEX(1);
+    }
     n->disk.durable = n->disk.last;
     producers_init(&n->partition.producers);
     fold_anew(&n->partition);
@@ -82,8 +85,7 @@ bool partition_failed(const struct partition *p)
 
 struct log_index partition_first_index(const struct partition *p)
 {
-    (void)p;
-    return LOG_INDEX(1);
+    return disk_of(p)->begin.first_index;
 }
 
 struct log_index partition_last_index(const struct partition *p)
@@ -98,7 +100,7 @@ struct log_index partition_durable_index(const struct partition *p)
 
 int partition_term_at(struct partition *p, struct log_index index, struct log_term *ret_term)
 {
-    if (index.v > disk_of(p)->last) {
+    if (index.v > disk_of(p)->last || index.v + 1 < disk_of(p)->begin.first_index.v) {
         return WEIR_ENOTFOUND;
     }
     *ret_term = LOG_TERM(index.v == 0 ? 0 : disk_of(p)->log[index.v].term);
@@ -108,17 +110,17 @@ int partition_term_at(struct partition *p, struct log_index index, struct log_te
 struct log_index partition_config_index(struct partition *p, struct log_index upto)
 {
     uint64_t i = upto.v < disk_of(p)->last ? upto.v : disk_of(p)->last;
-    while (i > 0 && disk_of(p)->log[i].type != LOG_ENTRY_CONFIG) {
+    while (i >= disk_of(p)->begin.first_index.v && disk_of(p)->log[i].type != LOG_ENTRY_CONFIG) {
         i--;
     }
-    return LOG_INDEX(i);
+    return i >= disk_of(p)->begin.first_index.v ? LOG_INDEX(i) : disk_of(p)->begin.config_index;
 }
 
 static int64_t next_offset(const struct sim_disk *d, uint64_t index)
 {
     const struct sim_entry *e = &d->log[index];
-    if (index == 0) {
-        return 0;
+    if (index + 1 == d->begin.first_index.v) {
+        return d->begin.first_offset.v;
     }
     return e->base + (e->type == LOG_ENTRY_BATCH ? (int64_t)load_le32(e->payload + 24) : 0);
 }
@@ -234,7 +236,10 @@ int partition_read(struct partition *p, struct log_index first, uint64_t bytes_m
 {
     struct sim_disk *d = disk_of(p);
     uint64_t bytes = 0;
-    (void)err;
+    if (first.v < d->begin.first_index.v) {
+        sim_violate(SIM_DISK_MISUSE, p->node, "reads what is before the log's begin");
+        return error_set(err, WEIR_ENOTFOUND, "before the log's begin");
+    }
     for (uint64_t i = first.v; i <= d->last && (i == first.v || bytes < bytes_max); i++) {
         struct sim_entry *e = &d->log[i];
         struct partition_entry entry = {
@@ -251,6 +256,61 @@ int partition_read(struct partition *p, struct log_index first, uint64_t bytes_m
         }
         bytes += e->len;
     }
+    return 0;
+}
+
+void partition_begin(const struct partition *p, struct partition_begin *ret_begin)
+{
+    *ret_begin = disk_of(p)->begin;
+}
+
+int partition_reset(struct partition *p, const struct partition_begin *begin, const void *config,
+                    uint32_t config_len, struct error *err)
+{
+    struct sim_disk *d = disk_of(p);
+    uint64_t first = begin->first_index.v;
+    if (!list_empty(&p->pending)) {
+        sim_violate(SIM_DISK_MISUSE, p->node, "reset under an append in flight");
+    }
+    maybe_crash(p);
+    int rv = write_fails(p, err);
+    if (rv != 0) {
+        return rv;
+    }
+    for (uint64_t i = first; i <= d->last && i <= sim.committed_last; i++) {
+        if (d->log[i].term == sim.committed[i].term) {
+            sim_violate(SIM_LOST, p->node, "a reset throws a committed entry away");
+        }
+    }
+    sim.n_resets++;
+    d->begin = *begin;
+    d->last = d->durable = p->commit = first - 1;
+    d->log[first - 1].term = begin->prev_term.v;
+    d->meta.snapshot_index = LOG_INDEX(first - 1);
+    d->meta.snapshot_term = begin->prev_term;
+    d->meta.snapshot_config_index = begin->config_index;
+    d->meta.snapshot_config_len = config_len;
+    assert(config_len <= sizeof(d->config));
+    memcpy(d->config, config, config_len);
+    p->node->checked = first - 1;
+    maybe_crash(p);
+    return 0;
+}
+
+int partition_export_state(struct partition *p, struct bytes *out, struct error *err)
+{
+    (void)p;
+    (void)out;
+    (void)err;
+    return 0;
+}
+
+int partition_import_state(struct partition *p, const void *data, size_t n, struct error *err)
+{
+    (void)p;
+    (void)data;
+    (void)n;
+    (void)err;
     return 0;
 }
 

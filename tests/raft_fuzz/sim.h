@@ -52,6 +52,7 @@ struct sim_entry {
 struct sim_disk {
     struct sim_entry log[SIM_LOG_MAX];
     uint64_t last, durable;
+    struct partition_begin begin; /* log[first_index - 1] is not there but for its term */
     struct partition_meta meta;
     uint8_t config[256];
     bool bad;     /* every write fails from now on */
@@ -120,7 +121,7 @@ struct sim {
     uint64_t acked_last; /* highest index of an acknowledged entry */
     uint64_t n_reads;
     bool booked[SIM_LOG_MAX]; /* by the id of a batch: it is committed */
-    uint64_t next_id, n_acked, n_unknown, n_installs, n_crashes;
+    uint64_t next_id, n_acked, n_unknown, n_installs, n_crashes, n_resets;
     unsigned violations;
     jmp_buf crash_now; /* a crash in the middle of a disk operation */
     bool crash_armed;

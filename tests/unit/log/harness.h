@@ -31,6 +31,7 @@ struct harness {
     unsigned number;
     bool plain;                /* batches without a producer */
     bool forgetful;            /* the state may know less than the log: memory ran out */
+    bool was_reset;            /* the log in the partition began anew */
     bool no_commit;            /* entries may still go: check does not commit and fetch them */
     struct model_entry *model; /* [MODEL_MAX + 1], by index; what was appended last */
     uint64_t last;             /* index of the newest entry in the model */

@@ -246,6 +246,7 @@ static void reset__is_all_or_nothing_over_a_crash(void **state)
             assert_true(may_be_new);
             check_empty_at_300();
             h.last = h.last_called = h.acked = 299;
+            h.was_reset = true;
             h.value = 600;
             n_new++;
         }
