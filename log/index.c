@@ -147,6 +147,56 @@ uint64_t index_last_config(const struct index *x, uint64_t upto, uint64_t last)
     return 0;
 }
 
+/* Run number `i` becomes this one, the others move up. */
+static void insert_run(struct index *x, uint32_t i, struct index_run run)
+{
+    assert(x->n_runs < x->cap_runs);
+    memmove(&x->runs[i + 1], &x->runs[i], (x->n_runs - i) * sizeof(run));
+    x->runs[i] = run;
+    x->n_runs++;
+}
+
+static void mend_runs(struct index *x, const struct frame *f)
+{
+    const struct index_run *old = index_run_at(x, f->index.v);
+    struct index_run run = {f->index.v, f->term.v, (uint32_t)f->type};
+    uint32_t i = old == NULL ? 0 : (uint32_t)(old - x->runs);
+    if (old != NULL && old->term == run.term && old->type == run.type) {
+        return;
+    }
+    struct index_run rest = old != NULL ? *old : run;
+    if (old != NULL && old->first == f->index.v) {
+        x->runs[i] = run;
+    } else {
+        i += old != NULL;
+        insert_run(x, i, run);
+    }
+    rest.first = f->index.v + 1; /* what stood for this entry goes on behind it */
+    if (old != NULL && (i + 1 == x->n_runs || x->runs[i + 1].first > rest.first)) {
+        insert_run(x, i + 1, rest);
+    }
+}
+
+void index_mend(struct index *x, const struct frame *f, uint64_t at, int64_t time_ms)
+{
+    mend_runs(x, f);
+    COUNT_BEFORE(x->n_positions, x->positions[mid].index <= f->index.v)
+    const struct index_position *before = lo > 0 ? &x->positions[lo - 1] : NULL;
+    if (before != NULL && (before->index == f->index.v || at - before->at < x->every_bytes)) {
+        return;
+    }
+    assert(x->n_positions < x->cap_positions);
+    memmove(&x->positions[lo + 1], &x->positions[lo],
+            (x->n_positions - lo) * sizeof(*x->positions));
+    x->positions[lo] = (struct index_position){
+        .index = f->index.v,
+        .offset = f->base_offset.v,
+        .time_ms = before != NULL && before->time_ms > time_ms ? before->time_ms : time_ms,
+        .at = at,
+    };
+    x->n_positions++;
+}
+
 void index_encode(const struct index *x, uint64_t first, uint64_t salt, uint64_t end,
                   struct bytes *out)
 {

@@ -49,6 +49,8 @@ void index_close(struct index *x);
 int index_reserve(struct index *x, unsigned n);
 /* The next frame; memory was reserved. */
 void index_add(struct index *x, const struct frame *f, uint64_t at, int64_t time_ms);
+/* A frame that is put back into a gap; memory for two more frames was reserved. */
+void index_mend(struct index *x, const struct frame *f, uint64_t at, int64_t time_ms);
 /* Forgets the entries at and above `from`. */
 void index_cut(struct index *x, uint64_t from);
 /* The last position at or before an index or offset, or before a time; the first one when there is

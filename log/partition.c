@@ -28,6 +28,7 @@ static void set_options(struct partition *p, const struct partition_options *o)
 /* Everything but what is still under way on the disk. */
 static void partition_free(struct partition *p)
 {
+    mending_drop(p);
     env_timer_close(&p->mark_timer);
     env_defer_cancel(&p->kick);
     while (p->n_segments > 0) {
@@ -35,6 +36,7 @@ static void partition_free(struct partition *p)
     }
     free(p->segments);
     free(p->leftovers);
+    holes_close(&p->holes);
     tail_close(&p->tail);
     env_file_close(p->next_file);
     env_file_close(p->mark_file);
@@ -192,6 +194,10 @@ static int run_at(struct partition *p, struct log_index index, const struct inde
     }
     struct segment *seg = p->segments[partition_segment_at(p, index.v)];
     int rc = segment_use(p, seg, NULL);
+    const struct hole *hole = hole_at(&p->holes, index.v);
+    if (rc == 0 && hole != NULL && !hole->terms_known) {
+        return WEIR_ECORRUPT;
+    }
     if (rc == 0) {
         *ret_run = index_run_at(&seg->index, index.v);
         rc = *ret_run != NULL ? 0 : WEIR_ECORRUPT;

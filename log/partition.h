@@ -41,7 +41,7 @@ struct log_index
 partition_last_index(const struct partition *p); /* appended, perhaps not durable */
 struct log_index partition_durable_index(const struct partition *p); /* fdatasynced */
 /* Term of the entry; the one before the first is known too (index 0 has term 0). WEIR_ENOTFOUND
- * outside first - 1..last. */
+ * outside first - 1..last; WEIR_ECORRUPT in a hole (log/damage.h) whose terms are lost too. */
 int partition_term_at(struct partition *p, struct log_index index, struct log_term *ret_term);
 /* Type of the entry at `index`; WEIR_ENOTFOUND. */
 int partition_type_at(struct partition *p, struct log_index index, enum log_entry_type *ret_type);

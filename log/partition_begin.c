@@ -35,8 +35,10 @@ int begin_load(struct partition *p, bool *ret_damaged, struct error *err)
         p->begin = (struct begin){.first_index = LOG_INDEX(1)};
         rc = 0;
     } else if (rc == 0 && !begin_decode(buf, n, &p->begin, ret_damaged)) {
-        rc = error_set(err, WEIR_ECORRUPT, "%s: byte 0: no copy with a good checksum",
-                       partition_path(p, BEGIN_NAME));
+        /* What is before the first segment file then counts as damaged: other replicas know. */
+        log_error("log_begin_lost", "file=" LOG_Q " what=\"no copy with a good checksum\"",
+                  partition_path(p, BEGIN_NAME));
+        p->begin = (struct begin){.first_index = LOG_INDEX(1)};
     } else if (rc == 0 && *ret_damaged) {
         log_warn("log_begin_damaged",
                  "file=" LOG_Q " what=\"one copy has a wrong checksum, the other is used\"",
@@ -175,6 +177,8 @@ int begin_start_reset(struct partition *p, struct error *err)
         if (p->n_segments == 1) {
             segment_renew(p);
         }
+        mending_drop(p);
+        holes_cut(&p->holes, 0);
     }
     return rc;
 }

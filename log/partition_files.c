@@ -67,6 +67,8 @@ void segments_shift(struct partition *p, uint32_t n)
     }
     p->n_segments -= n;
     memmove(p->segments, p->segments + n, p->n_segments * sizeof(p->segments[0]));
+    mending_drop(p);
+    holes_drop(&p->holes, p->n_segments > 0 ? p->segments[0]->first_index.v : UINT64_MAX);
 }
 
 static struct segment_close state_at_begin(const struct partition *p)
@@ -235,14 +237,17 @@ void segment_finish(struct partition *p, struct segment *seg)
 {
     uint8_t record[SEGMENT_CLOSE_SIZE];
     struct error err;
+    seg->closed = true;
+    seg->used = ++p->use_clock;
+    if (hole_in_segment(&p->holes, seg->first_index.v)) {
+        return; /* when it is mended */
+    }
     index_save(p, seg);
     segment_close_encode(&seg->s, seg->salt, record);
     if (env_file_pwrite(seg->file, record, sizeof(record), SEGMENT_CLOSE_AT, &err) != 0) {
         log_warn("log_close_record_not_written", "dir=" LOG_Q " segment=%" PRIu64 " error=" LOG_Q,
                  p->dir, seg->first_index.v, err.text);
     }
-    seg->closed = true;
-    seg->used = ++p->use_clock;
 }
 
 /* Makes the index of a closed segment anew from its frames. */
@@ -252,9 +257,8 @@ static int index_rebuild(struct partition *p, struct segment *seg, struct error 
     struct error why;
     index_init(&fresh.index, p->options.index_bytes);
     fresh.s = segment_state_at_first(p, partition_segment_at(p, seg->first_index.v));
-    int rc = segment_scan(&fresh, seg->s.last_index.v, NULL, &why);
-    if (rc == 0 && (fresh.s.end != seg->s.end || fresh.s.last_index.v != seg->s.last_index.v ||
-                    fresh.s.next_offset.v != seg->s.next_offset.v)) {
+    int rc = segment_examine(p, &fresh, &seg->s, NULL, NULL, &why);
+    if (rc == 0 && seg->s.end != 0 && fresh.s.end != seg->s.end) {
         rc = error_set(&why, WEIR_ECORRUPT, "its frames do not fit its close record");
     }
     if (rc != 0) {
@@ -265,7 +269,10 @@ static int index_rebuild(struct partition *p, struct segment *seg, struct error 
     }
     index_close(&seg->index);
     seg->index = fresh.index;
-    index_save(p, seg);
+    log_info("log_index_rebuilt", "dir=" LOG_Q " segment=%" PRIu64, p->dir, seg->first_index.v);
+    if (!hole_in_segment(&p->holes, seg->first_index.v)) {
+        index_save(p, seg);
+    }
     return 0;
 }
 
@@ -315,36 +322,74 @@ int segment_use(struct partition *p, struct segment *seg, struct error *err)
     return 0;
 }
 
+bool segment_start_for(const struct partition *p, const struct segment *seg, uint64_t index,
+                       struct index_position *ret_start)
+{
+    const struct index_position *pos = index_by_index(&seg->index, index);
+    const struct hole *hole = hole_before(&p->holes, seg->first_index.v, index);
+    if (hole != NULL && hole->end != 0 &&
+        (pos == NULL || pos->index > index || pos->index <= hole->last)) {
+        *ret_start = (struct index_position){
+            .index = hole->last + 1,
+            .offset = hole->end_offset,
+            .time_ms = pos != NULL && pos->index <= index ? pos->time_ms : 0,
+            .at = hole->end,
+        };
+        return true;
+    }
+    if (pos == NULL || pos->index > index) {
+        return false;
+    }
+    *ret_start = *pos;
+    return true;
+}
+
+/* From `start` to the entry before `from`, which is read. */
+static int walk_to(struct partition *p, const struct index_position *start, uint64_t from,
+                   struct segment_close *s, struct error *err)
+{
+    struct walk w;
+    int rc = 0;
+    s->end = start->at;
+    s->last_index.v = start->index - 1;
+    s->next_offset.v = start->offset;
+    s->last_time_ms = start->time_ms > s->last_time_ms ? start->time_ms : s->last_time_ms;
+    walk_init(&w, p, start->index);
+    while (rc == 0 && w.next < from) {
+        struct frame f;
+        const uint8_t *payload;
+        uint32_t offsets = 0;
+        int64_t time_ms = 0;
+        rc = walk_next(&w, &f, &payload, err);
+        rc = rc == 1 ? frame_meaning(&f, payload, &offsets, &time_ms, err) : rc;
+        if (rc == 0) {
+            s->end += frame_size(f.len);
+            s->last_index = f.index;
+            s->next_offset.v = f.base_offset.v + offsets;
+            s->last_time_ms = time_ms > s->last_time_ms ? time_ms : s->last_time_ms;
+        }
+    }
+    walk_close(&w);
+    return rc;
+}
+
 int segment_state_before(struct partition *p, uint32_t i, uint64_t from,
                          struct segment_close *ret_state, struct error *err)
 {
     struct segment *seg = p->segments[i];
     struct segment_close s = segment_state_at_first(p, i);
+    struct index_position start;
     int rc = segment_use(p, seg, err);
     if (rc != 0) {
         return rc;
     }
-    const struct index_position *pos = index_by_index(&seg->index, from - 1);
-    if (from > seg->first_index.v && pos != NULL) {
-        struct walk w;
-        s.end = pos->at;
-        s.last_time_ms = pos->time_ms;
-        walk_init(&w, p, pos->index);
-        while (rc == 0 && w.next < from) {
-            struct frame f;
-            const uint8_t *payload;
-            uint32_t offsets = 0;
-            int64_t time_ms = 0;
-            rc = walk_next(&w, &f, &payload, err);
-            rc = rc == 1 ? frame_meaning(&f, payload, &offsets, &time_ms, err) : rc;
-            if (rc == 0) {
-                s.end += frame_size(f.len);
-                s.last_index = f.index;
-                s.next_offset.v = f.base_offset.v + offsets;
-                s.last_time_ms = time_ms > s.last_time_ms ? time_ms : s.last_time_ms;
-            }
+    /* From is where the place behind a hole may be known without reading anything. */
+    if (from > seg->first_index.v &&
+        (segment_start_for(p, seg, from, &start) || segment_start_for(p, seg, from - 1, &start))) {
+        if (start.index > from - 1 && hole_at(&p->holes, from - 1) == NULL) {
+            (void)segment_start_for(p, seg, from - 1, &start);
         }
-        walk_close(&w);
+        rc = walk_to(p, &start, from, &s, err);
         uint64_t config = index_last_config(&seg->index, from - 1, seg->s.last_index.v);
         s.config_index = config != 0 ? LOG_INDEX(config) : s.config_index;
     }

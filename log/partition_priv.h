@@ -17,6 +17,7 @@
 
 #include "base/metrics.h"
 #include "log/begin.h"
+#include "log/hole.h"
 #include "log/index.h"
 #include "log/meta.h"
 #include "log/partition.h"
@@ -31,6 +32,8 @@
 #define OPEN_CLOSED_MAX  8 /* closed segments whose file and index are kept open */
 #define MARK_INTERVAL_US 50000
 #define NEXT_NAME        "next.tmp"
+#define MEND_NAME        "mend.tmp"
+#define DAMAGED_DIR      "damaged"
 
 struct segment {
     struct log_index first_index;
@@ -41,9 +44,13 @@ struct segment {
     bool planned;           /* has no name on disk yet */
     bool closed;            /* no more frames come */
     bool allocated;         /* `size` is reserved */
-    unsigned pins;          /* walks that read from its file */
-    bool loaded;            /* file and index are there; always, but for closed ones */
-    uint64_t used;          /* when it was last needed, by p->use_clock */
+    bool lost;              /* no readable file: all of it is a hole */
+    bool header_bad;        /* its header is to be written anew */
+    bool has_close;         /* while opening: `close` was read */
+    struct segment_close close;
+    unsigned pins; /* walks that read from its file */
+    bool loaded;   /* file and index are there; always, but for closed ones */
+    uint64_t used; /* when it was last needed, by p->use_clock */
     struct env_file *file;
     struct index index;
 };
@@ -56,6 +63,13 @@ struct background {
     bool busy;
     uint8_t buf[MARK_SIZE];
     struct iovec iov;
+};
+
+/* A segment that is being written anew. */
+struct mending {
+    bool on;
+    uint64_t segment;     /* first index */
+    struct segment fresh; /* what is in the new file so far */
 };
 
 /* The fold, and where to begin when the log's end goes away. */
@@ -91,6 +105,8 @@ struct partition {
     uint32_t n_segments, cap_segments;
     uint64_t use_clock;
     struct tail tail;
+    struct holes holes;
+    struct mending mending;
     uint64_t durable, submitted; /* indexes */
     uint64_t commit;
     int64_t high_watermark;
@@ -171,6 +187,10 @@ int segment_scan(struct segment *seg, uint64_t last, uint64_t *ret_max_synced, s
 /* Writes the index file and the close record. Both may be lost: they spare work, they decide
  * nothing. */
 void segment_finish(struct partition *p, struct segment *seg);
+/* Where to begin reading so that entry `index` is met: the last place known at or before it, behind
+ * any hole. False: not in the index. */
+bool segment_start_for(const struct partition *p, const struct segment *seg, uint64_t index,
+                       struct index_position *ret_start);
 /* Where the log would stand if it ended before entry `from` of `seg`. */
 int segment_state_before(struct partition *p, uint32_t i, uint64_t from,
                          struct segment_close *ret_state, struct error *err);
@@ -221,6 +241,11 @@ int begin_remove_leftover(struct partition *p, struct error *err);
 int begin_start_reset(struct partition *p, struct error *err);
 /* On disk; at any time again after a crash. */
 int begin_finish_reset(struct partition *p, struct error *err);
+
+/* --- partition_mend.c --- */
+
+/* Gives up a new file that is not whole. */
+void mending_drop(struct partition *p);
 
 /* --- partition_append.c --- */
 

@@ -45,12 +45,12 @@ static int walk_seek(struct walk *w, struct error *err)
     if (rc != 0) {
         return rc;
     }
-    const struct index_position *pos = index_by_index(&seg->index, w->next);
-    if (pos == NULL || pos->index > w->next) {
+    struct index_position pos;
+    if (!segment_start_for(p, seg, w->next, &pos)) {
         return error_set(err, WEIR_ECORRUPT, "%s: entry %" PRIu64 " is not in its index",
                          partition_segment_path(p, seg->first_index.v), w->next);
     }
-    segment_reader_init(&w->r, seg->file, seg->salt, pos->at, seg->s.end, pos->index);
+    segment_reader_init(&w->r, seg->file, seg->salt, pos.at, seg->s.end, pos.index);
     w->reading = true;
     w->segment = i;
     seg->pins++;
@@ -61,6 +61,10 @@ static int from_disk(struct walk *w, struct frame *ret_frame, const uint8_t **re
                      struct error *err)
 {
     struct error why;
+    const struct hole *hole = hole_at(&w->p->holes, w->next);
+    if (hole != NULL) {
+        return hole_error(w->p, hole, err);
+    }
     int rc = walk_seek(w, err);
     if (rc != 0) {
         return rc;
@@ -73,11 +77,16 @@ static int from_disk(struct walk *w, struct frame *ret_frame, const uint8_t **re
         w->next++;
         return 1;
     }
-    const char *path = partition_segment_path(w->p, w->p->segments[w->segment]->first_index.v);
     if (rc == 0) {
-        return error_set(err, WEIR_ECORRUPT, "%s: ends before entry %" PRIu64, path, w->next);
+        rc = error_set(&why, WEIR_ECORRUPT, "ends before entry %" PRIu64, w->next);
     }
-    return error_set(err, rc, "%s: %s", path, why.text);
+    if (rc == WEIR_ECORRUPT || rc == WEIR_EIO) {
+        hole_discover(w->p, w->r.next, &why);
+        rc = WEIR_ECORRUPT;
+    }
+    return error_set(err, rc, "%s: %s",
+                     partition_segment_path(w->p, w->p->segments[w->segment]->first_index.v),
+                     why.text);
 }
 
 int walk_next(struct walk *w, struct frame *ret_frame, const uint8_t **ret_payload,
@@ -134,7 +143,10 @@ void partition_set_commit(struct partition *p, struct log_index index)
         return;
     }
     int64_t mark = partition_active(p)->s.next_offset.v;
-    if (commit < last) {
+    const struct hole *hole = hole_at(&p->holes, commit + 1);
+    if (hole != NULL && hole->first == commit + 1) {
+        mark = hole->first_offset;
+    } else if (commit < last) {
         walk_init(&w, p, commit + 1);
         int rc = walk_next(&w, &f, &payload, NULL);
         walk_close(&w);
@@ -168,6 +180,13 @@ static int seek_offset(struct partition *p, int64_t offset, uint64_t *ret_index,
         }
         const struct index_position *pos = index_by_offset(&seg->index, offset);
         index = pos != NULL ? pos->index : seg->first_index.v;
+        for (uint32_t i = 0; i < p->holes.n; i++) { /* none of those before it is to be met */
+            const struct hole *hole = &p->holes.all[i];
+            if (hole->segment == seg->first_index.v && hole->end_offset <= offset &&
+                hole->last >= index) {
+                index = hole->last + 1;
+            }
+        }
     }
     *ret_index = index;
     return 0;
@@ -212,6 +231,9 @@ static int fetch_from(struct partition *p, uint64_t index, int64_t offset, uint3
         bytes_error(out) != 0) { /* the buffer is full: what is in it will do */
         out->error = 0;
         rc = out->len > start ? 0 : rc;
+    }
+    if (rc == WEIR_ECORRUPT && out->len > start) {
+        rc = 0; /* what stands before the hole is good */
     }
     return rc < 0 ? rc : 0;
 }

@@ -14,6 +14,8 @@ static void apply_state(struct partition *p, const struct segment_close *state)
     index_cut(&seg->index, from);
     seg->s = *state;
     tail_cut(&p->tail, from);
+    mending_drop(p);
+    holes_cut(&p->holes, from);
     if (p->durable >= from) {
         p->durable = from - 1;
     }
@@ -70,6 +72,10 @@ static int reopen_last_segment(struct partition *p, struct error *err)
     static const uint8_t zeros[SEGMENT_CLOSE_SIZE];
     struct segment *seg = partition_active(p);
     int rc = segment_use(p, seg, err);
+    if (rc == 0 && seg->lost) {
+        rc = error_set(err, WEIR_ECORRUPT, "%s: the file is lost",
+                       partition_segment_path(p, seg->first_index.v));
+    }
     if (rc != 0 || !seg->closed) {
         return rc;
     }

@@ -16,6 +16,8 @@
 #define INDEX_DIGITS   20
 #define READ_BYTES     (128U << 10)
 #define SEARCH_BYTES   (256U << 10)
+/* What is passed over where the disk can't read. */
+#define SEARCH_ERROR_BYTES 4096U
 /* More than any group of frames that is written at once: beyond so many zeros nothing was written.
  */
 #define SEARCH_ZEROS_MAX (8U << 20)
@@ -49,9 +51,10 @@ void segment_header_encode(const struct segment_header *h, uint8_t out[SEGMENT_H
     store_le64(out + 24, (uint64_t)h->first_offset.v);
     store_le64(out + 32, h->salt);
     store_le32(out + 8, crc32c(0, out + 12, HEADER_USED - 12));
+    memcpy(out + SEGMENT_COPY_AT, out, HEADER_USED);
 }
 
-bool segment_header_decode(const uint8_t in[SEGMENT_HEADER_SIZE], struct segment_header *ret_header)
+static bool header_decode(const uint8_t *in, struct segment_header *ret_header)
 {
     if (memcmp(in, HEADER_MAGIC, 8) != 0 ||
         load_le32(in + 8) != crc32c(0, in + 12, HEADER_USED - 12) ||
@@ -64,6 +67,16 @@ bool segment_header_decode(const uint8_t in[SEGMENT_HEADER_SIZE], struct segment
         .salt = load_le64(in + 32),
     };
     return true;
+}
+
+bool segment_header_decode(const uint8_t in[SEGMENT_HEADER_SIZE], struct segment_header *ret_header,
+                           bool *ret_first_good)
+{
+    bool first = header_decode(in, ret_header);
+    if (ret_first_good != NULL) {
+        *ret_first_good = first;
+    }
+    return first || header_decode(in + SEGMENT_COPY_AT, ret_header);
 }
 
 void segment_close_encode(const struct segment_close *c, uint64_t salt,
@@ -218,51 +231,93 @@ static size_t count_zeros(const uint8_t *p, size_t n)
     return i;
 }
 
-/* Tries every aligned position of buf[0 .. n) that has a whole header. */
-static size_t search_block(const uint8_t *buf, size_t n, uint32_t seed, uint64_t index,
-                           uint64_t *zeros, uint64_t *synced)
+struct search {
+    uint32_t seed;
+    uint64_t index, index_max;
+    bool first_only;
+    uint64_t zeros;
+    struct segment_found found;
+};
+
+static bool search_over(const struct search *s)
+{
+    return s->zeros >= SEARCH_ZEROS_MAX || (s->first_only && s->found.at != 0);
+}
+
+/* Tries every aligned position of buf[0 .. n), which is the file from `at`, that has a whole
+ * header. */
+static size_t search_block(struct search *s, const uint8_t *buf, size_t n, uint64_t at)
 {
     size_t i = 0;
-    while (i + FRAME_HEADER_SIZE <= n && *zeros < SEARCH_ZEROS_MAX) {
+    while (i + FRAME_HEADER_SIZE <= n && !search_over(s)) {
         struct frame f;
         size_t skip = count_zeros(buf + i, n - i);
         if (skip > FRAME_HEADER_SIZE) {
             skip -= skip % FRAME_ALIGN;
-            *zeros += skip;
+            s->zeros += skip;
             i += skip;
             continue;
         }
-        if (frame_header_ok(buf + i, seed, &f) && f.index.v >= index && f.synced.v > *synced) {
-            *synced = f.synced.v;
+        if (frame_header_ok(buf + i, s->seed, &f) && f.index.v >= s->index &&
+            f.index.v <= s->index_max) {
+            s->found.synced = f.synced.v > s->found.synced ? f.synced.v : s->found.synced;
+            if (s->found.at == 0) {
+                s->found.at = at + i;
+                s->found.frame = f;
+            }
         }
-        *zeros = 0;
+        s->zeros = 0;
         i += FRAME_ALIGN;
     }
     return i;
 }
 
-int segment_search(struct env_file *file, uint64_t salt, uint64_t at, uint64_t index,
-                   uint64_t *ret_synced, struct error *err)
+/* Reads some of the file from `at` on; where the disk has an error, less, and at last nothing:
+ * *ret_n is 0 and *ret_skip what to pass over. */
+static int search_read(struct env_file *file, uint8_t *buf, uint64_t at, size_t *ret_n,
+                       size_t *ret_skip, struct error *err)
 {
+    *ret_skip = 0;
+    int rc = env_file_pread(file, buf, SEARCH_BYTES, at, ret_n, err);
+    if (rc == WEIR_EIO) {
+        size_t part = SEARCH_ERROR_BYTES - (size_t)(at % SEARCH_ERROR_BYTES);
+        rc = env_file_pread(file, buf, part, at, ret_n, err);
+        if (rc == WEIR_EIO || (rc == 0 && *ret_n == part && part < FRAME_HEADER_SIZE)) {
+            *ret_n = 0;
+            *ret_skip = part;
+            rc = 0;
+        }
+    }
+    return rc;
+}
+
+int segment_search(struct env_file *file, uint64_t salt, uint64_t at, uint64_t end, uint64_t index,
+                   uint64_t index_max, bool first_only, struct segment_found *ret_found,
+                   struct error *err)
+{
+    struct search s = {
+        .seed = frame_seed(salt), .index = index, .index_max = index_max, .first_only = first_only};
     uint8_t *buf = malloc(SEARCH_BYTES);
-    uint64_t zeros = 0, synced = 0;
-    uint32_t seed = frame_seed(salt);
     if (buf == NULL) {
         return error_set(err, WEIR_ENOMEM, "search segment: out of memory");
     }
     int rc = 0;
     at = (at + FRAME_ALIGN - 1) / FRAME_ALIGN * FRAME_ALIGN;
-    while (zeros < SEARCH_ZEROS_MAX) {
-        size_t n;
-        rc = env_file_pread(file, buf, SEARCH_BYTES, at, &n, err);
-        if (rc != 0 || n < FRAME_HEADER_SIZE) {
+    while (!search_over(&s) && at < end) {
+        size_t n, skip;
+        rc = search_read(file, buf, at, &n, &skip, err);
+        if (rc != 0 || (skip == 0 && n < FRAME_HEADER_SIZE)) {
             break;
         }
-        at += search_block(buf, n, seed, index, &zeros, &synced);
+        n = end - at < n ? (size_t)(end - at) : n;
+        if (skip == 0 && n < FRAME_HEADER_SIZE) {
+            break;
+        }
+        at += skip > 0 ? skip : search_block(&s, buf, n, at);
     }
     free(buf);
     if (rc == 0) {
-        *ret_synced = synced;
+        *ret_found = s.found;
     }
     return rc;
 }

@@ -17,7 +17,8 @@
  *    552   8   newest append time, ms
  *    560   8   highest index of a configuration entry in the log so far, 0: none
  *    568   4   zero
- *   4096   .   frames (log/frame.h), then zeros
+ *   2048  40   the first 40 bytes once more, in a sector of their own; absent (zeros) in older
+ * files 4096   .   frames (log/frame.h), then zeros
  *
  * A segment gets its name only when header and first frames are durable, and a frame goes to the
  * next segment only when all those before it are durable: so all but the last segment are whole.
@@ -33,6 +34,7 @@
 #define SEGMENT_NAME_SIZE   25 /* with the zero */
 #define SEGMENT_SUFFIX      ".log"
 #define SEGMENT_CLOSE_AT    512
+#define SEGMENT_COPY_AT     2048
 #define SEGMENT_CLOSE_SIZE  60
 
 struct segment_header {
@@ -54,8 +56,9 @@ void segment_name(uint64_t first_index, char out[SEGMENT_NAME_SIZE]);
 uint64_t segment_name_parse(const char *name);
 
 void segment_header_encode(const struct segment_header *h, uint8_t out[SEGMENT_HEADER_SIZE]);
-bool segment_header_decode(const uint8_t in[SEGMENT_HEADER_SIZE],
-                           struct segment_header *ret_header);
+/* Of the two copies, the good one. *ret_first_good (may be NULL): whether it was the first. */
+bool segment_header_decode(const uint8_t in[SEGMENT_HEADER_SIZE], struct segment_header *ret_header,
+                           bool *ret_first_good);
 void segment_close_encode(const struct segment_close *c, uint64_t salt,
                           uint8_t out[SEGMENT_CLOSE_SIZE]);
 bool segment_close_decode(const uint8_t in[SEGMENT_CLOSE_SIZE], uint64_t salt,
@@ -84,10 +87,17 @@ int segment_reader_next(struct segment_reader *r, struct frame *ret_frame,
 /* Moves on to entry `index`, passing headers only. Same results; 1: r->at is at it. */
 int segment_reader_skip_to(struct segment_reader *r, uint64_t index, struct error *err);
 
-/* Looks for good frame headers from byte `at` on, at every multiple of 8, with an index >= index,
- * up to the file's end or 8 MiB of zeros. *ret_synced is the highest synced index among them, 0:
- * none. */
-int segment_search(struct env_file *file, uint64_t salt, uint64_t at, uint64_t index,
-                   uint64_t *ret_synced, struct error *err);
+/* What stands behind a bad frame. */
+struct segment_found {
+    uint64_t synced;    /* highest synced index in the headers seen; 0: none */
+    uint64_t at;        /* byte position of the first good header; 0: none */
+    struct frame frame; /* that header */
+};
+/* Looks for good frame headers at every multiple of 8 in [at, end), with an index from `index` to
+ * `index_max`, up to the file's end or 8 MiB of zeros; to the first one only, or to all. Parts that
+ * can't be read are passed over. */
+int segment_search(struct env_file *file, uint64_t salt, uint64_t at, uint64_t end, uint64_t index,
+                   uint64_t index_max, bool first_only, struct segment_found *ret_found,
+                   struct error *err);
 
 #endif

@@ -72,7 +72,7 @@ static void fix_frames(void)
     size_t size;
     struct segment_header header;
     uint8_t *file = fault_env_data(env, SEGMENT, &size);
-    if (size < SEGMENT_HEADER_SIZE || !segment_header_decode(file, &header)) {
+    if (size < SEGMENT_HEADER_SIZE || !segment_header_decode(file, &header, NULL)) {
         return;
     }
     size_t at = SEGMENT_HEADER_SIZE;
