@@ -120,8 +120,9 @@ static void carry_on(struct partition *p, uint32_t i)
     }
 }
 
-static void tell_mended(struct partition *p, uint64_t segment, const char *how)
+static void mended(struct partition *p, uint64_t segment, const char *how)
 {
+    state_mended(p);
     metric_add(metric_counter("weir_log_holes_mended_total", "", "Holes of logs that were mended."),
                1);
     log_info("log_mended", "dir=" LOG_Q " segment=%" PRIu64 " how=" LOG_Q, p->dir, segment, how);
@@ -194,7 +195,7 @@ static int mend_in_place(struct partition *p, struct segment *seg, struct hole *
     if (seg->closed) {
         segment_finish(p, seg);
     }
-    tell_mended(p, segment, "in place");
+    mended(p, segment, "in place");
     return 0;
 }
 
@@ -330,7 +331,7 @@ static int mending_commit(struct partition *p, struct segment *seg, struct error
     if (seg->closed) {
         segment_finish(p, seg);
     }
-    tell_mended(p, m->segment, "new file");
+    mended(p, m->segment, "new file");
     return 0;
 }
 

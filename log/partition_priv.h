@@ -77,7 +77,8 @@ struct mending {
 #define STATE_FILES_MAX  8
 struct partition_state {
     struct log_state now;
-    uint64_t floor; /* it came from another replica, folded up to here; 0: it did not */
+    uint64_t guessed; /* from this entry on it passed over a hole; not written then; 0: nowhere */
+    uint64_t floor;   /* it came from another replica, folded up to here; 0: it did not */
     /* Encoded copies from a little earlier: `safe` is committed, `young` perhaps not. Empty: none.
      */
     struct bytes safe, young;
@@ -217,6 +218,8 @@ void state_load(struct partition *p);
 int state_reserve(struct partition *p, const struct log_entry *e, uint32_t *need);
 /* n entries were appended, `segments` counts those there were before. */
 void state_take(struct partition *p, const struct partition_append *req, uint32_t segments);
+/* Entries are back: if it passed over a hole, and there is none any more, it is made anew. */
+void state_mended(struct partition *p);
 /* Entries were removed. */
 void state_rewind(struct partition *p);
 /* The log begins anew, empty. */

@@ -184,6 +184,9 @@ static void fold_upto(struct partition *p, struct log_state *s, uint64_t last)
     while (s->index.v < last && fold_some(p, s, last, &err) != 0) {
         const struct segment *seg = p->segments[partition_segment_at(p, s->index.v + 1)];
         struct log_index upto = seg->s.last_index;
+        if (partition_damaged(p) && p->state.guessed == 0) {
+            p->state.guessed = s->index.v + 1;
+        }
         if (upto.v > last || upto.v <= s->index.v) {
             upto = LOG_INDEX(last);
         }
@@ -334,6 +337,22 @@ void state_rewind(struct partition *p)
     st->since_bytes = 0;
 }
 
+void state_mended(struct partition *p)
+{
+    struct partition_state *st = &p->state;
+    if (st->guessed == 0 || p->holes.n > 0 || st->now.index.v != last_index_of(p)) {
+        return;
+    }
+    bytes_reset(&st->waiting);
+    bytes_reset(&st->young);
+    bytes_reset(&st->safe);
+    while (st->n_files > 0 && st->files[st->n_files - 1] >= st->guessed) {
+        file_remove(p, st->n_files - 1);
+    }
+    st->guessed = 0;
+    state_at(p, last_index_of(p), &st->now);
+}
+
 /* --- To another replica --- */
 
 int partition_export_state(struct partition *p, struct bytes *out, struct error *err)
@@ -418,7 +437,8 @@ void state_save(struct partition *p)
     struct partition_state *st = &p->state;
     struct background *op = st->op;
     struct error err;
-    if (st->waiting.len == 0 || op->busy || p->failed || st->waiting_index > p->durable) {
+    if (st->waiting.len == 0 || st->guessed != 0 || op->busy || p->failed ||
+        st->waiting_index > p->durable) {
         return;
     }
     struct bytes spare = st->writing;
@@ -447,7 +467,7 @@ void state_close(struct partition *p)
     }
     uint64_t last = last_index_of(p);
     bool saved = st->n_files > 0 && st->files[st->n_files - 1] == last;
-    if (p->failed || saved || last == 0 || st->now.index.v != last) {
+    if (p->failed || st->guessed != 0 || saved || last == 0 || st->now.index.v != last) {
         return;
     }
     bytes_reset(&st->writing);
