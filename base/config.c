@@ -161,6 +161,35 @@ static int check_addresses(const struct parse *p, struct error *err)
     return 0;
 }
 
+static bool is_loopback(const char *host)
+{
+    return strncmp(host, "127.", 4) == 0 || strcmp(host, "::1") == 0 ||
+           strcmp(host, "localhost") == 0;
+}
+
+/* What nodes say to one another, records and the secret's proofs, stays private: encrypted, or on
+ * one machine, unless the operator says otherwise. */
+static int check_tls(const struct parse *p, struct error *err)
+{
+    const struct config *c = p->config;
+    int n = (c->tls_ca[0] != 0) + (c->tls_cert[0] != 0) + (c->tls_key[0] != 0);
+    if (n != 0 && n != 3) {
+        return error_set(err, WEIR_ECONFIG,
+                         "%s: tls.ca, tls.cert and tls.key: some are missing; expected all or none",
+                         p->file);
+    }
+    for (uint32_t i = 0; i < c->n_nodes && n == 0 && !c->tls_plain; i++) {
+        const struct config_node *node = &c->nodes[i];
+        if (!is_loopback(node->peer.host) || !is_loopback(node->broker.host)) {
+            return error_set(err, WEIR_ECONFIG,
+                             "%s: cluster.node %s is on another machine; expected tls.ca, tls.cert "
+                             "and tls.key (weir cluster certs makes them), or tls.plain = yes",
+                             p->file, node->name);
+        }
+    }
+    return 0;
+}
+
 /* Checks across options. */
 static int check_whole(const struct parse *p, struct error *err)
 {
@@ -205,7 +234,8 @@ static int check_whole(const struct parse *p, struct error *err)
                          "log.batch_kib_max %u KiB",
                          p->file, c->log_inflight_mib, c->log_batch_kib_max);
     }
-    return check_addresses(p, err);
+    int rc = check_tls(p, err);
+    return rc != 0 ? rc : check_addresses(p, err);
 }
 
 static void set_listen(struct config *config)
@@ -349,6 +379,11 @@ int config_load(const char *path, struct config *ret_config, struct error *err)
     rc = config_parse(path, text, ret_config, err);
     free(text);
     return rc;
+}
+
+bool config_has_tls(const struct config *config)
+{
+    return config->tls_ca[0] != '\0';
 }
 
 const struct config_node *config_self(const struct config *config)

@@ -58,6 +58,10 @@ struct config {
     char web_dir[CONFIG_PATH_MAX];   /* node.web: built page; "" serves none */
     uint32_t roles;                  /* node.roles, a list of names; default all */
     char secret[256]; /* cluster.secret: proves membership between nodes and admin commands */
+    /* tls.ca, tls.cert, tls.key: all or none; tls.plain: none although nodes are on other machines
+     */
+    char tls_ca[CONFIG_PATH_MAX], tls_cert[CONFIG_PATH_MAX], tls_key[CONFIG_PATH_MAX];
+    bool tls_plain;
     /* Where this node listens: its own line's addresses, or listen.peer, .broker, .http, .rtmp.
      * Name and id as in its line. */
     struct config_node listen;
@@ -93,6 +97,8 @@ int config_parse(const char *name, const char *text, struct config *ret_config, 
 /* This node's own line; never NULL after a successful load. */
 const struct config_node *config_self(const struct config *config);
 const struct config_node *config_node_by_id(const struct config *config, uint32_t id);
+/* Nodes and log clients speak TLS. */
+bool config_has_tls(const struct config *config);
 /* "host:port" with a port in 1..65535. */
 int config_address_parse(const char *text, struct config_address *ret_address, struct error *err);
 /* Every option with its type, range, default and sentence, for `weir node --help-config` and

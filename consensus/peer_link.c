@@ -501,7 +501,8 @@ int link_dial(struct transport *t, struct peer *peer, struct error *err)
     if (link == NULL) {
         return error_set(err, WEIR_ENOMEM, "no memory for a link");
     }
-    int rv = env_connect(t->env, peer->host, peer->port, on_connected, link, &link->stream, err);
+    int rv =
+        env_connect(t->sockets, peer->host, peer->port, on_connected, link, &link->stream, err);
     if (rv != 0) {
         t->n_unproven--;
         list_remove(&link->link);

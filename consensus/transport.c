@@ -355,6 +355,7 @@ int transport_new(struct env *env, const struct transport_options *options,
         return error_set(err, WEIR_ENOMEM, "no memory for the transport");
     }
     t->env = env;
+    t->sockets = options->sockets != NULL ? options->sockets : env;
     t->self_id = options->self_id;
     t->queue_bytes_max = options->queue_bytes_max;
     t->tick_us = TICK_US_DEFAULT;
@@ -377,8 +378,8 @@ int transport_new(struct env *env, const struct transport_options *options,
         rv = env_timer_init(env, &t->timer);
     }
     if (rv == 0) {
-        rv = env_listen(env, options->listen_host, options->listen_port, on_accept, t, &t->listener,
-                        err);
+        rv = env_listen(t->sockets, options->listen_host, options->listen_port, on_accept, t,
+                        &t->listener, err);
     }
     if (rv != 0) {
         transport_free(t);

@@ -25,6 +25,7 @@ struct transport_peer {
 };
 
 struct transport_options {
+    struct env *sockets; /* what links are made with; NULL: the transport's env */
     uint32_t self_id;
     uint64_t cluster_id; /* 0: not known yet */
     /* Does not belong to those that found a cluster: its peers differ from theirs. */

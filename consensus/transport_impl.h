@@ -77,6 +77,7 @@ struct transport_group {
 
 struct transport {
     struct env *env;
+    struct env *sockets;
     uint32_t self_id;
     uint64_t incarnation;
     uint64_t cluster;  /* 0: not known yet */

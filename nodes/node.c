@@ -11,6 +11,7 @@
 #include "base/env_loop.h"
 #include "base/logging.h"
 #include "base/metrics.h"
+#include "net/tls.h"
 #include "nodes/broker/broker_thread.h"
 #include "nodes/data_dir.h"
 #include "nodes/services.h"
@@ -27,6 +28,7 @@ struct process {
     struct node node;
     struct services *services;
     struct broker_thread *broker;
+    struct tls_net *tls; /* NULL: nodes speak in the clear */
     int lock_fd;
     enum node_phase phase;
     bool down;
@@ -172,6 +174,11 @@ static void on_signal(void *data, int signum)
 static int start(struct process *p, struct error *err)
 {
     int rv = data_dir_take(p->node.env, &p->config, &p->lock_fd, err);
+    if (rv == 0 && config_has_tls(&p->config)) {
+        const struct tls_files files = {p->config.tls_ca, p->config.tls_cert, p->config.tls_key};
+        rv = tls_net_new(p->node.env, &files, &p->tls, err);
+        p->node.sockets = rv == 0 ? tls_net_env(p->tls) : NULL;
+    }
     if (rv == 0 && (p->config.roles & CONFIG_ROLE_LOG) != 0) {
         rv = broker_start(&p->config, &p->broker, err);
     }
@@ -223,6 +230,7 @@ static int run(struct process *p)
         broker_stop(p->broker);
     }
     env_loop_free(p->loop);
+    tls_net_free(p->tls);
     if (p->lock_fd >= 0) {
         (void)close(p->lock_fd);
     }

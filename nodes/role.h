@@ -18,6 +18,7 @@ struct node {
     const struct config *config;
     const struct config_node *self;
     struct env *env;
+    struct env *sockets; /* for connections to brokers; NULL: env's own */
     struct weir_client *client;
     struct views *views;
     struct store *store;

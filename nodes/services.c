@@ -58,8 +58,11 @@ static int client_start(struct services *s, const struct step *step, struct erro
         }
     }
     (void)snprintf(name, sizeof(name), "node %s", node->self->name);
-    struct weir_client_options options = {
-        .seeds = seeds, .n_seeds = n, .secret = config->secret, .name = name};
+    struct weir_client_options options = {.sockets = node->sockets,
+                                          .seeds = seeds,
+                                          .n_seeds = n,
+                                          .secret = config->secret,
+                                          .name = name};
     return weir_client_new(node->env, &options, &node->client, err);
 }
 

@@ -60,8 +60,8 @@ static void dial(struct ask_node *n, const struct config_address *address)
     struct broker_link_events events = {.data = n, .ready = on_ready, .closed = on_closed};
     struct error err = {0};
     (void)snprintf(n->address, sizeof(n->address), "%s:%u", address->host, address->port);
-    if (broker_link_open(a->loop.env, address->host, address->port, a->cluster->secret,
-                         "weir command", &events, &n->link, &err) == 0) {
+    if (broker_link_open(a->loop.env, a->loop.sockets, address->host, address->port,
+                         a->cluster->secret, "weir command", &events, &n->link, &err) == 0) {
         a->n_waiting++;
     } else {
         n->link = NULL;
@@ -76,6 +76,11 @@ enum cli_exit ask_open(struct ask *a, const struct cli_cluster *cluster)
     *a = (struct ask){.cluster = cluster, .n_nodes = cluster->n_brokers};
     enum cli_exit rv = cli_loop_open(&a->loop);
     if (rv != CLI_OK) {
+        return rv;
+    }
+    rv = cli_loop_tls(&a->loop, cluster);
+    if (rv != CLI_OK) {
+        cli_loop_close(&a->loop);
         return rv;
     }
     if (env_timer_init(a->loop.env, &a->timer) != 0) {

@@ -61,6 +61,8 @@ struct cli_cluster {
     struct config_address brokers[CONFIG_NODES_MAX], http[CONFIG_NODES_MAX];
     unsigned n_brokers, n_http;
     char secret[256];
+    char tls_ca[CONFIG_PATH_MAX], tls_cert[CONFIG_PATH_MAX],
+        tls_key[CONFIG_PATH_MAX]; /* "": plain */
 };
 /* A child for a command's argp; its input is the struct cli_cluster, zeroed. */
 extern const struct argp cli_cluster_argp;
@@ -74,11 +76,15 @@ struct env_loop;
 struct cli_loop {
     struct env *env;
     struct env_loop *loop;
+    struct tls_net *tls; /* NULL: brokers are spoken to in the clear */
+    struct env *sockets; /* for connections to brokers; NULL: env's own */
     void (*interrupted)(void *data);
     void *data;
     bool stopped;
 };
 enum cli_exit cli_loop_open(struct cli_loop *loop);
+/* Makes loop->sockets encrypted if the cluster's are. On failure the reason is on stderr. */
+enum cli_exit cli_loop_tls(struct cli_loop *loop, const struct cli_cluster *cluster);
 /* Runs until cli_loop_stop. SIGINT and SIGTERM call `interrupted` (may be NULL: the process ends as
  * usual). */
 void cli_loop_run(struct cli_loop *loop, void (*interrupted)(void *data), void *data);

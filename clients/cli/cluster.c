@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "clients/cli/ask.h"
+#include "clients/cli/cluster.h"
 
 static const struct {
     uint32_t bit;
@@ -262,5 +263,6 @@ static int run_status(int argc, char **argv)
 
 const struct cli_command cli_cluster_commands[] = {
     {"status", "nodes, roles, partitions, leaders, lag", run_status},
+    {"certs", "certificates for the nodes' TLS", cluster_certs},
     {0},
 };

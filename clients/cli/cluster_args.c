@@ -7,7 +7,15 @@
 
 #define TIMEOUT_MS_DEFAULT 10000
 
-enum { KEY_CONFIG = 0x1000, KEY_BROKERS, KEY_HTTP, KEY_SECRET_FILE, KEY_JSON, KEY_TIMEOUT };
+enum {
+    KEY_CONFIG = 0x1000,
+    KEY_BROKERS,
+    KEY_HTTP,
+    KEY_SECRET_FILE,
+    KEY_TLS,
+    KEY_JSON,
+    KEY_TIMEOUT,
+};
 
 static const struct argp_option options[] = {
     {0, 0, 0, 0, "The cluster:", 100},
@@ -16,10 +24,26 @@ static const struct argp_option options[] = {
     {"brokers", KEY_BROKERS, "HOST:PORT,...", 0, "Instead of --config: brokers", 0},
     {"http", KEY_HTTP, "HOST:PORT,...", 0, "Instead of --config: HTTP addresses", 0},
     {"secret-file", KEY_SECRET_FILE, "FILE", 0, "Instead of --config: holds the cluster secret", 0},
+    {"tls", KEY_TLS, "CA,CERT,KEY", 0, "Instead of --config: PEM files, when brokers speak TLS", 0},
     {"timeout", KEY_TIMEOUT, "MS", 0, "Longest wait for an answer, milliseconds (10000)", 0},
     {"json", KEY_JSON, 0, 0, "Print JSON", 0},
     {0},
 };
+
+static bool parse_tls(const char *text, struct cli_cluster *c)
+{
+    char *const files[] = {c->tls_ca, c->tls_cert, c->tls_key};
+    for (unsigned i = 0; i < 3; i++) {
+        size_t n = strcspn(text, ",");
+        if (n == 0 || n >= CONFIG_PATH_MAX || (text[n] == ',') != (i < 2)) {
+            return false;
+        }
+        memcpy(files[i], text, n);
+        files[i][n] = '\0';
+        text += n + 1;
+    }
+    return true;
+}
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
@@ -37,6 +61,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_SECRET_FILE:
         c->secret_path = arg;
+        return 0;
+    case KEY_TLS:
+        if (!parse_tls(arg, c)) {
+            argp_error(state, "--tls: '%s' is not three files, CA,CERT,KEY", arg);
+            return EINVAL;
+        }
         return 0;
     case KEY_TIMEOUT:
         if (!cli_parse_u64(arg, 1, 3600000, &v)) {
@@ -114,6 +144,9 @@ static enum cli_exit from_config(struct cli_cluster *c, const char *path)
         c->http[c->n_http++] = config->nodes[i].http;
     }
     memcpy(c->secret, config->secret, sizeof(c->secret));
+    memcpy(c->tls_ca, config->tls_ca, sizeof(c->tls_ca));
+    memcpy(c->tls_cert, config->tls_cert, sizeof(c->tls_cert));
+    memcpy(c->tls_key, config->tls_key, sizeof(c->tls_key));
     free(config);
     return CLI_OK;
 }

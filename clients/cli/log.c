@@ -28,6 +28,11 @@ enum cli_exit log_client_open(struct cli_loop *loop, const struct cli_cluster *c
     o.seeds = seeds;
     o.n_seeds = cluster->n_brokers;
     o.secret = cluster->secret;
+    enum cli_exit tls = cli_loop_tls(loop, cluster);
+    if (tls != CLI_OK) {
+        return tls;
+    }
+    o.sockets = loop->sockets;
     int rv = weir_client_new(loop->env, &o, ret_client, &err);
     return rv == 0 ? CLI_OK : cli_fail(cli_exit_of(rv), "%s", err.text);
 }

@@ -326,7 +326,12 @@ static enum cli_exit client_open(struct replay *r)
                        r->cluster.brokers[i].port);
         seeds[i] = texts[i];
     }
+    enum cli_exit tls = cli_loop_tls(&r->loop, &r->cluster);
+    if (tls != CLI_OK) {
+        return tls;
+    }
     const struct weir_client_options client_options = {
+        .sockets = r->loop.sockets,
         .seeds = seeds,
         .n_seeds = r->cluster.n_brokers,
         .secret = r->cluster.secret,

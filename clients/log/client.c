@@ -124,8 +124,8 @@ static void dial(struct client_broker *b)
     struct broker_link_events events = {
         .data = b, .ready = on_link_ready, .pushed = on_pushed, .closed = on_link_closed};
     struct error err = {0};
-    if (broker_link_open(c->env, b->host, b->port, c->secret, c->name, &events, &b->link, &err) !=
-        0) {
+    if (broker_link_open(c->env, c->sockets, b->host, b->port, c->secret, c->name, &events,
+                         &b->link, &err) != 0) {
         log_warn("broker_dial_failed", "client=%s broker=%s:%u reason=\"%s\"", c->name, b->host,
                  b->port, err.text);
         b->link = NULL;
@@ -476,6 +476,7 @@ int weir_client_new(struct env *env, const struct weir_client_options *options,
         return error_set(err, WEIR_ENOMEM, "no memory for a log client");
     }
     c->env = env;
+    c->sockets = options->sockets;
     set_options(c, options);
     list_init(&c->busy);
     list_init(&c->dirty);

@@ -92,6 +92,7 @@ struct client_topic {
 
 struct weir_client {
     struct env *env;
+    struct env *sockets;                /* NULL: env's own */
     struct weir_client_options options; /* without seeds */
     char *secret;
     char *name;

@@ -390,8 +390,8 @@ static void on_connected(struct env_stream *stream, int status)
     env_stream_read_start(stream, on_read);
 }
 
-int broker_link_open(struct env *env, const char *host, uint16_t port, const char *secret,
-                     const char *name, const struct broker_link_events *events,
+int broker_link_open(struct env *env, struct env *sockets, const char *host, uint16_t port,
+                     const char *secret, const char *name, const struct broker_link_events *events,
                      struct broker_link **ret_link, struct error *err)
 {
     struct broker_link *l = calloc(1, sizeof(*l));
@@ -417,7 +417,7 @@ int broker_link_open(struct env *env, const char *host, uint16_t port, const cha
         goto fail;
     }
     l->timer.data = l;
-    rv = env_connect(env, host, port, on_connected, l, &l->stream, err);
+    rv = env_connect(sockets != NULL ? sockets : env, host, port, on_connected, l, &l->stream, err);
     if (rv != 0) {
         env_timer_close(&l->timer);
         goto fail;

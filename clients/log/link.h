@@ -39,9 +39,10 @@ struct broker_request {
     bool active;
 };
 
-/* Starts dialling; what goes wrong comes with `closed`. The strings are copied. */
-int broker_link_open(struct env *env, const char *host, uint16_t port, const char *secret,
-                     const char *name, const struct broker_link_events *events,
+/* Starts dialling over `sockets` (NULL: env's own; net/tls.h has encrypted ones); what goes wrong
+ * comes with `closed`. The strings are copied. */
+int broker_link_open(struct env *env, struct env *sockets, const char *host, uint16_t port,
+                     const char *secret, const char *name, const struct broker_link_events *events,
                      struct broker_link **ret_link, struct error *err);
 /* Completes its requests inside this call; `closed` does not run. Then cb (may be NULL), when the
  * connection is gone. */

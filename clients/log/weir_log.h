@@ -19,6 +19,7 @@
 struct weir_client;
 
 struct weir_client_options {
+    struct env *sockets;      /* what connections are made with; NULL: the client's env */
     const char *const *seeds; /* "host:port" of brokers; copied */
     unsigned n_seeds;
     const char *secret;            /* cluster secret; copied */

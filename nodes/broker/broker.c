@@ -419,6 +419,7 @@ static int open_transport(struct broker *b, struct error *err)
         }
     }
     struct transport_options options = {
+        .sockets = b->sockets,
         .self_id = b->self->id,
         .cluster_id = b->roster.cluster_id,
         .joining = config->cluster_join != 0,
@@ -458,7 +459,7 @@ static int start(struct broker *b, struct error *err)
     }
     /* The port first: what can't listen must not take part in elections. */
     struct error why = {0};
-    rv = env_listen(b->env, b->config->listen.broker.host, b->config->listen.broker.port,
+    rv = env_listen(b->sockets, b->config->listen.broker.host, b->config->listen.broker.port,
                     broker_conn_accept, b, &b->listener, &why);
     if (rv != 0) {
         return listen_failed("listen.broker", rv, &why, err);
@@ -474,14 +475,15 @@ static int start(struct broker *b, struct error *err)
     return 0;
 }
 
-int broker_open(struct env *env, const struct config *config, const struct broker_sizes *sizes,
-                struct broker **ret_broker, struct error *err)
+int broker_open(struct env *env, struct env *sockets, const struct config *config,
+                const struct broker_sizes *sizes, struct broker **ret_broker, struct error *err)
 {
     struct broker *b = calloc(1, sizeof(*b));
     if (b == NULL) {
         return error_set(err, WEIR_ENOMEM, "no memory for the broker");
     }
     b->env = env;
+    b->sockets = sockets != NULL ? sockets : env;
     b->config = config;
     b->self = config_self(config);
     b->sizes = sizes != NULL

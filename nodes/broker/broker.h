@@ -17,11 +17,12 @@ struct broker_sizes {
 
 /* Opens all replicas and listens for peers and clients. A replica that can't be opened (corrupt
  * files) is reported in log, metrics and status, and the others go on. Fails with the address when
- * a port is occupied. `config` outlives the broker; `sizes` NULL: those of `config`.
+ * a port is occupied. `config` outlives the broker; `sockets` NULL: env's own; `sizes` NULL: those
+ * of `config`.
  * After a failure there may be something to let go of: when *ret_broker was set, it is closed like
  * one that runs. */
-int broker_open(struct env *env, const struct config *config, const struct broker_sizes *sizes,
-                struct broker **ret_broker, struct error *err);
+int broker_open(struct env *env, struct env *sockets, const struct config *config,
+                const struct broker_sizes *sizes, struct broker **ret_broker, struct error *err);
 /* Drains, closes and frees, then cb. */
 typedef void (*broker_close_cb)(void *data);
 void broker_close(struct broker *broker, broker_close_cb cb, void *data);

@@ -58,6 +58,7 @@ struct broker {
     const struct config *config;
     const struct config_node *self;
     struct env *env;
+    struct env *sockets;
     struct transport *transport;
     struct env_listener *listener;
     struct replica *replicas;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/env_loop.h"
+#include "net/tls.h"
 #include "nodes/broker/broker.h"
 
 struct broker_thread {
@@ -53,13 +54,21 @@ static void *run(void *arg)
     struct broker_thread *t = arg;
     struct error err = {0};
     struct env_loop *loop;
+    struct tls_net *tls = NULL;
     int rv = env_loop_new(&loop, &err);
     if (rv != 0) {
         gate_open(t, rv, &err);
         return NULL;
     }
     t->env = env_loop_env(loop);
-    rv = broker_open(t->env, t->config, NULL, &t->broker, &err);
+    if (config_has_tls(t->config)) {
+        const struct tls_files files = {t->config->tls_ca, t->config->tls_cert, t->config->tls_key};
+        rv = tls_net_new(t->env, &files, &tls, &err);
+    }
+    if (rv == 0) {
+        rv = broker_open(t->env, tls != NULL ? tls_net_env(tls) : NULL, t->config, NULL, &t->broker,
+                         &err);
+    }
     if (rv != 0) {
         stop(t);
     } else {
@@ -67,6 +76,7 @@ static void *run(void *arg)
     }
     env_loop_run_until(loop, &t->closed);
     env_loop_free(loop);
+    tls_net_free(tls);
     if (rv != 0) {
         gate_open(t, rv, &err);
     }

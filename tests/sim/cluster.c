@@ -108,7 +108,7 @@ static void on_boot(struct event *event)
 {
     struct process *p = event->data;
     struct error err = {0};
-    int rv = broker_open(&p->env, &sim.config[p->machine->id], &sim.sizes, &p->broker, &err);
+    int rv = broker_open(&p->env, NULL, &sim.config[p->machine->id], &sim.sizes, &p->broker, &err);
     sim_say("node %u: life %u%s%s", p->machine->id, p->life, rv == 0 ? "" : ": ", err.text);
     if (rv != 0) {
         struct broker *b = p->broker;

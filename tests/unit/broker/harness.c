@@ -195,7 +195,7 @@ struct broker_link *harness_link(struct harness *h, unsigned i)
     struct broker_link *link = NULL;
     struct error err = {0};
     o = (struct opening){0};
-    assert_int_equal(broker_link_open(h->env, "127.0.0.1", h->broker_port[i], HARNESS_SECRET,
+    assert_int_equal(broker_link_open(h->env, NULL, "127.0.0.1", h->broker_port[i], HARNESS_SECRET,
                                       "test", &events, &link, &err),
                      0);
     harness_run_until(h, &o.done);
