@@ -178,7 +178,7 @@ static int check_tls(const struct parse *p, struct error *err)
                          "%s: tls.ca, tls.cert and tls.key: some are missing; expected all or none",
                          p->file);
     }
-    for (uint32_t i = 0; i < c->n_nodes && n == 0 && !c->tls_plain; i++) {
+    for (uint32_t i = 0; i < c->n_nodes && n == 0 && c->tls_plain == 0; i++) {
         const struct config_node *node = &c->nodes[i];
         if (!is_loopback(node->peer.host) || !is_loopback(node->broker.host)) {
             return error_set(err, WEIR_ECONFIG,

@@ -61,7 +61,7 @@ struct config {
     /* tls.ca, tls.cert, tls.key: all or none; tls.plain: none although nodes are on other machines
      */
     char tls_ca[CONFIG_PATH_MAX], tls_cert[CONFIG_PATH_MAX], tls_key[CONFIG_PATH_MAX];
-    bool tls_plain;
+    uint32_t tls_plain; /* 1 or 0 */
     /* Where this node listens: its own line's addresses, or listen.peer, .broker, .http, .rtmp.
      * Name and id as in its line. */
     struct config_node listen;

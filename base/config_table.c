@@ -24,7 +24,7 @@ const struct option_spec option_table[] = {
     {"tls.cert", OPTION_TEXT, AT(tls_cert), 0, CONFIG_PATH_MAX - 1, "",
      "This node's certificate, PEM; it names the hosts of its cluster.node line."},
     {"tls.key", OPTION_TEXT, AT(tls_key), 0, CONFIG_PATH_MAX - 1, "", "Its key, PEM."},
-    {"tls.plain", OPTION_YES_NO, AT(tls_plain), 0, 0, "no",
+    {"tls.plain", OPTION_YES, AT(tls_plain), 0, 0, "no",
      "Speak to other nodes and log clients in the clear although they are on other machines."},
     {"cluster.node", OPTION_NODE, AT(nodes), 0, 0, "",
      "One line per node, the same on all: what the others connect to. log=no: one without the log "
@@ -219,16 +219,6 @@ static int set_level(const char *value, uint32_t *ret_level, struct error *err)
     return error_set(err, WEIR_ECONFIG, "'%.40s' is not a level", value);
 }
 
-static int set_yes_no(const char *value, bool *ret_yes, struct error *err)
-{
-    bool yes = strcmp(value, "yes") == 0;
-    if (!yes && strcmp(value, "no") != 0) {
-        return error_set(err, WEIR_ECONFIG, "'%.40s' is neither yes nor no", value);
-    }
-    *ret_yes = yes;
-    return 0;
-}
-
 /* One `key=value` word of a cluster.node line. */
 static int set_node_field(struct config_node *node, char *word, uint32_t *seen, struct error *err)
 {
@@ -341,8 +331,6 @@ int option_set(const struct option_spec *spec, char *value, struct config *confi
         return set_yes(value, at, err);
     case OPTION_LEVEL:
         return set_level(value, at, err);
-    case OPTION_YES_NO:
-        return set_yes_no(value, at, err);
     case OPTION_NODE:
         return add_node(value, config, err);
     case OPTION_TOPIC:
@@ -371,9 +359,6 @@ void option_expects(const struct option_spec *spec, char *out, size_t out_size)
         break;
     case OPTION_LEVEL:
         (void)snprintf(out, out_size, "error, warn, info or debug");
-        break;
-    case OPTION_YES_NO:
-        (void)snprintf(out, out_size, "yes or no");
         break;
     case OPTION_NODE:
         (void)snprintf(out, out_size,

@@ -14,7 +14,6 @@ enum option_type {
     OPTION_ROLES,   /* names of roles, separated by spaces or commas */
     OPTION_YES,     /* yes or no: 1 or 0 */
     OPTION_LEVEL,   /* error, warn, info, debug */
-    OPTION_YES_NO,  /* into a bool */
     OPTION_NODE,    /* repeated */
     OPTION_TOPIC,   /* repeated */
 };

@@ -10,6 +10,7 @@ weir_config() {
             echo "node.data = $work/weir/n$i"
             echo "node.roles = log"
             echo "cluster.secret = only for this benchmark"
+            echo "tls.plain = yes"
             for k in 1 2 3; do
                 h=$(weir_host $k)
                 echo "cluster.node = n$k id=$k peer=$h:$((port + k)) broker=$h:$((port + 10 + k)) http=$h:$((port + 20 + k)) rtmp=$h:$((port + 30 + k))"

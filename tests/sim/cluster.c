@@ -39,7 +39,8 @@ static void configure(unsigned id, unsigned n_topics, unsigned heartbeat_ms, uns
     struct error err = {0};
     bytes_init(&text, 16384);
     bytes_printf(&text,
-                 "node.name = n%u\nnode.data = /n%u\nnode.roles = log\ncluster.secret = %s\n"
+                 "node.name = n%u\nnode.data = /n%u\nnode.roles = log\ncluster.secret = "
+                 "%s\ntls.plain = yes\n"
                  "log.segment_mib = 1\nlog.free_mib_min = 1\nlog.inflight_mib = 1\n"
                  "log.batch_kib_max = 64\nraft.heartbeat_ms = %u\nraft.election_ms = %u\n",
                  id, id, SECRET, heartbeat_ms, election_ms);

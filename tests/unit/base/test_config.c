@@ -14,8 +14,8 @@
     "node.name = n1\n"                                                                             \
     "node.data = /tmp/n1 # where\n"                                                                \
     "cluster.secret = 0123456789abcdef#x\n"
-#define NODE1 "cluster.node = n1 id=1 peer=127.0.0.1:1 broker=h:2 http=[::1]:3 rtmp=h:4\n"
-#define NODE2 "cluster.node = n2 id=2 peer=127.0.0.1:5 broker=h:6 http=h:7 rtmp=h:8\n"
+#define NODE1 "cluster.node = n1 id=1 peer=127.0.0.1:1 broker=localhost:2 http=[::1]:3 rtmp=h:4\n"
+#define NODE2 "cluster.node = n2 id=2 peer=127.0.0.1:5 broker=localhost:6 http=h:7 rtmp=h:8\n"
 
 static struct config config;
 static struct error err;
@@ -81,9 +81,17 @@ static void parse__wrong_input_names_line_option_and_what_was_expected(void **st
         {BASE NODE1 "cluster.node = n2 id=1 peer=h:11 broker=h:12 http=h:13 rtmp=h:14\n",
          "f:5: cluster.node: id=1 is already that of node n1; expected NAME id=1..2147483648 "
          "peer=H:P broker=H:P http=H:P rtmp=H:P [log=no]"},
-        {BASE NODE1 "cluster.node = n2 id=2 peer=h:2 broker=h:12 http=h:13 rtmp=h:14\n",
-         "f: cluster.node n2: h:2 is used twice; expected an address of its own for each "
+        {BASE NODE1
+         "cluster.node = n2 id=2 peer=localhost:2 broker=localhost:12 http=h:13 rtmp=h:14\n",
+         "f: cluster.node n2: localhost:2 is used twice; expected an address of its own for each "
          "service"},
+        {BASE NODE1 "cluster.node = n2 id=2 peer=10.0.0.2:1 broker=10.0.0.2:2 http=h:3 rtmp=h:5\n",
+         "f: cluster.node n2 is on another machine; expected tls.ca, tls.cert and tls.key (weir "
+         "cluster certs makes them), or tls.plain = yes"},
+        {BASE NODE1 "tls.ca = ca.pem\n",
+         "f: tls.ca, tls.cert and tls.key: some are missing; expected all or none"},
+        {BASE NODE1 "tls.plain = perhaps\n",
+         "f:5: tls.plain: 'perhaps' is neither yes nor no; expected yes or no"},
         {BASE NODE2, "f: node.name: no cluster.node line is named n1; expected one of them"},
         {BASE, "f: no cluster.node line; expected one per node"},
         {"node.name=n1\nnode.data=/x\n" NODE1,

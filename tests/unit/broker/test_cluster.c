@@ -23,6 +23,7 @@ static void configure(unsigned n, const char *extra)
     struct error err = {0};
     bytes_init(&text, 16384);
     bytes_printf(&text, "node.name = n1\nnode.data = /d\ncluster.secret = 0123456789abcdef\n"
+                        "tls.plain = yes\n"
                         "log.topic = a partitions=6\nlog.topic = groups partitions=1\n"
                         "log.topic = meta partitions=1\n");
     for (unsigned i = 1; i <= n; i++) {
