@@ -46,7 +46,11 @@
     X(BROKER_GROUP_OFFSETS_REQUEST, 30, "group_offsets_request", broker_group_offsets_request)     \
     X(BROKER_GROUP_OFFSETS, 31, "group_offsets", broker_group_offsets)                             \
     X(BROKER_GROUP_DESCRIBE_REQUEST, 32, "group_describe_request", broker_group_describe_request)  \
-    X(BROKER_GROUPS, 33, "groups", broker_groups)
+    X(BROKER_GROUPS, 33, "groups", broker_groups)                                                  \
+    X(BROKER_CLUSTER_CHANGE, 40, "cluster_change", cluster_change)                                 \
+    X(BROKER_CLUSTER_CHANGED, 41, "cluster_changed", cluster_changed)                              \
+    X(BROKER_CLUSTER_DESCRIBE, 42, "cluster_describe", cluster_describe)                           \
+    X(BROKER_CLUSTER, 43, "cluster", cluster_description)
 
 #define X(type, number, name, message) type = number,
 enum message_type { MESSAGE_MAP(X) MESSAGE_TYPES };

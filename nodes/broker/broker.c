@@ -28,6 +28,20 @@ struct replica *broker_replica(struct broker *b, const char *topic, uint32_t par
     return NULL;
 }
 
+struct replica *broker_replica_of_group(struct broker *b, uint32_t group_id)
+{
+    uint32_t first = 0;
+    for (uint32_t i = 0; i < b->config->n_topics; i++) {
+        const struct config_topic *t = &b->config->topics[i];
+        uint32_t partition = group_id & ((1u << PARTITION_BITS) - 1);
+        if (partition < t->partitions && b->replicas[first + partition].group_id == group_id) {
+            return &b->replicas[first + partition];
+        }
+        first += t->partitions;
+    }
+    return NULL;
+}
+
 uint32_t replica_leader(const struct replica *r)
 {
     uint32_t leader = r->group != NULL ? group_leader(r->group) : 0;
@@ -222,6 +236,11 @@ static int replicas_init(struct broker *b, struct error *err)
                                  config->topics[i].name, config->topics[k].name);
             }
         }
+        if (group_id_of(&config->topics[i], 0) >> PARTITION_BITS ==
+            REPORT_GROUP_ID >> PARTITION_BITS) {
+            return error_set(err, WEIR_ECONFIG, "topic %s hashes to a reserved id: rename it",
+                             config->topics[i].name);
+        }
     }
     b->replicas = calloc(b->n_replicas > 0 ? b->n_replicas : 1, sizeof(*b->replicas));
     if (b->replicas == NULL) {
@@ -292,6 +311,9 @@ static void on_sweep(struct env_timer *timer)
         update_replicas(b);
     }
     roster_tick(&b->roster, now);
+    reconcile_tick(b, now);
+    report_tick(b, now);
+    controller_tick(&b->controller, now);
     env_timer_start(&b->sweep, BROKER_SWEEP_US, on_sweep);
 }
 
@@ -300,6 +322,7 @@ static void on_sweep(struct env_timer *timer)
 static void broker_free(struct broker *b)
 {
     coordinator_free(b->coordinator);
+    controller_close(&b->controller);
     roster_close(&b->roster);
     free(b->replicas);
     free(b);
@@ -349,6 +372,7 @@ void broker_close(struct broker *b, broker_close_cb cb, void *data)
     b->stopping = true;
     b->closed = cb;
     b->closed_data = data;
+    report_close(b);
     if (b->listener != NULL) {
         env_listener_close(b->listener);
         b->listener = NULL;
@@ -439,6 +463,7 @@ static int open_transport(struct broker *b, struct error *err)
 
 static int start(struct broker *b, struct error *err)
 {
+    controller_open(&b->controller, b);
     int rv = roster_open(&b->roster, b, err);
     if (rv == 0) {
         rv = replicas_init(b, err);
@@ -449,6 +474,9 @@ static int start(struct broker *b, struct error *err)
     }
     if (rv == 0) {
         rv = open_transport(b, err);
+    }
+    if (rv == 0) {
+        rv = report_open(b, err);
     }
     if (rv == 0) {
         rv = env_timer_init(b->env, &b->sweep);

@@ -4,7 +4,11 @@
  *   conn.c      connections: handshake, frames in, replies out, back-pressure
  *   produce.c   batches from connections to groups
  *   fetch.c     reads, and the reads that wait
- *   roster.c  what `meta` says of nodes and placements, done here
+ *   admin.c     what administrators ask of the cluster
+ *   controller.c  the leader of `meta`: who is to hold what
+ *   reconcile.c   leaders bring their groups to it
+ *   report.c      what brokers tell the controller
+ *   roster.c      what `meta` says of nodes and placements, done here
  *   offsets.c   where a partition begins and ends, linearizable when asked so
  *   requests.c  the table of requests; metadata, status, hash */
 #ifndef NODES_BROKER_BROKER_PRIV_H
@@ -13,7 +17,10 @@
 #include "base/metrics.h"
 #include "consensus/group.h"
 #include "nodes/broker/broker.h"
+#include "nodes/broker/controller.h"
 #include "nodes/broker/coordinator.h"
+#include "nodes/broker/reconcile.h"
+#include "nodes/broker/report.h"
 #include "nodes/broker/roster.h"
 #include "proto/auth.h"
 #include "proto/messages.h"
@@ -43,6 +50,11 @@ struct replica {
     uint32_t group_id;
     struct group *group;         /* NULL: not placed here, or could not be opened */
     bool wanted;                 /* placed here */
+    bool changing, transferring; /* reconcile.c */
+    bool feeding;                /* a new member of its group has yet to get most of the log */
+    uint64_t step_ns;            /* no step before */
+    struct group_change change;
+    struct group_transfer transfer;
     bool deleted;                /* nothing of it is on disk any more */
     char failed[ERROR_TEXT_MAX]; /* "": healthy */
     int failed_code;
@@ -72,6 +84,10 @@ struct broker {
     struct env_timer sweep;
     struct env_defer tell_leaders, tell_metadata;
     struct roster roster;
+    struct controller controller;
+    uint64_t reported_ns;
+    uint32_t reports;
+    bool reporting;
     struct broker_sizes sizes;
     bool stopping;
     unsigned parts_open; /* while stopping: connections and groups */
@@ -129,6 +145,7 @@ struct fetch {
 
 /* broker.c */
 struct replica *broker_replica(struct broker *b, const char *topic, uint32_t partition);
+struct replica *broker_replica_of_group(struct broker *b, uint32_t group_id); /* NULL: none */
 /* 0 unless the leader can take proposals now. */
 uint32_t replica_leader(const struct replica *r);
 uint64_t replica_term(const struct replica *r);
@@ -162,6 +179,12 @@ int broker_dispatch(struct conn *c, const struct frame *frame, struct error *err
 void broker_tell_leaders(struct env_defer *defer);
 /* Nodes or placements changed: to those that watch, at the end of this turn. */
 void broker_tell_metadata(struct broker *b);
+
+/* admin.c */
+int broker_handle_cluster_change(struct conn *c, const struct frame *frame,
+                                 const ProtobufCMessage *head, struct error *err);
+int broker_handle_cluster_describe(struct conn *c, const struct frame *frame,
+                                   const ProtobufCMessage *head, struct error *err);
 
 /* produce.c */
 int broker_handle_produce(struct conn *c, const struct frame *frame, const ProtobufCMessage *head,

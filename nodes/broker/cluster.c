@@ -153,6 +153,11 @@ static bool node_set(struct cluster *c, const struct cluster_node *n)
     return true;
 }
 
+bool cluster_add_node(struct cluster *c, const struct config_node *node)
+{
+    return node_set(c, &(struct cluster_node){.node = *node, .state = CLUSTER_ACTIVE});
+}
+
 static void place_all(struct cluster *c)
 {
     uint32_t ids[CLUSTER_NODES_MAX], at = 0;
@@ -180,8 +185,7 @@ int cluster_found(struct cluster *c, const struct config *config, struct error *
         return error_set(err, WEIR_ENOMEM, "no memory for %u placements", c->n_placements);
     }
     for (uint32_t i = 0; i < config->n_nodes; i++) {
-        (void)node_set(c,
-                       &(struct cluster_node){.node = config->nodes[i], .state = CLUSTER_ACTIVE});
+        (void)cluster_add_node(c, &config->nodes[i]);
     }
     if (config->cluster_join == 0) {
         place_all(c);

@@ -56,6 +56,8 @@ struct cluster {
 int cluster_found(struct cluster *c, const struct config *config, struct error *err);
 void cluster_close(struct cluster *c);
 
+/* An active node, as the configuration names it. False: too many. */
+bool cluster_add_node(struct cluster *c, const struct config_node *node);
 /* Folds one record. True when it changed something. */
 bool cluster_fold(struct cluster *c, const struct batch_record *record);
 

@@ -48,7 +48,7 @@ static int load_of(const struct loads *l, uint32_t id)
     return -1;
 }
 
-static void count_loads(const struct cluster *c, placement_usable_cb usable, void *data,
+static void count_loads(const struct cluster *c, placement_usable_cb usable, const void *data,
                         struct loads *l)
 {
     memset(l, 0, sizeof(*l));
@@ -146,7 +146,7 @@ static bool even_out(const struct cluster *c, const struct loads *l, uint32_t in
     return true;
 }
 
-int64_t placement_next(const struct cluster *c, placement_usable_cb usable, void *data,
+int64_t placement_next(const struct cluster *c, placement_usable_cb usable, const void *data,
                        struct cluster_placement *ret_placement)
 {
     struct loads l;

@@ -11,7 +11,7 @@ void placement_initial(const uint32_t *ids, unsigned n, uint32_t partition, unsi
 
 /* Partitions are counted by `replicas`: what is leaving goes anyway. A node that is not usable is
  * never chosen; `usable` tells by id (live). */
-typedef bool (*placement_usable_cb)(void *data, uint32_t node_id);
+typedef bool (*placement_usable_cb)(const void *data, uint32_t node_id);
 
 /* Partitions that may move at the same time: those with somebody leaving count. */
 unsigned placement_moving(const struct cluster *c);
@@ -21,7 +21,7 @@ unsigned placement_moving(const struct cluster *c);
  * then, when nothing is moving, what evens out the number of replicas by more than one. Partitions
  * that are moving already, and that of `meta`, are left alone. -1: nothing to do, or nobody to take
  * it. */
-int64_t placement_next(const struct cluster *c, placement_usable_cb usable, void *data,
+int64_t placement_next(const struct cluster *c, placement_usable_cb usable, const void *data,
                        struct cluster_placement *ret_placement);
 
 /* A partition as the balance of leaders sees it. */

@@ -337,6 +337,8 @@ static const struct {
     [BROKER_GROUP_COMMIT] = {broker_handle_group_commit},
     [BROKER_GROUP_OFFSETS_REQUEST] = {broker_handle_group_offsets},
     [BROKER_GROUP_DESCRIBE_REQUEST] = {broker_handle_group_describe},
+    [BROKER_CLUSTER_CHANGE] = {broker_handle_cluster_change},
+    [BROKER_CLUSTER_DESCRIBE] = {broker_handle_cluster_describe},
 };
 
 int broker_dispatch(struct conn *c, const struct frame *frame, struct error *err)

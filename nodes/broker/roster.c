@@ -6,6 +6,7 @@
 #include "base/logging.h"
 #include "nodes/broker/broker_priv.h"
 #include "nodes/broker/cluster_file.h"
+#include "nodes/broker/placement.h"
 
 #define FOLD_BYTES    (1u << 20) /* in one turn of the loop */
 #define FORGET_NS     3000000000u
@@ -79,14 +80,37 @@ void roster_place(struct roster *m)
     }
 }
 
+/* The placement that the configuration's nodes would found the partition with. */
+static void founders(const struct roster *m, const struct replica *r, struct cluster_ids *ret_ids)
+{
+    struct cluster founding = {.config = m->broker->config};
+    uint32_t ids[CLUSTER_NODES_MAX];
+    const struct config *config = m->broker->config;
+    for (uint32_t i = 0; i < config->n_nodes; i++) {
+        (void)cluster_add_node(&founding, &config->nodes[i]);
+    }
+    unsigned n = cluster_log_nodes(&founding, ids);
+    unsigned replicas = config->log_replicas != 0 ? config->log_replicas : 3;
+    placement_initial(ids, n, r->partition, r == m->meta ? CLUSTER_META_VOTERS : replicas, ret_ids);
+}
+
+/* A group is founded once, by those that the configuration names. Where `meta` says that it has
+ * moved since, it is there already: who opens it waits to be added. */
 unsigned roster_voters(const struct roster *m, const struct replica *r,
                        uint32_t ret_ids[CLUSTER_NODES_MAX])
 {
-    const struct cluster_ids *ids = &m->cluster.placements[r->index].replicas;
-    for (unsigned i = 0; i < ids->n; i++) {
-        ret_ids[i] = ids->at[i];
+    const struct cluster_placement *p = &m->cluster.placements[r->index];
+    struct cluster_ids ids;
+    founders(m, r, &ids);
+    if (m->broker->config->cluster_join != 0 ||
+        (m->known && r != m->meta &&
+         (p->leaving.n > 0 || !cluster_ids_equal(&p->replicas, &ids)))) {
+        return 0;
     }
-    return ids->n;
+    for (unsigned i = 0; i < ids.n; i++) {
+        ret_ids[i] = ids.at[i];
+    }
+    return ids.n;
 }
 
 /* --- Files of a partition that went elsewhere --- */

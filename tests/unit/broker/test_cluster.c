@@ -301,7 +301,7 @@ static void the_golden_file__opens(void **state)
 
 /* --- Replicas --- */
 
-static bool anybody(void *data, uint32_t id)
+static bool anybody(const void *data, uint32_t id)
 {
     const uint32_t *dead = data;
     return dead == NULL || *dead != id;
