@@ -55,7 +55,7 @@ static void submit_on_produced(struct weir_produce *produce, int status)
 }
 
 int views_submit(struct views *views, enum view_topic topic, const char *key, const void *value,
-                 size_t len, int flags, struct view_submit *req, view_submit_cb cb)
+                 size_t len, struct view_submit *req, view_submit_cb cb)
 {
     if (views->client == NULL || views->closing) {
         return WEIR_ECLOSED;
@@ -66,7 +66,7 @@ int views_submit(struct views *views, enum view_topic topic, const char *key, co
     req->produce.data = req;
     list_init(&req->link);
     int rc = weir_produce(views->client, view_topic_names[topic], WEIR_PARTITION_BY_KEY, key,
-                          strlen(key), value, len, flags, &req->produce, submit_on_produced);
+                          strlen(key), value, len, &req->produce, submit_on_produced);
     if (rc == 0) {
         views->in_client++;
     }

@@ -72,7 +72,7 @@ void views_listen(struct views *views, enum view_topic topic, struct view_listen
 void views_unlisten(struct view_listener *listener);
 
 /* Produces `value` (a packed record) under `key` and waits until this node's view has folded it:
- * read your own writes, with the verdict. Flags are those of weir_produce. status 0: verdict,
+ * read your own writes, with the verdict. status 0: verdict,
  * partition and offset hold. WEIR_EUNKNOWN: not known, or stored but not folded here within
  * VIEWS_SUBMIT_FOLD_MS. Else nothing is known beyond weir_produce's status. */
 #define VIEWS_SUBMIT_FOLD_MS 10000
@@ -90,7 +90,7 @@ struct view_submit {
     uint64_t deadline_ns;
 };
 int views_submit(struct views *views, enum view_topic topic, const char *key, const void *value,
-                 size_t len, int flags, struct view_submit *req, view_submit_cb cb);
+                 size_t len, struct view_submit *req, view_submit_cb cb);
 
 /* 0: not known yet. */
 uint32_t views_partitions(const struct views *views, enum view_topic topic);

@@ -74,7 +74,7 @@ static void on_pace(struct env_timer *timer)
             die("more than 65536 records are not acknowledged");
         }
         l->requests[i].data = l;
-        if (weir_produce(l->producer, l->topic, 0, NULL, 0, value, SIZE, 0, &l->requests[i],
+        if (weir_produce(l->producer, l->topic, 0, NULL, 0, value, SIZE, &l->requests[i],
                          on_acked) != 0) {
             die("a record was refused");
         }

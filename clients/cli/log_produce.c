@@ -32,7 +32,6 @@ enum {
     KEY_ALL,
     KEY_REPORT,
     KEY_ACK_LOG,
-    KEY_RETRY,
     KEY_INFLIGHT,
 };
 
@@ -41,10 +40,8 @@ static const struct argp_option options[] = {
     {"key-separator", KEY_SEPARATOR, "S", 0, "Lines are KEY S VALUE", 1},
     {"partition", KEY_PARTITION, "P", 0,
      "Write to this partition (without key and partition: to all in turn)", 1},
-    {"retry", KEY_RETRY, 0, 0,
-     "Send again what may have been stored when a connection breaks: MAY STORE RECORDS TWICE", 1},
     {"window", KEY_WINDOW, "W", 0, "Records in flight (1024)", 2},
-    {"inflight-batches", KEY_INFLIGHT, "N", 0, "Batches in flight per partition (4)", 2},
+    {"inflight-batches", KEY_INFLIGHT, "N", 0, "Batches in flight per partition (4, at most 5)", 2},
     {"ack-log", KEY_ACK_LOG, "FILE", 0,
      "Write 'partition offset crc32c' of every acknowledged record; compare with weir log consume "
      "--format crc",
@@ -62,7 +59,7 @@ struct arguments {
     struct cli_cluster cluster;
     const char *topic, *key, *separator, *ack_path;
     uint64_t partition, records, seconds, size, window, rate, inflight;
-    bool has_partition, report, retry, all;
+    bool has_partition, report, all;
 };
 
 struct slot {
@@ -144,9 +141,6 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_REPORT:
         a->report = true;
-        return 0;
-    case KEY_RETRY:
-        a->retry = true;
         return 0;
     case KEY_ALL:
         a->all = true;
@@ -234,8 +228,8 @@ static int send_record(struct producer *p, const void *key, size_t key_len, cons
     if (p->n_out++ == 0) {
         p->last_ack_ns = env_now_ns(p->loop.env); /* nothing was due before */
     }
-    int rv = weir_produce(p->client, a->topic, partition, key, key_len, value, value_len,
-                          a->retry ? WEIR_PRODUCE_RETRY : 0, &s->req, on_produced);
+    int rv = weir_produce(p->client, a->topic, partition, key, key_len, value, value_len, &s->req,
+                          on_produced);
     if (rv != WEIR_EBUSY) {
         p->n_sent++;
         p->turn = (p->turn + 1) % p->n_partitions;

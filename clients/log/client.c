@@ -8,6 +8,7 @@
 
 #include "base/logging.h"
 #include "base/murmur2.h"
+#include "log/producers.h"
 
 #define TIMEOUT_MS_DEFAULT       30000
 #define INFLIGHT_BYTES_DEFAULT   (64u << 20)
@@ -208,14 +209,8 @@ void client_leader_news(struct weir_client *c, const char *topic, uint32_t parti
     p->leader_id = leader_id;
     p->retry_at_ns = 0;
     p->backoff_us = CLIENT_BACKOFF_MIN_US;
-    if (moved && p->n_inflight > 0) {
-        /* The old leader may yet refuse what is out: nothing may overtake it on the way to the new
-         * one. */
-        p->draining = true;
-        if (p->grace_until_ns == 0) {
-            p->grace_until_ns = env_now_ns(c->env) + CLIENT_GRACE_US * 1000u;
-            client_tick_within(c, CLIENT_GRACE_US);
-        }
+    if (moved) {
+        producer_leader_moved(p);
     }
     producer_pump(p);
 }
@@ -462,6 +457,9 @@ static void set_options(struct weir_client *c, const struct weir_client_options 
     c->options.inflight_batches_max = options->inflight_batches_max != 0
                                           ? options->inflight_batches_max
                                           : INFLIGHT_BATCHES_DEFAULT;
+    if (c->options.inflight_batches_max > PRODUCER_BATCHES) {
+        c->options.inflight_batches_max = PRODUCER_BATCHES; /* the log remembers so many */
+    }
 }
 
 int weir_client_new(struct env *env, const struct weir_client_options *options,

@@ -12,8 +12,6 @@
 #define CLIENT_PARTITIONS_MAX 65536
 #define CLIENT_BACKOFF_MIN_US 2000u
 #define CLIENT_BACKOFF_MAX_US 100000u
-/* After news of another leader, how long the old one may still answer for what it was sent. */
-#define CLIENT_GRACE_US 100000u
 /* How often timeouts are looked at. */
 #define CLIENT_SWEEP_US 50000u
 
@@ -30,6 +28,14 @@ struct client_broker {
     struct broker_request metadata;
 };
 
+/* A partition's producer id, and what of its sequence is given out. */
+struct numbering {
+    int64_t id; /* negative: none yet */
+    int16_t epoch;
+    uint32_t next; /* sequence of the next record */
+    bool over;     /* a number was given up: a new epoch begins when nothing is in doubt */
+};
+
 /* One RecordBatch on its way; its record requests complete together. */
 struct batch {
     struct list link; /* in client_partition.waiting or .inflight, or the client's idle list */
@@ -38,12 +44,13 @@ struct batch {
     struct batch_builder builder;
     struct list records; /* struct weir_produce.link */
     uint32_t n_records;
-    int flags;
-    uint64_t sequence; /* order within the partition */
-    uint64_t created_ns;
-    bool maybe_stored;  /* an earlier attempt had an unknown outcome */
-    uint64_t bytes;     /* counted against inflight_bytes_max */
-    uint32_t leader_id; /* it was sent to */
+    uint64_t order;               /* within the partition */
+    uint64_t created_ns, sent_ns; /* sent for the first time */
+    bool finished;                /* its bytes are whole */
+    bool numbered;                /* has its place in the producer's sequence */
+    bool maybe_stored;            /* an attempt had an unknown outcome */
+    bool misplaced;               /* the last attempt was refused as not the next one */
+    uint64_t bytes;               /* counted against inflight_bytes_max */
     struct client_broker *broker;
     struct broker_request request;
 };
@@ -53,18 +60,16 @@ struct client_partition {
     uint32_t index;
     uint32_t leader_id; /* 0: not known */
     uint64_t term;      /* of what is known of the leader */
-    uint32_t generation;
-    /* A batch was refused, or the leader moved: nothing is sent until all that are out have come
-     * back. */
+    struct numbering numbering;
+    /* A batch was refused: nothing is sent until all that are out have come back. */
     bool draining;
     uint64_t retry_at_ns; /* nothing is sent before */
     uint64_t backoff_us;
-    uint64_t grace_until_ns; /* 0: none */
-    struct batch *open;      /* being filled */
-    struct list waiting;     /* full or refused, in order */
-    struct list inflight;    /* in order */
+    struct batch *open;   /* being filled */
+    struct list waiting;  /* full or refused, in order */
+    struct list inflight; /* in order */
     unsigned n_inflight;
-    uint64_t sequence;
+    uint64_t order;
     struct list busy_link;  /* client.busy: has a batch anywhere */
     struct list dirty_link; /* client.dirty: to be looked at at the end of this turn */
 };
@@ -75,7 +80,6 @@ struct early {
     struct weir_produce *req;
     uint64_t created_ns;
     uint32_t partition;
-    int flags;
     bool null_key, null_value;
     size_t key_len, value_len;
     uint8_t bytes[];
@@ -136,13 +140,25 @@ void producer_topic_known(struct client_topic *t); /* early records go to their 
 void producer_topic_failed(struct client_topic *t, int status);
 void producer_pump(struct client_partition *p);
 void producer_partition_init(struct client_partition *p, struct client_topic *t, uint32_t index);
-void producer_sweep(struct weir_client *c, uint64_t now_ns); /* timeouts, grace, due retries */
+void producer_sweep(struct weir_client *c, uint64_t now_ns); /* timeouts, due retries */
+/* Another node leads: what is out goes there, at once. */
+void producer_leader_moved(struct client_partition *p);
 void producer_close(struct weir_client *c);
 void producer_flush(struct weir_client *c);
 
 /* offsets.c */
 void offsets_kick(struct weir_client *c);
 void offsets_close(struct weir_client *c);
+
+/* numbering.c */
+/* Gives the batch its place in the sequence if it has none, and finishes its bytes. */
+void numbering_give(struct client_partition *p, struct batch *b);
+/* May the batch be sent now? Not when its number can't be next. */
+bool numbering_allows(const struct client_partition *p, const struct batch *b);
+/* The batch leaves without being known to be stored. */
+void numbering_give_up(struct client_partition *p, const struct batch *b);
+/* Nothing is out: begins a new epoch if one is due and nothing is in doubt. */
+void numbering_settle(struct client_partition *p);
 
 /* consumer.c */
 void consumers_kick(struct weir_client *c);

@@ -1,9 +1,10 @@
 /* Producing: records into batches, batches to leaders, one partition at a time in order.
  *
  * A partition sends what it has at the end of each turn of the loop, as long as fewer than
- * inflight_batches_max are out; then the open batch fills. When a batch is refused, what was sent
- * behind it is refused too (BrokerProduce.generation): the partition drains, then sends all of it
- * again in order. */
+ * inflight_batches_max are out; then the open batch fills. Batches are numbered (numbering.c): when
+ * one is refused, those behind it are refused too; the partition drains, then sends all of it again
+ * in order. A batch whose outcome is unknown is sent again as it is, until it is answered or its
+ * time is over: the log knows it if it is there. */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,7 @@ void producer_partition_init(struct client_partition *p, struct client_topic *t,
     p->topic = t;
     p->index = index;
     p->backoff_us = CLIENT_BACKOFF_MIN_US;
+    p->numbering.id = -1;
     list_init(&p->waiting);
     list_init(&p->inflight);
     list_init(&p->busy_link);
@@ -33,7 +35,7 @@ static struct weir_client *client_of(const struct client_partition *p)
 
 /* --- Batches --- */
 
-static struct batch *batch_new(struct client_partition *p, int flags)
+static struct batch *batch_new(struct client_partition *p)
 {
     struct weir_client *c = client_of(p);
     struct list *el = list_pop(&c->idle);
@@ -51,12 +53,11 @@ static struct batch *batch_new(struct client_partition *p, int flags)
         list_init(&b->records);
     }
     b->partition = p;
-    b->flags = flags;
     b->n_records = 0;
     b->bytes = 0;
-    b->leader_id = 0;
-    b->maybe_stored = false;
-    b->sequence = p->sequence++;
+    b->finished = b->numbered = b->maybe_stored = b->misplaced = false;
+    b->sent_ns = 0;
+    b->order = p->order++;
     b->created_ns = env_now_ns(c->env);
     batch_begin(&b->builder, &b->data, env_wall_ms(c->env));
     return b;
@@ -113,12 +114,8 @@ static void batch_complete(struct batch *b, int status, int64_t base_offset)
 
 static void close_open(struct client_partition *p)
 {
-    struct batch *b = p->open;
-    int size = batch_finish(&b->builder);
-    assert(size > 0); /* it has records, and their room was reserved */
-    (void)size;
+    list_push_back(&p->waiting, &p->open->link);
     p->open = NULL;
-    list_push_back(&p->waiting, &b->link);
 }
 
 /* Back among the waiting ones, at its place. */
@@ -126,11 +123,10 @@ static void requeue(struct batch *b)
 {
     struct client_partition *p = b->partition;
     struct list *at = p->waiting.next;
-    while (at != &p->waiting && list_entry(at, struct batch, link)->sequence < b->sequence) {
+    while (at != &p->waiting && list_entry(at, struct batch, link)->order < b->order) {
         at = at->next;
     }
     list_push_back(at, &b->link); /* before `at` */
-    p->draining = true;
 }
 
 /* --- Sending --- */
@@ -144,10 +140,18 @@ static void retry_later(struct client_partition *p)
         p->backoff_us * 2 < CLIENT_BACKOFF_MAX_US ? p->backoff_us * 2 : CLIENT_BACKOFF_MAX_US;
 }
 
+/* Not stored by this attempt, and worth another one. */
 static bool is_refusal(int status)
 {
     return status == WEIR_ENOTLEADER || status == WEIR_EBUSY || status == WEIR_EUNAVAILABLE ||
-           status == WEIR_ECLOSED;
+           status == WEIR_ECLOSED || status == WEIR_EIO || status == WEIR_ENOMEM ||
+           status == WEIR_ESEQUENCE;
+}
+
+static void give_up(struct batch *b, int status)
+{
+    numbering_give_up(b->partition, b);
+    batch_complete(b, b->maybe_stored ? WEIR_EUNKNOWN : status, 0);
 }
 
 static void on_produced(struct broker_request *req, int status, const struct frame *reply,
@@ -158,22 +162,20 @@ static void on_produced(struct broker_request *req, int status, const struct fra
     (void)reply;
     list_remove(&b->link);
     p->n_inflight--;
-    if (p->n_inflight == 0) {
-        p->grace_until_ns = 0;
-    }
     mark_dirty(p);
     if (status == 0) {
         p->backoff_us = CLIENT_BACKOFF_MIN_US;
         batch_complete(b, 0, ((const Weir__BrokerProduced *)head)->base_offset);
         return;
     }
-    bool again = status == WEIR_EUNKNOWN && (b->flags & WEIR_PRODUCE_RETRY) != 0;
-    if (!again && !is_refusal(status)) {
-        batch_complete(b, status, 0);
+    if (status != WEIR_EUNKNOWN && !is_refusal(status)) {
+        give_up(b, status);
         return;
     }
-    b->maybe_stored |= again;
+    b->maybe_stored = b->maybe_stored || status == WEIR_EUNKNOWN;
+    b->misplaced = status == WEIR_ESEQUENCE;
     requeue(b);
+    p->draining = true;
     if (status == WEIR_ENOTLEADER && head != NULL) {
         const Weir__BrokerError *e = (const Weir__BrokerError *)head;
         uint32_t before = p->leader_id;
@@ -182,28 +184,78 @@ static void on_produced(struct broker_request *req, int status, const struct fra
             return; /* tried there at the end of this turn */
         }
     }
-    retry_later(p);
+    if (status != WEIR_ESEQUENCE) { /* then another one was refused as well, or came too early */
+        retry_later(p);
+    }
 }
 
 static int batch_send(struct client_partition *p, struct batch *b, struct client_broker *broker)
 {
     Weir__BrokerProduce m = WEIR__BROKER_PRODUCE__INIT;
+    uint64_t now = env_now_ns(client_of(p)->env);
+    numbering_give(p, b);
     m.topic = p->topic->name;
     m.partition = p->index;
-    m.generation = p->generation;
+    m.age_ms = b->maybe_stored ? (now - b->sent_ns) / 1000000u + 1 : 0;
     b->request.data = b;
     b->broker = broker;
-    b->leader_id = broker->node_id;
+    b->misplaced = false;
+    b->sent_ns = b->sent_ns != 0 ? b->sent_ns : now;
     return broker_link_request(broker->link, BROKER_PRODUCE, &m.base, b->data.data, b->data.len,
                                BROKER_PRODUCED, &b->request, on_produced);
+}
+
+/* All are back. If the first one was refused although everything before it is stored, the log does
+ * not know us any more, and the sequence is over. What can't be there gets a new number then; of
+ * the rest nobody can tell. */
+static void settle_misplaced(struct client_partition *p)
+{
+    struct list lost;
+    list_init(&lost);
+    if (!list_empty(&p->waiting) && list_entry(p->waiting.next, struct batch, link)->misplaced) {
+        p->numbering.over = true;
+        retry_later(p);
+    }
+    LIST_FOREACH_SAFE(it, nx, &p->waiting)
+    {
+        const struct batch *b = list_entry(it, struct batch, link);
+        if (p->numbering.over && b->misplaced && b->maybe_stored) {
+            list_remove(it);
+            list_push_back(&lost, it);
+        }
+    }
+    for (struct list *el = list_pop(&lost); el != NULL; el = list_pop(&lost)) {
+        give_up(list_entry(el, struct batch, link), WEIR_EUNKNOWN);
+    }
+}
+
+/* The next batch to be sent, taken from those that wait. */
+static struct batch *take_next(struct client_partition *p)
+{
+    LIST_FOREACH(it, &p->waiting)
+    {
+        struct batch *b = list_entry(it, struct batch, link);
+        if (numbering_allows(p, b)) {
+            list_remove(&b->link);
+            return b;
+        }
+    }
+    if (!list_empty(&p->waiting) || p->open == NULL || p->numbering.over ||
+        (p->n_inflight > 0 && p->open->data.len < PIPELINE_BYTES)) {
+        return NULL;
+    }
+    struct batch *b = p->open;
+    p->open = NULL;
+    return b;
 }
 
 void producer_pump(struct client_partition *p)
 {
     struct weir_client *c = client_of(p);
-    if (p->draining && p->n_inflight == 0) {
+    if (p->n_inflight == 0) {
         p->draining = false;
-        p->generation++;
+        settle_misplaced(p);
+        numbering_settle(p);
     }
     if (c->closing || p->draining || (p->open == NULL && list_empty(&p->waiting))) {
         return;
@@ -220,23 +272,33 @@ void producer_pump(struct client_partition *p)
         return;
     }
     while (p->n_inflight < c->options.inflight_batches_max) {
-        if (list_empty(&p->waiting) && p->open != NULL &&
-            (p->n_inflight == 0 || p->open->data.len >= PIPELINE_BYTES)) {
-            close_open(p);
-        }
-        struct list *el = list_pop(&p->waiting);
-        if (el == NULL) {
+        struct batch *b = take_next(p);
+        if (b == NULL) {
             return;
         }
-        struct batch *b = list_entry(el, struct batch, link);
         if (batch_send(p, b, broker) != 0) {
-            list_push_front(&p->waiting, &b->link);
+            requeue(b);
             retry_later(p);
             return;
         }
         list_push_back(&p->inflight, &b->link);
         p->n_inflight++;
     }
+}
+
+void producer_leader_moved(struct client_partition *p)
+{
+    LIST_FOREACH_SAFE(it, nx, &p->inflight)
+    {
+        struct batch *b = list_entry(it, struct batch, link);
+        if (b->broker->link != NULL) {
+            broker_link_cancel(b->broker->link, &b->request);
+        }
+        list_remove(&b->link);
+        b->maybe_stored = true;
+        requeue(b);
+    }
+    p->n_inflight = 0;
 }
 
 void producer_flush(struct weir_client *c)
@@ -252,16 +314,16 @@ void producer_flush(struct weir_client *c)
 /* --- Records --- */
 
 static int add_record(struct client_partition *p, const void *key, size_t key_len,
-                      const void *value, size_t value_len, int flags, uint64_t created_ns,
+                      const void *value, size_t value_len, uint64_t created_ns,
                       struct weir_produce *req)
 {
     struct weir_client *c = client_of(p);
     size_t room = key_len + value_len + RECORD_OVERHEAD_MAX;
-    if (p->open != NULL && (p->open->flags != flags || p->open->n_records >= BATCH_RECORDS_MAX ||
+    if (p->open != NULL && (p->open->n_records >= BATCH_RECORDS_MAX ||
                             p->open->data.len + room > c->options.batch_bytes_max)) {
         close_open(p);
     }
-    struct batch *b = p->open != NULL ? p->open : batch_new(p, flags);
+    struct batch *b = p->open != NULL ? p->open : batch_new(p);
     if (b == NULL) {
         return WEIR_ENOMEM;
     }
@@ -290,7 +352,7 @@ static int add_record(struct client_partition *p, const void *key, size_t key_le
 }
 
 static int add_early(struct client_topic *t, uint32_t partition, const void *key, size_t key_len,
-                     const void *value, size_t value_len, int flags, struct weir_produce *req)
+                     const void *value, size_t value_len, struct weir_produce *req)
 {
     struct early *e = malloc(sizeof(*e) + key_len + value_len);
     if (e == NULL) {
@@ -299,7 +361,6 @@ static int add_early(struct client_topic *t, uint32_t partition, const void *key
     *e = (struct early){.req = req,
                         .created_ns = env_now_ns(t->client->env),
                         .partition = partition,
-                        .flags = flags,
                         .null_key = key == NULL,
                         .null_value = value == NULL,
                         .key_len = key_len,
@@ -317,8 +378,8 @@ static int add_early(struct client_topic *t, uint32_t partition, const void *key
 }
 
 int weir_produce(struct weir_client *c, const char *topic, uint32_t partition, const void *key,
-                 size_t key_len, const void *value, size_t value_len, int flags,
-                 struct weir_produce *req, weir_produce_cb cb)
+                 size_t key_len, const void *value, size_t value_len, struct weir_produce *req,
+                 weir_produce_cb cb)
 {
     struct client_topic *t = client_topic_get(c, topic);
     key_len = key == NULL ? 0 : key_len;
@@ -344,12 +405,12 @@ int weir_produce(struct weir_client *c, const char *topic, uint32_t partition, c
     req->offset = -1;
     int rv = 0;
     if (t->n_partitions == 0 || !list_empty(&t->early)) {
-        rv = add_early(t, partition, key, key_len, value, value_len, flags, req);
+        rv = add_early(t, partition, key, key_len, value, value_len, req);
     } else {
         if (partition == WEIR_PARTITION_BY_KEY) {
             partition = weir_partition_for_key(key, key_len, t->n_partitions);
         }
-        rv = add_record(&t->partitions[partition], key, key_len, value, value_len, flags,
+        rv = add_record(&t->partitions[partition], key, key_len, value, value_len,
                         env_now_ns(c->env), req);
     }
     if (rv == 0) {
@@ -388,7 +449,7 @@ void producer_topic_known(struct client_topic *t)
         int rv = partition >= t->n_partitions
                      ? WEIR_EINVAL
                      : add_record(&t->partitions[partition], key, e->key_len, value, e->value_len,
-                                  e->flags, e->created_ns, e->req);
+                                  e->created_ns, e->req);
         if (rv != 0) {
             early_fail(t, e, rv);
         } else {
@@ -414,12 +475,10 @@ static void collect_overdue(struct client_partition *p, uint64_t now_ns, struct 
 {
     struct weir_client *c = client_of(p);
     uint64_t limit_ns = (uint64_t)c->options.timeout_ms * 1000000u;
-    bool grace_over = p->grace_until_ns != 0 && now_ns >= p->grace_until_ns;
     LIST_FOREACH_SAFE(it, nx, &p->inflight)
     {
         struct batch *b = list_entry(it, struct batch, link);
-        bool timed_out = now_ns - b->created_ns >= limit_ns;
-        if (!timed_out && !(grace_over && b->leader_id != p->leader_id)) {
+        if (now_ns - b->created_ns < limit_ns) {
             continue;
         }
         if (b->broker->link != NULL) {
@@ -428,13 +487,8 @@ static void collect_overdue(struct client_partition *p, uint64_t now_ns, struct 
         list_remove(&b->link);
         p->n_inflight--;
         b->maybe_stored = true;
-        if (!timed_out && (b->flags & WEIR_PRODUCE_RETRY) != 0) {
-            requeue(b);
-        } else {
-            list_push_back(out, &b->link);
-        }
+        list_push_back(out, &b->link);
     }
-    p->grace_until_ns = grace_over || p->n_inflight == 0 ? 0 : p->grace_until_ns;
     LIST_FOREACH_SAFE(it, nx, &p->waiting)
     {
         struct batch *b = list_entry(it, struct batch, link);
@@ -456,7 +510,7 @@ static void partition_sweep(struct client_partition *p, uint64_t now_ns)
     collect_overdue(p, now_ns, &overdue);
     for (struct list *el = list_pop(&overdue); el != NULL; el = list_pop(&overdue)) {
         struct batch *b = list_entry(el, struct batch, link);
-        batch_complete(b, b->maybe_stored ? WEIR_EUNKNOWN : WEIR_ETIMEOUT, 0);
+        give_up(b, WEIR_ETIMEOUT);
     }
     producer_pump(p);
 }
@@ -515,7 +569,7 @@ static void partition_close_batches(struct client_partition *p)
     p->n_inflight = 0;
     for (struct list *el = list_pop(&all); el != NULL; el = list_pop(&all)) {
         struct batch *b = list_entry(el, struct batch, link);
-        batch_complete(b, b->maybe_stored ? WEIR_EUNKNOWN : WEIR_ECLOSED, 0);
+        give_up(b, WEIR_ECLOSED);
     }
 }
 

@@ -5,11 +5,11 @@
  * connection per broker, finds new leaders by itself, and batches without waiting: what is handed
  * over while a request to a partition is on its way leaves together in the next one.
  *
- * Duplicates: a produce whose connection broke after it was sent completes with WEIR_EUNKNOWN,
- * unless WEIR_PRODUCE_RETRY was given: then it is sent again and MAY BE STORED TWICE. The client
- * never repeats silently. (Give WEIR_PRODUCE_RETRY only where the reader discards duplicates.) What
- * was refused before it was stored (not leader, busy, no connection) is always retried until
- * timeout_ms. */
+ * Duplicates: none. Batches are numbered (log/producers.h), so the client sends again, until
+ * timeout_ms, whatever was refused or has an unknown outcome (a broken link, a failover), and the
+ * log stores it once. Only when the time is over before anybody answered does a produce complete
+ * with WEIR_EUNKNOWN; it may then still be stored, but not behind a record of the same partition
+ * that was acknowledged later. */
 #ifndef CLIENTS_LOG_WEIR_LOG_H
 #define CLIENTS_LOG_WEIR_LOG_H
 
@@ -27,7 +27,8 @@ struct weir_client_options {
     uint32_t timeout_ms;           /* of a produce, from weir_produce on; 0: 30,000 */
     uint64_t inflight_bytes_max;   /* produced and not completed; 0: 64 MiB */
     uint32_t batch_bytes_max;      /* 0: 256 KiB */
-    uint32_t inflight_batches_max; /* per partition, unacknowledged batches on the wire; 0: 4 */
+    uint32_t inflight_batches_max; /* per partition, unacknowledged batches on the wire, at most
+                                      5; 0: 4 */
 };
 
 int weir_client_new(struct env *env, const struct weir_client_options *options,
@@ -50,11 +51,9 @@ void weir_topic(struct weir_client *client, const char *topic, struct weir_topic
 /* murmur2 as Kafka's default partitioner: (murmur2(key) & 0x7fffffff) % n. Pure; any thread. */
 uint32_t weir_partition_for_key(const void *key, size_t len, uint32_t n_partitions);
 
-enum weir_produce_flags {
-    WEIR_PRODUCE_RETRY = 1, /* see above */
-};
 struct weir_produce;
-/* status 0: acknowledged, fsynced on a quorum; partition and offset are set. */
+/* status 0: acknowledged, fsynced on a quorum; partition and offset are set. WEIR_EUNKNOWN: see
+ * above. Else: not stored. */
 typedef void (*weir_produce_cb)(struct weir_produce *req, int status);
 struct weir_produce {
     void *data;
@@ -70,8 +69,8 @@ struct weir_produce {
  * WEIR_ETOOBIG, WEIR_ENOMEM, WEIR_EINVAL; then cb does not run. Records of one partition keep the
  * order of the calls. */
 int weir_produce(struct weir_client *client, const char *topic, uint32_t partition, const void *key,
-                 size_t key_len, const void *value, size_t value_len, int flags,
-                 struct weir_produce *req, weir_produce_cb cb);
+                 size_t key_len, const void *value, size_t value_len, struct weir_produce *req,
+                 weir_produce_cb cb);
 
 /* Where a partition begins and ends. cb: 0 with start, high_watermark (first offset not committed)
  * and end set; WEIR_ENOTFOUND, WEIR_ETIMEOUT (timeout_ms of the client), WEIR_ECLOSED.

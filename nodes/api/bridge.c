@@ -149,8 +149,8 @@ static void notice_produce(struct bridge_lane *lane, struct ledger_entry *e)
     lane->submit.data = lane;
     int rc = bytes_error(&packed);
     if (rc == 0) {
-        rc = views_submit(b->node->views, VIEW_CHAT, r.room, packed.data, packed.len,
-                          WEIR_PRODUCE_RETRY, &lane->submit, on_folded);
+        rc = views_submit(b->node->views, VIEW_CHAT, r.room, packed.data, packed.len, &lane->submit,
+                          on_folded);
     }
     bytes_close(&packed);
     if (rc == 0) {

@@ -69,8 +69,8 @@ void api_submit(struct api_request *req, enum view_topic topic, const char *key,
     int rc = bytes_error(&packed);
     if (rc == 0) {
         /* Every fold that the API writes to discards what comes twice. */
-        rc = views_submit(req->api->node->views, topic, key, packed.data, packed.len,
-                          WEIR_PRODUCE_RETRY, &req->submit, on_folded);
+        rc = views_submit(req->api->node->views, topic, key, packed.data, packed.len, &req->submit,
+                          on_folded);
     }
     bytes_close(&packed);
     if (rc != 0) {

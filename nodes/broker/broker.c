@@ -402,6 +402,8 @@ static void metrics_init(struct broker *b)
                                         "Records acknowledged by this node.");
     b->metrics.bytes =
         metric_counter("weir_broker_produce_bytes_total", "", "Batch bytes acknowledged.");
+    b->metrics.repeated = metric_counter("weir_broker_produce_repeated_total", "",
+                                         "Batches sent again that were stored already.");
     b->metrics.refused =
         metric_counter("weir_broker_produce_refused_total", "", "Batches refused for now.");
     b->metrics.invalid =

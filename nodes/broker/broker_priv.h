@@ -95,8 +95,8 @@ struct broker {
     void *closed_data;
     struct env_defer last;
     struct {
-        struct metric *records, *bytes, *refused, *invalid, *fetched_bytes, *connections, *leading,
-            *failed_replicas, *inflight_bytes;
+        struct metric *records, *bytes, *repeated, *refused, *invalid, *fetched_bytes, *connections,
+            *leading, *failed_replicas, *inflight_bytes;
         struct metric_histogram *produce_us;
     } metrics;
 };
@@ -127,7 +127,6 @@ struct conn {
     uint64_t produce_bytes;
     struct list fetches; /* struct fetch.conn_link */
     unsigned n_fetches;
-    uint32_t *fences; /* per replica: produce of a generation below is refused; NULL: none yet */
     bool stream_gone;
     struct list members; /* struct membership.conn_link: of consumer groups */
 };

@@ -108,7 +108,6 @@ static void conn_release(struct conn *c)
     frame_parser_close(&c->parser);
     bytes_close(&c->out[0]);
     bytes_close(&c->out[1]);
-    free(c->fences);
     free(c);
     if (b->stopping) {
         broker_part_closed(b);

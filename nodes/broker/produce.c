@@ -1,5 +1,4 @@
-/* Batches from connections to groups. A refused batch fences those that were sent behind it, so
- * that a client's retries keep the order of its records (BrokerProduce.generation). */
+/* Batches from connections to groups. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,26 +17,10 @@ struct produce {
     uint32_t bytes, records;
 };
 
-static bool is_retried(int code)
+static void refuse(struct conn *c, const struct replica *r, const struct frame *frame, int code,
+                   const char *text)
 {
-    return code == WEIR_ENOTLEADER || code == WEIR_EBUSY || code == WEIR_EUNAVAILABLE;
-}
-
-static void refuse(struct conn *c, struct replica *r, const struct frame *frame,
-                   uint32_t generation, int code, const char *text)
-{
-    struct broker *b = c->broker;
-    metric_add(b->metrics.refused, 1);
-    if (is_retried(code)) {
-        if (c->fences == NULL) {
-            c->fences = calloc(b->n_replicas, sizeof(*c->fences));
-        }
-        if (c->fences == NULL) {
-            broker_conn_fail(c, WEIR_ENOMEM, "out of memory");
-            return;
-        }
-        c->fences[r->index] = generation + 1;
-    }
+    metric_add(c->broker->metrics.refused, 1);
     broker_conn_reply_error(c, frame->correlation, code, text, r);
 }
 
@@ -52,8 +35,9 @@ static void on_committed(struct group_propose *req, int status)
     if (status == 0) {
         Weir__BrokerProduced m = WEIR__BROKER_PRODUCED__INIT;
         m.base_offset = req->base.v;
-        metric_add(b->metrics.records, p->records);
-        metric_add(b->metrics.bytes, p->bytes);
+        metric_add(b->metrics.repeated, req->repeated);
+        metric_add(b->metrics.records, req->repeated ? 0 : p->records);
+        metric_add(b->metrics.bytes, req->repeated ? 0 : p->bytes);
         metric_observe_us(b->metrics.produce_us, (env_now_ns(b->env) - p->started_ns) / 1000u);
         broker_conn_reply(c, BROKER_PRODUCED, p->correlation, &m.base);
     } else {
@@ -79,6 +63,12 @@ static int check(const struct conn *c, const struct frame *frame, struct batch_i
     if (ret_info->size != frame->attachment_len) {
         return error_set(err, WEIR_EINVAL, "%u bytes behind a batch of %u",
                          frame->attachment_len - ret_info->size, ret_info->size);
+    }
+    if (ret_info->producer_id >= 0 &&
+        (ret_info->producer_epoch < 0 || ret_info->base_sequence < 0)) {
+        return error_set(err, WEIR_EINVAL, "producer %lld with epoch %d and sequence %d",
+                         (long long)ret_info->producer_id, ret_info->producer_epoch,
+                         ret_info->base_sequence);
     }
     if ((ret_info->attributes & ~ATTRIBUTE_APPEND_TIME) != 0) {
         return error_set(err, WEIR_EINVAL,
@@ -108,16 +98,12 @@ int broker_handle_produce(struct conn *c, const struct frame *frame, const Proto
                                 "topic groups is written by brokers only", NULL);
         return 0;
     }
-    if (c->fences != NULL && m->generation < c->fences[r->index]) {
-        refuse(c, r, frame, m->generation, WEIR_EBUSY, "a batch in front of it was refused");
-        return 0;
-    }
     if (r->group == NULL || r->failed[0] != '\0') {
-        refuse(c, r, frame, m->generation, WEIR_EUNAVAILABLE, replica_trouble(r));
+        refuse(c, r, frame, WEIR_EUNAVAILABLE, replica_trouble(r));
         return 0;
     }
     if (!group_is_leader(r->group)) {
-        refuse(c, r, frame, m->generation, WEIR_ENOTLEADER, error_name(WEIR_ENOTLEADER));
+        refuse(c, r, frame, WEIR_ENOTLEADER, error_name(WEIR_ENOTLEADER));
         return 0;
     }
     int rv = check(c, frame, &info, &why);
@@ -129,15 +115,16 @@ int broker_handle_produce(struct conn *c, const struct frame *frame, const Proto
         return 0;
     }
     if (b->inflight_bytes + info.size > (uint64_t)b->config->log_node_inflight_mib << 20) {
-        refuse(c, r, frame, m->generation, WEIR_EBUSY, "this node has too much in flight");
+        refuse(c, r, frame, WEIR_EBUSY, "this node has too much in flight");
         return 0;
     }
     struct produce *p = malloc(sizeof(*p));
     if (p == NULL) {
-        refuse(c, r, frame, m->generation, WEIR_EBUSY, "out of memory");
+        refuse(c, r, frame, WEIR_EBUSY, "out of memory");
         return 0;
     }
     p->req.data = p;
+    p->req.age_ms = m->age_ms;
     p->conn = c;
     p->replica = r;
     p->correlation = frame->correlation;
@@ -147,7 +134,7 @@ int broker_handle_produce(struct conn *c, const struct frame *frame, const Proto
     rv = group_propose(r->group, &p->req, frame->attachment, info.size, on_committed);
     if (rv != 0) {
         free(p);
-        refuse(c, r, frame, m->generation, rv, error_name(rv));
+        refuse(c, r, frame, rv, error_name(rv));
         return 0;
     }
     c->n_produces++;

@@ -127,8 +127,7 @@ static bool submission_start(struct submission *s, const Weir__ChatRecord *recor
     int rv = WEIR_ETOOBIG;
     if (n <= sizeof(packed)) {
         (void)weir__chat_record__pack(record, packed);
-        rv = views_submit(s->chat->views, VIEW_CHAT, s->room, packed, n, WEIR_PRODUCE_RETRY,
-                          &s->submit, on_submitted);
+        rv = views_submit(s->chat->views, VIEW_CHAT, s->room, packed, n, &s->submit, on_submitted);
     }
     if (rv < 0) {
         conn_error(c, rv == WEIR_EBUSY ? "busy" : "unavailable", s->nonce, "not sent: %s",

@@ -432,7 +432,7 @@ static void assign(struct feed *f)
     f->state = FEED_ASSIGNING;
     f->submit.data = f;
     /* Not repeated by the client: a second copy would fence the first one's worker. */
-    int rc = views_submit(f->node->views, VIEW_LIFECYCLE, f->options.channel, packed, len, 0,
+    int rc = views_submit(f->node->views, VIEW_LIFECYCLE, f->options.channel, packed, len,
                           &f->submit, on_assigned);
     if (rc < 0) {
         retry(f);

@@ -162,8 +162,8 @@ static int submit_end(struct ingest *in, struct ending *e, const struct lifecycl
     weir__lifecycle_record__pack(&record, packed);
     e->role = in;
     e->submit.data = e;
-    return views_submit(in->node->views, VIEW_LIFECYCLE, e->channel, packed, len,
-                        WEIR_PRODUCE_RETRY, &e->submit, on_ended);
+    return views_submit(in->node->views, VIEW_LIFECYCLE, e->channel, packed, len, &e->submit,
+                        on_ended);
 }
 
 static int on_stale(void *data, const struct lifecycle_channel *channel)

@@ -170,7 +170,7 @@ static void cut_off(struct session *s, const char *text)
 
 static void on_folded(struct view_submit *submit, int status, enum verdict verdict);
 
-static int submit_record(struct session *s, Weir__LifecycleRecord *record, int flags)
+static int submit_record(struct session *s, Weir__LifecycleRecord *record)
 {
     uint8_t packed[1024];
     record->channel = s->channel;
@@ -180,8 +180,8 @@ static int submit_record(struct session *s, Weir__LifecycleRecord *record, int f
     }
     weir__lifecycle_record__pack(record, packed);
     s->submit.data = s;
-    int rc = views_submit(s->node->views, VIEW_LIFECYCLE, s->channel, packed, len, flags,
-                          &s->submit, on_folded);
+    int rc = views_submit(s->node->views, VIEW_LIFECYCLE, s->channel, packed, len, &s->submit,
+                          on_folded);
     s->submitting = rc == 0;
     return rc;
 }
@@ -200,7 +200,7 @@ static void claim(struct session *s)
     m.encoder = encoder;
     record.body_case = WEIR__LIFECYCLE_RECORD__BODY_SESSION_CLAIM;
     record.session_claim = &m;
-    (void)submit_record(s, &record, 0); /* the next tick tries again */
+    (void)submit_record(s, &record); /* the next tick tries again */
 }
 
 static void end_broadcast(struct session *s)
@@ -212,7 +212,7 @@ static void end_broadcast(struct session *s)
     m.reason = reason;
     record.body_case = WEIR__LIFECYCLE_RECORD__BODY_BROADCAST_END;
     record.broadcast_end = &m;
-    (void)submit_record(s, &record, WEIR_PRODUCE_RETRY); /* a second copy is void */
+    (void)submit_record(s, &record);
 }
 
 /* --- Live

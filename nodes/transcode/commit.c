@@ -165,8 +165,8 @@ static int submit(struct commits *c, struct commit *m)
     }
     weir__lifecycle_record__pack(m->record, packed);
     m->submit.data = m;
-    int rc = views_submit(c->node->views, VIEW_LIFECYCLE, c->channel, packed, len,
-                          WEIR_PRODUCE_RETRY, &m->submit, on_folded);
+    int rc = views_submit(c->node->views, VIEW_LIFECYCLE, c->channel, packed, len, &m->submit,
+                          on_folded);
     free(packed);
     if (rc == 0) {
         list_remove(&m->link);

@@ -109,7 +109,7 @@ static void produce(struct sim_client *c, unsigned group)
     r->produce.data = r;
     memset(value, (int)(r->id & 0xff), n);
     memcpy(value, &r->id, sizeof(r->id));
-    int rv = weir_produce(c->client, topic->name, partition, NULL, 0, value, n, 0, &r->produce,
+    int rv = weir_produce(c->client, topic->name, partition, NULL, 0, value, n, &r->produce,
                           on_produced);
     if (rv != 0) {
         free(r);

@@ -15,11 +15,10 @@
 static char topic_one[] = "one";
 
 static void produce(struct harness *h, struct broker_link *link, const void *batch, size_t len,
-                    uint32_t generation, struct answer *ret_answer)
+                    struct answer *ret_answer)
 {
     Weir__BrokerProduce m = WEIR__BROKER_PRODUCE__INIT;
     m.topic = topic_one;
-    m.generation = generation;
     harness_ask(h, link, BROKER_PRODUCE, &m.base, batch, len, BROKER_PRODUCED, ret_answer);
 }
 
@@ -45,7 +44,7 @@ static void produce__is_acknowledged_with_dense_offsets_and_fetched_from_every_r
     harness_batch(&batch, 5, 10);
     struct broker_link *leader = harness_link(&h, harness_leader(&h));
     for (int i = 0; i < 3; i++) {
-        produce(&h, leader, batch.data, batch.len, 0, &a);
+        produce(&h, leader, batch.data, batch.len, &a);
         assert_int_equal(a.status, 0);
         assert_int_equal(a.produced.base_offset, 5 * i);
     }
@@ -77,7 +76,7 @@ static void produce__to_a_follower_is_refused_with_the_leaders_id(void **state)
     harness_batch(&batch, 1, 10);
     unsigned leader = harness_leader(&h);
     struct broker_link *link = harness_link(&h, (leader + 1) % HARNESS_NODES);
-    produce(&h, link, batch.data, batch.len, 0, &a);
+    produce(&h, link, batch.data, batch.len, &a);
     assert_int_equal(a.status, WEIR_ENOTLEADER);
     assert_true(a.leader_id == leader + 1 || a.leader_id == 0);
     harness_close_link(&h, link);
@@ -97,24 +96,24 @@ static void produce__of_an_invalid_batch_says_what_is_wrong_and_the_connection_g
     harness_batch(&batch, 3, 10);
     struct broker_link *link = harness_link(&h, harness_leader(&h));
     batch.data[batch.len - 1] ^= 1;
-    produce(&h, link, batch.data, batch.len, 0, &a);
+    produce(&h, link, batch.data, batch.len, &a);
     assert_int_equal(a.status, WEIR_ECORRUPT);
     assert_string_not_equal(a.text, "");
     batch.data[batch.len - 1] ^= 1;
-    produce(&h, link, batch.data, batch.len - 1, 0, &a);
+    produce(&h, link, batch.data, batch.len - 1, &a);
     assert_true(a.status < 0);
-    produce(&h, link, NULL, 0, 0, &a);
+    produce(&h, link, NULL, 0, &a);
     assert_true(a.status < 0);
     bytes_put_u8(&batch, 0);
-    produce(&h, link, batch.data, batch.len, 0, &a);
+    produce(&h, link, batch.data, batch.len, &a);
     assert_int_equal(a.status, WEIR_EINVAL);
     bytes_reset(&batch);
     harness_batch(&batch, 1, 5000);
-    produce(&h, link, batch.data, batch.len, 0, &a);
+    produce(&h, link, batch.data, batch.len, &a);
     assert_int_equal(a.status, WEIR_ETOOBIG);
     bytes_reset(&batch);
     harness_batch(&batch, 1, 10);
-    produce(&h, link, batch.data, batch.len, 0, &a);
+    produce(&h, link, batch.data, batch.len, &a);
     assert_int_equal(a.status, 0);
     assert_int_equal(a.produced.base_offset, 0);
     harness_close_link(&h, link);
@@ -136,7 +135,7 @@ static void produce__of_a_compressed_batch_is_refused(void **state)
     store_be16(batch.data + 21, 16);
     batch_stamp(batch.data, LOG_OFFSET(0), LOG_TERM(1), 1000);
     struct broker_link *link = harness_link(&h, harness_leader(&h));
-    produce(&h, link, batch.data, batch.len, 0, &a);
+    produce(&h, link, batch.data, batch.len, &a);
     assert_int_equal(a.status, WEIR_EINVAL);
     harness_close_link(&h, link);
     bytes_close(&batch);
@@ -163,15 +162,21 @@ static void on_burst(struct broker_request *req, int status, const struct frame 
         b->n_accepted++;
         assert_true(index < b->n);
     } else {
-        assert_int_equal(status, WEIR_EBUSY);
+        assert_int_equal(status, b->n_refused == 0 ? WEIR_EBUSY : WEIR_ESEQUENCE);
         b->n_refused++;
     }
     b->done = ++b->n_done == b->n;
 }
 
-/* With 1 MiB in flight at most, some of a burst are refused; then all behind them, until the
- * generation is raised. */
-static void produce__behind_a_refused_batch_is_refused_until_the_next_generation(void **state)
+static void number(struct bytes *batch, uint32_t sequence)
+{
+    struct batch_producer producer = {.id = 77, .sequence = (int32_t)sequence};
+    batch_set_producer(batch->data, &producer);
+}
+
+/* With 1 MiB in flight at most, some of a burst are refused; then all behind them, until the first
+ * one has come again. */
+static void produce__behind_a_refused_batch_is_refused_until_that_has_come_again(void **state)
 {
     struct harness h;
     struct answer a = {0};
@@ -184,24 +189,70 @@ static void produce__behind_a_refused_batch_is_refused_until_the_next_generation
     harness_batch(&batch, 1, 400u << 10);
     struct broker_link *link = harness_link(&h, harness_leader(&h));
     m.topic = topic_one;
-    m.generation = 7;
     for (unsigned i = 0; i < burst.n; i++) {
         burst.req[i].data = &burst;
+        number(&batch, i);
         assert_int_equal(broker_link_request(link, BROKER_PRODUCE, &m.base, batch.data, batch.len,
                                              BROKER_PRODUCED, &burst.req[i], on_burst),
                          0);
     }
     harness_run_until(&h, &burst.done);
     assert_true(burst.n_accepted > 0);
-    bytes_reset(&batch);
-    harness_batch(&batch, 1, 10);
-    if (burst.n_refused > 0) {
-        produce(&h, link, batch.data, batch.len, 7, &a);
-        assert_int_equal(a.status, WEIR_EBUSY);
+    number(&batch, burst.n_accepted + 1);
+    produce(&h, link, batch.data, batch.len, &a);
+    assert_int_equal(a.status, WEIR_ESEQUENCE);
+    for (unsigned i = 0; i < 2; i++) {
+        number(&batch, burst.n_accepted + i);
+        produce(&h, link, batch.data, batch.len, &a);
+        assert_int_equal(a.status, 0);
+        assert_int_equal(a.produced.base_offset, burst.n_accepted + i);
     }
-    produce(&h, link, batch.data, batch.len, 8, &a);
-    assert_int_equal(a.status, 0);
-    assert_int_equal(a.produced.base_offset, burst.n_accepted);
+    harness_close_link(&h, link);
+    bytes_close(&batch);
+    bytes_close(&a.attachment);
+    harness_close(&h);
+}
+
+static void produce__repeated_is_stored_once_over_links_leaders_and_restarts(void **state)
+{
+    struct harness h;
+    struct answer a = {0};
+    struct bytes batch;
+    (void)state;
+    harness_open(&h, "");
+    bytes_init(&batch, 1u << 20);
+    harness_batch(&batch, 3, 10);
+    for (unsigned round = 0; round < 4; round++) {
+        unsigned leader = harness_leader(&h);
+        struct broker_link *link = harness_link(&h, leader);
+        for (uint32_t i = 0; i < 4; i++) {
+            number(&batch, 3 * i);
+            produce(&h, link, batch.data, batch.len, &a);
+            assert_int_equal(a.status, 0);
+            assert_int_equal(a.produced.base_offset, 3 * i);
+        }
+        number(&batch, 15);
+        produce(&h, link, batch.data, batch.len, &a);
+        assert_int_equal(a.status, WEIR_ESEQUENCE);
+        harness_close_link(&h, link);
+        for (unsigned i = 0; i < HARNESS_NODES; i++) { /* the leader, or all at once */
+            if (i == leader || round == 1) {
+                harness_stop_broker(&h, i);
+            }
+        }
+        for (unsigned i = 0; i < HARNESS_NODES; i++) {
+            if (i == leader || round == 1) {
+                harness_start_broker(&h, i);
+            }
+        }
+    }
+    struct broker_link *link = harness_link(&h, harness_leader(&h));
+    fetch(&h, link, 0, 30000, &a);
+    assert_int_equal(a.fetched.high_watermark, 12);
+    struct batch_producer half = {.id = 77, .epoch = -1, .sequence = 12};
+    batch_set_producer(batch.data, &half);
+    produce(&h, link, batch.data, batch.len, &a);
+    assert_int_equal(a.status, WEIR_EINVAL);
     harness_close_link(&h, link);
     bytes_close(&batch);
     bytes_close(&a.attachment);
@@ -246,7 +297,7 @@ static void fetch__at_the_end_waits_for_the_next_commit(void **state)
     assert_int_equal(broker_link_request(reader, BROKER_FETCH, &m.base, NULL, 0, BROKER_FETCHED,
                                          &w.req, on_waited),
                      0);
-    produce(&h, link, batch.data, batch.len, 0, &a);
+    produce(&h, link, batch.data, batch.len, &a);
     assert_int_equal(a.status, 0);
     harness_run_until(&h, &w.done);
     assert_int_equal(w.status, 0);
@@ -279,7 +330,7 @@ fetch__at_the_mark_of_a_replica_that_is_cut_off_is_refused_until_it_is_back(void
     harness_batch(&batch, 1, 10);
     unsigned leader = harness_leader(&h), alone = (leader + 1) % HARNESS_NODES;
     struct broker_link *link = harness_link(&h, leader);
-    produce(&h, link, batch.data, batch.len, 0, &a);
+    produce(&h, link, batch.data, batch.len, &a);
     assert_int_equal(a.status, 0);
     harness_close_link(&h, link);
     struct broker_link *reader = harness_link(&h, alone);
@@ -336,7 +387,7 @@ static void offsets__linearizable_come_from_the_leader_alone(void **state)
     m.topic = topic_one;
     m.linearizable = true;
     for (int64_t i = 1; i <= 20; i++) {
-        produce(&h, link, batch.data, batch.len, 0, &a);
+        produce(&h, link, batch.data, batch.len, &a);
         assert_int_equal(a.status, 0);
         harness_ask(&h, link, BROKER_OFFSETS_REQUEST, &m.base, NULL, 0, BROKER_OFFSETS, &a);
         assert_int_equal(a.status, 0);
@@ -510,7 +561,7 @@ static void hash__is_equal_on_all_replicas(void **state)
     harness_batch(&batch, 100, 100);
     struct broker_link *leader = harness_link(&h, harness_leader(&h));
     for (int i = 0; i < 20; i++) {
-        produce(&h, leader, batch.data, batch.len, 0, &a);
+        produce(&h, leader, batch.data, batch.len, &a);
         assert_int_equal(a.status, 0);
     }
     harness_ask(&h, leader, BROKER_STATUS_REQUEST, &status.base, NULL, 0, BROKER_STATUS, &a);
@@ -565,7 +616,7 @@ static void broker__goes_on_when_one_replica_is_corrupt_and_says_so(void **state
     unsigned leader = harness_leader(&h), victim = (leader + 1) % HARNESS_NODES;
     struct broker_link *link = harness_link(&h, leader);
     for (int i = 0; i < 5; i++) {
-        produce(&h, link, batch.data, batch.len, 0, &a);
+        produce(&h, link, batch.data, batch.len, &a);
         assert_int_equal(a.status, 0);
     }
     struct broker_link *other = harness_link(&h, victim);
@@ -581,7 +632,7 @@ static void broker__goes_on_when_one_replica_is_corrupt_and_says_so(void **state
     fetch(&h, other, 0, 1, &a);
     assert_int_equal(a.status, WEIR_EUNAVAILABLE);
     harness_close_link(&h, other);
-    produce(&h, link, batch.data, batch.len, 0, &a);
+    produce(&h, link, batch.data, batch.len, &a);
     assert_int_equal(a.status, 0);
     harness_close_link(&h, link);
     bytes_close(&batch);
@@ -616,7 +667,8 @@ int main(void)
         cmocka_unit_test(
             produce__of_an_invalid_batch_says_what_is_wrong_and_the_connection_goes_on),
         cmocka_unit_test(produce__of_a_compressed_batch_is_refused),
-        cmocka_unit_test(produce__behind_a_refused_batch_is_refused_until_the_next_generation),
+        cmocka_unit_test(produce__behind_a_refused_batch_is_refused_until_that_has_come_again),
+        cmocka_unit_test(produce__repeated_is_stored_once_over_links_leaders_and_restarts),
         cmocka_unit_test(fetch__at_the_end_waits_for_the_next_commit),
         cmocka_unit_test(
             fetch__at_the_mark_of_a_replica_that_is_cut_off_is_refused_until_it_is_back),

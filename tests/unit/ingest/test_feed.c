@@ -45,8 +45,7 @@ int __wrap_http_dial_upgrade(struct http_client *client, const struct http_call_
                              const char *protocol, http_dial_cb cb, void *data,
                              struct http_call **ret_call, struct error *err);
 int __wrap_views_submit(struct views *views, enum view_topic topic, const char *key,
-                        const void *value, size_t len, int flags, struct view_submit *req,
-                        view_submit_cb cb);
+                        const void *value, size_t len, struct view_submit *req, view_submit_cb cb);
 const struct lifecycle_channel *__wrap_lifecycle_live(struct views *views, const char *channel);
 
 /* What was asked for the load, until the test answers. */
@@ -88,15 +87,13 @@ int __wrap_http_dial_upgrade(struct http_client *client, const struct http_call_
 }
 
 int __wrap_views_submit(struct views *views, enum view_topic topic, const char *key,
-                        const void *value, size_t len, int flags, struct view_submit *req,
-                        view_submit_cb cb)
+                        const void *value, size_t len, struct view_submit *req, view_submit_cb cb)
 {
     (void)views;
     (void)topic;
     (void)key;
     (void)value;
     (void)len;
-    (void)flags;
     w.submit = req;
     w.submit_cb = cb;
     return 0;

@@ -168,14 +168,13 @@ static int64_t append(struct topic *t, const void *value, size_t len)
 
 int __wrap_weir_produce(struct weir_client *client, const char *topic, uint32_t partition,
                         const void *key, size_t key_len, const void *value, size_t value_len,
-                        int flags, struct weir_produce *req, weir_produce_cb cb);
+                        struct weir_produce *req, weir_produce_cb cb);
 int __wrap_weir_produce(struct weir_client *client, const char *topic, uint32_t partition,
                         const void *key, size_t key_len, const void *value, size_t value_len,
-                        int flags, struct weir_produce *req, weir_produce_cb cb)
+                        struct weir_produce *req, weir_produce_cb cb)
 {
     struct topic *t = topic_of(topic);
     (void)client;
-    (void)flags;
     assert_int_equal(partition, WEIR_PARTITION_BY_KEY);
     assert_true(key != NULL && key_len > 0);
     if (n_acks == WAITING_MAX) {

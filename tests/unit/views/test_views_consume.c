@@ -135,8 +135,8 @@ static void make_user(struct made *m, const char *name)
     message_pack(&b, &r.base);
     memset(m, 0, sizeof(*m));
     m->submit.data = m;
-    assert_int_equal(
-        views_submit(views, VIEW_ACCOUNTS, name, b.data, b.len, 0, &m->submit, on_made), 0);
+    assert_int_equal(views_submit(views, VIEW_ACCOUNTS, name, b.data, b.len, &m->submit, on_made),
+                     0);
     bytes_close(&b);
 }
 
