@@ -304,7 +304,9 @@ void flow_send(struct group *g, const struct raft_message *m, int *ret_status)
         m->server_id <= UINT32_MAX ? peers_add(g, (uint32_t)m->server_id) : NULL;
     int rv = 0;
     /* Results go to id 0 when the leader was forgotten meanwhile: nobody. */
-    if (peer == NULL) {
+    if (g->phase == GROUP_FAILED) {
+        rv = WEIR_EIO; /* what it would say may not be on its disk */
+    } else if (peer == NULL) {
         rv = m->server_id == 0 ? 0 : WEIR_ENOTFOUND;
     } else if (m->type != RAFT_IO_APPEND_ENTRIES) {
         rv = send_other(g, peer, m);

@@ -7,6 +7,7 @@
 
 #include "base/logging.h"
 #include "consensus/entry_heap.h"
+#include "consensus/founding.h"
 #include "consensus/group_impl.h"
 
 #define INSTALL_RESEND_MS     1000 /* a message without data; a restarted follower waits for it */
@@ -307,6 +308,13 @@ static int on_receive(void *data, uint32_t peer_id, uint16_t type, const void *b
     case PEER_LEADER_GONE:
         failover_leader_gone(g, peer);
         break;
+    case PEER_STATE_ASK:
+        founding_asked(g, peer, &m.ask);
+        break;
+    case PEER_STATE:
+        founding_told(g, peer, &m.state);
+        message_release(&m);
+        break;
     default:
         guard_receive(g, peer, &m);
         break;
@@ -327,6 +335,7 @@ static void on_tick(void *data)
 {
     struct group *g = data;
     guard_tick(g);
+    founding_tick(g);
     if (g->members.req != NULL || g->transfer.req != NULL) {
         group_later(g);
     }
@@ -368,26 +377,10 @@ static int take_founders(struct group *g, const uint32_t *voters, unsigned n)
     return 0;
 }
 
-static bool is_founder(const struct group *g)
-{
-    for (unsigned i = 0; i < g->n_founders; i++) {
-        if (g->founders[i] == g->self_id) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static int open_partition(struct group *g, struct error *err)
 {
     int rv = partition_open(g->env, g->dir, &g->options.partition, &g->partition, err);
     return rv != 0 ? rv : storage_open(g, err);
-}
-
-static int start(struct group *g, struct error *err)
-{
-    return storage_last(g) == 0 && is_founder(g) ? storage_bootstrap(g, err)
-                                                 : group_start_raft(g, err);
 }
 
 static int group_begin(struct group *g, struct error *err)
@@ -410,7 +403,7 @@ static int group_begin(struct group *g, struct error *err)
     if (rv != 0) {
         return rv;
     }
-    rv = start(g, err);
+    rv = founding_start(g, err);
     if (rv != 0) {
         transport_detach(g->transport, g->options.id);
     }

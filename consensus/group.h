@@ -51,6 +51,12 @@ int group_open(struct env *env, struct transport *transport, const struct group_
  * with WEIR_ENOTLEADER. */
 void group_close(struct group *g, void (*cb)(void *data), void *data);
 
+/* This replica has lost what it promised (votes, or entries it had acknowledged): marks it so on
+ * disk, durably, and lets it come back like a new server (consensus/founding.h). */
+int group_recover(struct group *g, struct error *err);
+/* It is on that way: not yet the member that it was. */
+bool group_recovering(const struct group *g);
+
 struct group_propose;
 /* status 0: committed, base is the first record's offset. WEIR_EUNKNOWN: leadership was lost on the
  * way, it may or may not be committed; a batch that its producer has numbered can be proposed

@@ -62,6 +62,7 @@ enum group_guard {
     GUARD_RELOAD = 16,      /* 16: reload when libraft gives up */
     GUARD_STAMP = 17,       /* 13: only answers to a later question count */
     GUARD_REPEAT = 20,      /* no guard of libraft: a numbered batch is stored once */
+    GUARD_PROMISES = 18,    /* 18: who lost its promises comes back like a new server */
 };
 #ifdef WEIR_RAFT_FAULTS
 extern uint32_t group_guards_off; /* bit per enum group_guard */
@@ -76,6 +77,7 @@ static inline bool guard_on(enum group_guard guard)
 #endif
 
 enum group_phase {
+    GROUP_FOUNDING,  /* asks the others whether it has promised anything (founding.h) */
     GROUP_BOOTING,   /* the first configuration entry is being written */
     GROUP_UP,        /* libraft runs */
     GROUP_RELOADING, /* libraft gave up; waits for appends in flight, then starts again from disk */
@@ -103,6 +105,21 @@ struct group_peer {
     raft_index match;     /* from delivered results of this term of ours as leader */
     struct flow flow;
     uint64_t read_echo; /* 13: newest round of questions it answered in this term of ours */
+    /* Founding: it had not founded either; the life that asked us last, and since which entry of
+     * ours, of which term. */
+    bool unfounded;
+    uint64_t life;
+    raft_index fence;
+    raft_term fence_term;
+};
+
+struct founding {
+    uint64_t nonce; /* of this life */
+    uint64_t asked_ns;
+    bool lost;  /* others have founded without us, or we took part and forgot */
+    bool again; /* promises were lost while libraft ran */
+    enum group_role want;
+    raft_index floor; /* committed when we were welcome; a log below it may not know of that */
 };
 
 /* A change of membership on its way; see members.c. */
@@ -227,6 +244,10 @@ struct group {
 
     struct membership members;
     struct transfer transfer;
+    struct founding founding;
+    struct raft_barrier fence; /* founding.c: shows that this leader leads still */
+    bool fence_pending;
+    struct group_change own_change;
     bool leaving; /* group_close was called on a leader, which hands over first */
     struct group_transfer leave;
 

@@ -7,6 +7,7 @@
 
 #include "base/logging.h"
 #include "base/metrics.h"
+#include "consensus/founding.h"
 #include "consensus/group_impl.h"
 
 /* A leader whose disk has not completed an append for so many election timeouts gives up. */
@@ -350,7 +351,9 @@ static void reload(struct group *g)
 {
     struct error err;
     group_stop_raft(g);
-    if (group_start_raft(g, &err) != 0) {
+    bool again = g->founding.again;
+    g->founding.again = false;
+    if ((again ? founding_start(g, &err) : group_start_raft(g, &err)) != 0) {
         group_fail(g, &err);
     }
 }

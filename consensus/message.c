@@ -122,6 +122,34 @@ void message_encode_term(struct bytes *out, raft_term term)
     bytes_put_le64(out, term);
 }
 
+void message_encode_state_ask(struct bytes *out, const struct peer_state_ask *ask)
+{
+    bytes_put_le64(out, ask->nonce);
+    bytes_put_le32(out, ask->founders);
+    bytes_put_u8(out, ask->lost);
+    bytes_put_u8(out, ask->voter);
+}
+
+void message_encode_state(struct bytes *out, const struct peer_state *state)
+{
+    struct raft_buffer conf = {0};
+    bytes_put_le64(out, state->nonce);
+    bytes_put_u8(out, (uint8_t)state->kind);
+    bytes_put_le64(out, state->term);
+    bytes_put_u8(out, state->leading);
+    bytes_put_u8(out, state->welcome);
+    bytes_put_le64(out, state->commit);
+    bytes_put_le32(out, state->founders);
+    if (state->configuration.n > 0 &&
+        raft_configuration_encode(&state->configuration, &conf) != 0) {
+        out->error = WEIR_ENOMEM;
+        return;
+    }
+    bytes_put_le32(out, (uint32_t)conf.len);
+    bytes_put(out, conf.base, conf.len);
+    raft_free(conf.base);
+}
+
 /* --- Decoding --- */
 
 /* Entries point into one block that holds all payloads in turn. */
@@ -320,6 +348,31 @@ static int decode_reset(struct peer_reset *reset, struct cursor *c, struct error
     return rv;
 }
 
+static void decode_state_ask(struct peer_state_ask *ask, struct cursor *c)
+{
+    ask->nonce = cursor_le64(c);
+    ask->founders = cursor_le32(c);
+    ask->lost = cursor_u8(c) != 0;
+    ask->voter = cursor_u8(c) != 0;
+}
+
+static int decode_state(struct peer_state *s, struct cursor *c, struct error *err)
+{
+    s->nonce = cursor_le64(c);
+    s->kind = (enum peer_founding)cursor_u8(c);
+    s->term = cursor_le64(c);
+    s->leading = cursor_u8(c) != 0;
+    s->welcome = cursor_u8(c) != 0;
+    s->commit = cursor_le64(c);
+    s->founders = cursor_le32(c);
+    uint32_t len = cursor_le32(c);
+    const uint8_t *conf = cursor_take(c, len);
+    if (conf == NULL || s->kind < PEER_FRESH || s->kind > PEER_LOST) {
+        return error_set(err, WEIR_EPROTO, "short or wrong state message");
+    }
+    return len == 0 ? 0 : configuration_decode(conf, len, &s->configuration, err);
+}
+
 int message_decode(uint16_t type, const void *body, size_t len, const void *attachment,
                    size_t attachment_len, struct message *ret_message, struct error *err)
 {
@@ -369,6 +422,12 @@ int message_decode(uint16_t type, const void *body, size_t len, const void *atta
     case PEER_LEADER_GONE:
         m.term = cursor_le64(&c);
         break;
+    case PEER_STATE_ASK:
+        decode_state_ask(&m.ask, &c);
+        break;
+    case PEER_STATE:
+        rv = decode_state(&m.state, &c, err);
+        break;
     default:
         return error_set(err, WEIR_EPROTO, "unknown message type %u", type);
     }
@@ -390,6 +449,8 @@ void message_release(struct message *m)
     } else if (m->raft.type == RAFT_IO_INSTALL_SNAPSHOT) {
         raft_configuration_close(&m->raft.install_snapshot.conf);
         raft_free(m->raft.install_snapshot.data.base);
+    } else if (m->type == PEER_STATE) {
+        raft_configuration_close(&m->state.configuration);
     }
     *m = (struct message){.type = m->type};
 }

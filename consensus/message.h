@@ -36,6 +36,11 @@
  * len u32, configuration, len u32, state (log/state.h): the answer to PEER_FETCH of an entry that
  * the leader no longer has; its log begins here.
  *
+ *   PEER_STATE_ASK: nonce, founders u32, lost u8, voter u8 (consensus/founding.h).
+ *
+ *   PEER_STATE: nonce, kind u8, term, leading u8, welcome u8, commit, founders u32, len u32,
+ *   configuration in libraft's encoding (len 0: none).
+ *
  * leader_commit is what a follower may commit (clamped to the entries of this message); log_commit
  * is where the leader is. */
 #ifndef CONSENSUS_MESSAGE_H
@@ -61,6 +66,8 @@ enum peer_message {
     PEER_FETCH = 22,
     PEER_FETCHED = 23,
     PEER_LEADER_GONE = 24,
+    PEER_STATE_ASK = 25,
+    PEER_STATE = 26,
     PEER_READ_ASK = 27,
     PEER_READ = 28,
     PEER_FETCH_REFUSED = 29,
@@ -100,6 +107,30 @@ struct peer_reset {
     uint32_t state_len;
 };
 
+/* See consensus/founding.h. */
+struct peer_state_ask {
+    uint64_t nonce;    /* of this life of the asker */
+    uint32_t founders; /* hash of the founders it was told of */
+    bool lost;         /* it takes no part; else it was welcomed and wants its role back */
+    bool voter;        /* that was voter, not standby */
+};
+enum peer_founding {
+    PEER_FRESH = 1,    /* an empty log */
+    PEER_BOOTSTRAPPED, /* the first entry, and no vote */
+    PEER_FOUNDED,
+    PEER_LOST, /* has lost its promises itself */
+};
+struct peer_state {
+    uint64_t nonce; /* the question's */
+    enum peer_founding kind;
+    raft_term term;
+    bool leading; /* and may propose */
+    bool welcome;
+    raft_index commit;
+    uint32_t founders;
+    struct raft_configuration configuration; /* the newest in its log; may be empty */
+};
+
 /* What came in: a raft message, or one of our own. */
 struct message {
     enum peer_message type;
@@ -112,6 +143,8 @@ struct message {
     struct peer_refused refused; /* PEER_FETCH_REFUSED */
     struct peer_read read;       /* PEER_READ_ASK, PEER_READ */
     struct peer_reset reset;     /* PEER_RESET; points into the body */
+    struct peer_state_ask ask;   /* PEER_STATE_ASK */
+    struct peer_state state;     /* PEER_STATE; the configuration is the message's */
 };
 
 /* Appends the body (behind the prefix) of anything but PEER_APPEND's entries. Errors stick in
@@ -124,6 +157,8 @@ void message_encode_refused(struct bytes *out, const struct peer_refused *refuse
 void message_encode_read(struct bytes *out, const struct peer_read *read);
 void message_encode_reset(struct bytes *out, const struct peer_reset *reset);
 void message_encode_term(struct bytes *out, raft_term term);
+void message_encode_state_ask(struct bytes *out, const struct peer_state_ask *ask);
+void message_encode_state(struct bytes *out, const struct peer_state *state);
 
 /* Decodes a body. Entries and configuration are raft_malloc'd: one block for all payloads. On
  * success the caller owns them: message_release, or libraft. server_id and server_address are the

@@ -100,7 +100,9 @@ int storage_open(struct group *g, struct error *err)
     g->term = meta.term.v;
     g->vote = meta.vote;
     g->recovering = meta.recovering;
-    if (meta.snapshot_index.v > 0) {
+    /* When the end of the log is lost, the snapshot may be of what is gone. */
+    bool gone = g->recovering && storage_last(g) < meta.snapshot_index.v;
+    if (meta.snapshot_index.v > 0 && !gone) {
         g->snapshot.config = malloc(meta.snapshot_config_len);
         if (g->snapshot.config == NULL) {
             return error_set(err, WEIR_ENOMEM, "no memory for a configuration");
@@ -128,6 +130,15 @@ int storage_reopen(struct group *g, struct error *err)
     return storage_open(g, err);
 }
 
+/* A candidate whose term can't be written is left by libraft in a state whose memory it frees twice
+ * (convertToCandidate). So it is told that all is well, and nothing leaves a failed replica. */
+static void promise_failed(struct group *g, raft_term term, raft_id vote, const struct error *err)
+{
+    g->term = term;
+    g->vote = vote;
+    group_fail(g, err);
+}
+
 static int set_term(struct raft_io *io, raft_term term)
 {
     struct group *g = group_of(io);
@@ -135,8 +146,7 @@ static int set_term(struct raft_io *io, raft_term term)
     /* A new term has a new leader: nothing is known to be equal to its log (guard 2). */
     g->verified = 0;
     if (save_meta(g, term, 0, &err) != 0) {
-        group_fail(g, &err);
-        return RAFT_IOERR;
+        promise_failed(g, term, 0, &err);
     }
     return 0;
 }
@@ -146,8 +156,7 @@ static int set_vote(struct raft_io *io, raft_id vote)
     struct group *g = group_of(io);
     struct error err;
     if (save_meta(g, g->term, vote, &err) != 0) {
-        group_fail(g, &err);
-        return RAFT_IOERR;
+        promise_failed(g, g->term, vote, &err);
     }
     return 0;
 }

@@ -48,7 +48,7 @@ static void on_failed(void *data, struct group *g, const struct error *error)
 void cluster_init(struct cluster *c)
 {
     memset(c, 0, sizeof(*c));
-    log_set_level(LOG_ERROR);
+    log_set_level(getenv("WEIR_TEST_LOG") != NULL ? LOG_INFO : LOG_ERROR);
     assert_int_equal(uv_loop_init(&c->loop), 0);
     snprintf(c->dir, sizeof(c->dir), "/tmp/weir-consensus-XXXXXX");
     assert_non_null(mkdtemp(c->dir));

@@ -234,10 +234,45 @@ static void pinned_memory__outlives_its_owner(void **state)
     assert_null(raft_calloc(SIZE_MAX / 2, 4));
 }
 
+static void state__comes_back_as_it_was(void **state)
+{
+    (void)state;
+    struct message m;
+    struct error err;
+    struct peer_state_ask ask = {.nonce = 7, .founders = 8, .lost = true};
+    message_encode_state_ask(&body, &ask);
+    assert_int_equal(message_decode(PEER_STATE_ASK, body.data, body.len, NULL, 0, &m, &err), 0);
+    assert_int_equal(m.ask.nonce, 7);
+    assert_int_equal(m.ask.founders, 8);
+    assert_true(m.ask.lost && !m.ask.voter);
+    message_release(&m);
+
+    struct peer_state told = {
+        .nonce = 7, .kind = PEER_FOUNDED, .term = 9, .leading = true, .commit = 11, .founders = 8};
+    raft_configuration_init(&told.configuration);
+    assert_int_equal(raft_configuration_add(&told.configuration, 3, "3", RAFT_VOTER), 0);
+    bytes_close(&body);
+    bytes_init(&body, 1 << 20);
+    message_encode_state(&body, &told);
+    raft_configuration_close(&told.configuration);
+    for (size_t len = 0; len <= body.len; len++) {
+        int rv = message_decode(PEER_STATE, body.data, len, NULL, 0, &m, &err);
+        assert_int_equal(rv, len == body.len ? 0 : WEIR_EPROTO);
+    }
+    assert_int_equal(m.state.kind, PEER_FOUNDED);
+    assert_int_equal(m.state.term, 9);
+    assert_int_equal(m.state.commit, 11);
+    assert_true(m.state.leading && !m.state.welcome);
+    assert_int_equal(m.state.configuration.n, 1);
+    assert_int_equal(m.state.configuration.servers[0].id, 3);
+    message_release(&m);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
+        TEST(state__comes_back_as_it_was),
         TEST(append__comes_back_as_it_was),
         TEST(append__has_the_bytes_of_the_golden_file),
         TEST(append__is_refused_when_a_payload_changed),
