@@ -149,7 +149,7 @@ void catchup_reset(struct group *g, struct group_peer *from, const struct peer_r
         log_warn("raft_reset_state", "group=%u reason=\"%s\"", g->options.id, err.text);
     }
     rv = rv == 0 ? storage_reopen(g, &err) : rv;
-    rv = rv == 0 ? group_start_raft(g, &err) : rv;
+    rv = rv == 0 ? repair_start(g, &err) : rv;
     if (rv != 0) {
         group_fail(g, &err);
         return;

@@ -82,20 +82,21 @@ static void unpin(void *arg, int status)
     free(pins);
 }
 
-int flow_send_piece(struct group *g, struct group_peer *peer, uint16_t type,
-                    const struct raft_append_entries *a)
+int flow_send_entries(struct group *g, uint32_t peer_id, uint16_t type, const struct bytes *body,
+                      const struct raft_entry *entries, unsigned n)
 {
-    struct bytes body;
     struct iovec iov[TRANSPORT_IOV_MAX];
     struct transport_message tm = {
-        .peer_id = peer->id,
+        .peer_id = peer_id,
         .group_id = g->options.id,
         .type = type,
+        .body = body->data,
+        .len = body->len,
         .attachment = iov,
     };
     struct pins *pins = NULL;
-    if (a->n_entries > 0) {
-        pins = malloc(sizeof(*pins) + a->n_entries * sizeof(pins->blocks[0]));
+    if (n > 0) {
+        pins = malloc(sizeof(*pins) + n * sizeof(pins->blocks[0]));
         if (pins == NULL) {
             return WEIR_ENOMEM;
         }
@@ -103,23 +104,29 @@ int flow_send_piece(struct group *g, struct group_peer *peer, uint16_t type,
         tm.release = unpin;
         tm.arg = pins;
     }
-    for (unsigned i = 0; i < a->n_entries; i++) {
-        const struct raft_buffer *buf = &a->entries[i].buf;
+    for (unsigned i = 0; i < n; i++) {
+        const struct raft_buffer *buf = &entries[i].buf;
         if (buf->len > 0) {
             iov[tm.n_attachment++] = (struct iovec){.iov_base = buf->base, .iov_len = buf->len};
             entry_heap_pin(buf->base);
             pins->blocks[pins->n++] = buf->base;
         }
     }
-    bytes_init(&body, BODY_BYTES_MAX);
-    message_encode_append(&body, a, g->raft.commit_index);
-    tm.body = body.data;
-    tm.len = body.len;
-    int rv = bytes_error(&body) != 0 ? bytes_error(&body) : transport_send(g->transport, &tm);
-    bytes_close(&body);
+    int rv = bytes_error(body) != 0 ? bytes_error(body) : transport_send(g->transport, &tm);
     if (rv != 0 && pins != NULL) {
         unpin(pins, rv);
     }
+    return rv;
+}
+
+int flow_send_piece(struct group *g, struct group_peer *peer, uint16_t type,
+                    const struct raft_append_entries *a)
+{
+    struct bytes body;
+    bytes_init(&body, BODY_BYTES_MAX);
+    message_encode_append(&body, a, g->raft.commit_index);
+    int rv = flow_send_entries(g, peer->id, type, &body, a->entries, a->n_entries);
+    bytes_close(&body);
     if (rv == 0 && a->leader_commit > peer->flow.commit_sent) {
         peer->flow.commit_sent = a->leader_commit;
     }

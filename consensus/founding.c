@@ -98,7 +98,7 @@ static int found(struct group *g, struct error *err)
         return storage_bootstrap(g, err);
     }
     int rv = storage_save_vote(g, g->term, g->vote, err);
-    return rv != 0 ? rv : group_start_raft(g, err);
+    return rv != 0 ? rv : repair_start(g, err);
 }
 
 int founding_start(struct group *g, struct error *err)
@@ -111,7 +111,7 @@ int founding_start(struct group *g, struct error *err)
         return empty && is_founder(g) ? storage_bootstrap(g, err) : group_start_raft(g, err);
     }
     if (!empty && !g->recovering) {
-        return group_start_raft(g, err);
+        return repair_start(g, err);
     }
     if (empty && !g->recovering && all_are_unfounded(g)) {
         return found(g, err); /* nobody else to ask */
@@ -166,7 +166,7 @@ static int rejoin(struct group *g, const struct group_peer *leader, const struct
     metric_add(metric_counter("weir_raft_rejoins_total", "", "Replicas back without promises"), 1);
     log_info("raft_rejoined", "group=%u leader=%u term=%llu last=%llu", g->options.id, leader->id,
              (unsigned long long)term, (unsigned long long)storage_last(g));
-    return group_start_raft(g, err);
+    return repair_start(g, err);
 }
 
 /* The mark is written as soon as it is known that something was lost: a log that has begun to fill

@@ -305,6 +305,13 @@ static int on_receive(void *data, uint32_t peer_id, uint16_t type, const void *b
     case PEER_RESET:
         catchup_reset(g, peer, &m.reset);
         break;
+    case PEER_REPAIR_ASK:
+        repair_asked(g, peer, &m.repair_ask);
+        break;
+    case PEER_REPAIR:
+        repair_answered(g, peer, &m.repair);
+        message_release(&m);
+        break;
     case PEER_LEADER_GONE:
         failover_leader_gone(g, peer);
         break;
@@ -334,6 +341,7 @@ static void on_link(void *data, uint32_t peer_id, bool up)
 static void on_tick(void *data)
 {
     struct group *g = data;
+    repair_tick(g);
     guard_tick(g);
     founding_tick(g);
     if (g->members.req != NULL || g->transfer.req != NULL) {

@@ -163,6 +163,9 @@ bool group_is_leader(const struct group *g);  /* and may propose */
 uint32_t group_leader(const struct group *g); /* 0: none known */
 struct log_term group_term(const struct group *g);
 struct partition *group_partition(struct group *g);
+/* How many ranges of the log can't be read; they are being fetched from the other replicas. The
+ * text (left alone when there is none) says where, and whether no replica has a good copy. */
+unsigned group_damage(struct group *g, char *ret_text, size_t size);
 /* For status: this replica's view. On the leader match[] of peers, 0 elsewhere. */
 struct log_index group_match_index(const struct group *g, uint32_t server_id);
 

@@ -79,6 +79,7 @@ static inline bool guard_on(enum group_guard guard)
 enum group_phase {
     GROUP_FOUNDING,  /* asks the others whether it has promised anything (founding.h) */
     GROUP_BOOTING,   /* the first configuration entry is being written */
+    GROUP_REPAIRING, /* libraft waits: what it would load is damaged; see repair.c */
     GROUP_UP,        /* libraft runs */
     GROUP_RELOADING, /* libraft gave up; waits for appends in flight, then starts again from disk */
     GROUP_FAILED,    /* the disk is no good; for the rest of this process */
@@ -104,6 +105,7 @@ struct group_peer {
     enum group_role role; /* in our newest configuration */
     raft_index match;     /* from delivered results of this term of ours as leader */
     struct flow flow;
+    bool no_repair;     /* does not have what we ask for in this round; repair.c */
     uint64_t read_echo; /* 13: newest round of questions it answered in this term of ours */
     /* Founding: it had not founded either; the life that asked us last, and since which entry of
      * ours, of which term. */
@@ -180,6 +182,20 @@ struct group_reads {
     unsigned n_waiting;
     uint64_t stamp; /* newest round of questions; 0: none */
     uint64_t asked_ns;
+};
+
+/* repair.c */
+struct repair {
+    uint64_t since_ns; /* when damage was first seen; 0: none */
+    uint64_t next_ns;  /* not to ask before */
+    raft_index asked;  /* first index of the question on its way; 0: none */
+    uint32_t asked_of;
+    unsigned turn, hole; /* of peers, of holes */
+    bool hopeless;       /* all who are there have said that they do not have it */
+    uint64_t complained_ns;
+    bool transferring;
+    unsigned transfers; /* that failed */
+    struct group_transfer transfer;
 };
 
 struct group {
@@ -263,6 +279,7 @@ struct group {
     uint64_t refused_ns;      /* 14: when the disk was last full; 0: never */
     struct catchup catchup;   /* 8 */
     struct group_reads reads; /* 13 */
+    struct repair repair;
     struct env_timer failover_timer;
     unsigned failover_tries;
     uint64_t failover_ns; /* when the last leader was lost; 0: never */
@@ -330,6 +347,7 @@ raft_term storage_term(struct group *g, raft_index index);
 raft_index storage_last(const struct group *g);
 /* libraft's type of an entry of ours. */
 unsigned short storage_raft_type(enum log_entry_type type);
+enum log_entry_type storage_log_type(const struct raft_entry *e);
 /* Durable on return. */
 int storage_save_vote(struct group *g, raft_term term, raft_id vote, struct error *err);
 /* The newest in the log, or else of the snapshot; none gives an empty one. */
@@ -362,6 +380,9 @@ void flow_commit_news(struct group *g);
 /* Sends an append whose entries are pinned until they left. */
 int flow_send_piece(struct group *g, struct group_peer *peer, uint16_t type,
                     const struct raft_append_entries *a);
+/* Any message whose attachment is entries; the same. */
+int flow_send_entries(struct group *g, uint32_t peer_id, uint16_t type, const struct bytes *body,
+                      const struct raft_entry *entries, unsigned n);
 int flow_send_body(struct group *g, uint32_t peer_id, uint16_t type, const struct bytes *body);
 
 /* catchup.c */
@@ -381,6 +402,17 @@ void reads_new_leader(struct group *g);
 void reads_turn(struct group *g); /* the end of a turn: asks, completes */
 void reads_tick(struct group *g);
 void reads_fail(struct group *g);
+
+/* repair.c */
+/* Starts libraft; waits for what it would load to be mended first. */
+int repair_start(struct group *g, struct error *err);
+/* Where loading may begin, from `start` on: behind holes that the snapshot covers. */
+raft_index repair_first_whole(struct group *g, raft_index start);
+/* Damaged, and somebody may yet have what is missing: does not campaign. */
+bool repair_pending(const struct group *g);
+void repair_tick(struct group *g);
+void repair_asked(struct group *g, struct group_peer *from, const struct peer_repair_ask *ask);
+void repair_answered(struct group *g, struct group_peer *from, const struct peer_repair *answer);
 
 /* failover.c */
 void failover_link(struct group *g, struct group_peer *peer, bool up);

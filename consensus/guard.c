@@ -353,7 +353,7 @@ static void reload(struct group *g)
     group_stop_raft(g);
     bool again = g->founding.again;
     g->founding.again = false;
-    if ((again ? founding_start(g, &err) : group_start_raft(g, &err)) != 0) {
+    if ((again ? founding_start(g, &err) : repair_start(g, &err)) != 0) {
         group_fail(g, &err);
     }
 }
@@ -467,7 +467,7 @@ static bool cut_and_restart(struct group *g, raft_index conflict)
     group_stop_raft(g);
     int rv = partition_truncate(g->partition, LOG_INDEX(conflict), &err);
     if (rv == 0) {
-        rv = group_start_raft(g, &err);
+        rv = repair_start(g, &err);
     }
     if (rv != 0) {
         group_fail(g, &err);
@@ -605,7 +605,8 @@ static void deliver(struct group *g, struct group_peer *from, struct message *m)
     case RAFT_IO_TIMEOUT_NOW:
         /* Guard 5: no campaign on a log, or a configuration, that is still being written. */
         if (!guard_on(GUARD_TICK) ||
-            (g->n_appends == 0 && !members_sole_voter(g, &g->raft.configuration))) {
+            (g->n_appends == 0 && !members_sole_voter(g, &g->raft.configuration) &&
+             !repair_pending(g))) {
             pass_on(g, from, m);
         }
         break;
@@ -674,6 +675,9 @@ void guard_tick(struct group *g)
             return;
         }
         tick_follower(g);
+    }
+    if (!is_leader(g) && repair_pending(g)) {
+        return; /* votes and acknowledges, but who can't read its log had better not lead */
     }
     if (!members_before_tick(g)) {
         guard_settle(g);

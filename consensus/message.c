@@ -9,6 +9,18 @@
 
 /* --- Encoding --- */
 
+static void encode_entries(struct bytes *out, const struct raft_entry *entries, unsigned n)
+{
+    bytes_put_le32(out, n);
+    for (unsigned i = 0; i < n; i++) {
+        const struct raft_entry *e = &entries[i];
+        bytes_put_le64(out, e->term);
+        bytes_put_le32(out, (uint32_t)e->buf.len);
+        bytes_put_le32(out, e->buf.len > 0 ? crc32c(0, e->buf.base, e->buf.len) : 0);
+        bytes_put_u8(out, (uint8_t)e->type);
+    }
+}
+
 void message_encode_append(struct bytes *out, const struct raft_append_entries *a,
                            raft_index log_commit)
 {
@@ -17,14 +29,7 @@ void message_encode_append(struct bytes *out, const struct raft_append_entries *
     bytes_put_le64(out, a->prev_log_term);
     bytes_put_le64(out, a->leader_commit);
     bytes_put_le64(out, log_commit);
-    bytes_put_le32(out, a->n_entries);
-    for (unsigned i = 0; i < a->n_entries; i++) {
-        const struct raft_entry *e = &a->entries[i];
-        bytes_put_le64(out, e->term);
-        bytes_put_le32(out, (uint32_t)e->buf.len);
-        bytes_put_le32(out, e->buf.len > 0 ? crc32c(0, e->buf.base, e->buf.len) : 0);
-        bytes_put_u8(out, (uint8_t)e->type);
-    }
+    encode_entries(out, a->entries, a->n_entries);
 }
 
 static void encode_install(struct bytes *out, const struct raft_install_snapshot *s)
@@ -117,6 +122,23 @@ void message_encode_reset(struct bytes *out, const struct peer_reset *reset)
     bytes_put(out, reset->state, reset->state_len);
 }
 
+void message_encode_repair_ask(struct bytes *out, const struct peer_repair_ask *ask)
+{
+    bytes_put_le64(out, ask->first);
+    bytes_put_le64(out, ask->last);
+    bytes_put_le64(out, ask->anchor);
+    bytes_put_le64(out, ask->anchor_term);
+}
+
+void message_encode_repair(struct bytes *out, const struct peer_repair *repair)
+{
+    bytes_put_le64(out, repair->first);
+    bytes_put_u8(out, repair->matched);
+    bytes_put_le64(out, repair->commit);
+    bytes_put_le64(out, repair->begins);
+    encode_entries(out, repair->entries, repair->n);
+}
+
 void message_encode_term(struct bytes *out, raft_term term)
 {
     bytes_put_le64(out, term);
@@ -192,6 +214,28 @@ static int decode_payloads(struct raft_append_entries *a, struct cursor *table, 
     return rv;
 }
 
+/* The table of entries, which ends the body, and their payloads. */
+static int decode_entries(struct message *m, struct cursor *c, const uint8_t *data, size_t len,
+                          struct error *err)
+{
+    struct raft_append_entries *a = &m->raft.append_entries;
+    a->n_entries = cursor_le32(c);
+    m->bytes = len;
+    if (!cursor_ok(c) || a->n_entries > MESSAGE_ENTRIES_MAX ||
+        cursor_left(c) != (size_t)a->n_entries * MESSAGE_ENTRY_SIZE) {
+        return error_set(err, WEIR_EPROTO, "%u entries in %zu bytes", a->n_entries, c->len);
+    }
+    a->entries = NULL;
+    if (a->n_entries == 0) {
+        return len == 0 ? 0 : error_set(err, WEIR_EPROTO, "no entries, but %zu bytes of them", len);
+    }
+    int rv = decode_payloads(a, c, data, len, err);
+    if (rv == 0) {
+        m->end_term = a->entries[a->n_entries - 1].term;
+    }
+    return rv;
+}
+
 static int decode_append(struct message *m, struct cursor *c, const uint8_t *data, size_t len,
                          struct error *err)
 {
@@ -202,22 +246,26 @@ static int decode_append(struct message *m, struct cursor *c, const uint8_t *dat
     a->prev_log_term = cursor_le64(c);
     a->leader_commit = cursor_le64(c);
     m->log_commit = cursor_le64(c);
-    a->n_entries = cursor_le32(c);
-    m->bytes = len;
-    if (!cursor_ok(c) || a->n_entries > MESSAGE_ENTRIES_MAX ||
-        cursor_left(c) != (size_t)a->n_entries * MESSAGE_ENTRY_SIZE || a->term == 0 ||
-        a->prev_log_index > UINT64_MAX / 2) {
-        return error_set(err, WEIR_EPROTO, "append of %u entries in %zu bytes", a->n_entries,
-                         c->len);
+    if (cursor_ok(c) && (a->term == 0 || a->prev_log_index > UINT64_MAX / 2)) {
+        return error_set(err, WEIR_EPROTO, "append behind %llu in term %llu", a->prev_log_index,
+                         a->term);
     }
-    a->entries = NULL;
-    if (a->n_entries == 0) {
-        return len == 0 ? 0 : error_set(err, WEIR_EPROTO, "append of no entries, %zu bytes", len);
-    }
-    int rv = decode_payloads(a, c, data, len, err);
-    if (rv == 0) {
-        m->end_term = a->entries[a->n_entries - 1].term;
-    }
+    return decode_entries(m, c, data, len, err);
+}
+
+static int decode_repair(struct message *m, struct cursor *c, const uint8_t *data, size_t len,
+                         struct error *err)
+{
+    struct raft_append_entries *a = &m->raft.append_entries;
+    m->raft.type = RAFT_IO_APPEND_ENTRIES;
+    a->term = UINT64_MAX; /* terms of entries have no bound here */
+    m->repair.first = cursor_le64(c);
+    m->repair.matched = cursor_u8(c) != 0;
+    m->repair.commit = cursor_le64(c);
+    m->repair.begins = cursor_le64(c);
+    int rv = decode_entries(m, c, data, len, err);
+    m->repair.entries = a->entries;
+    m->repair.n = a->n_entries;
     return rv;
 }
 
@@ -418,6 +466,15 @@ int message_decode(uint16_t type, const void *body, size_t len, const void *atta
         break;
     case PEER_RESET:
         rv = decode_reset(&m.reset, &c, err);
+        break;
+    case PEER_REPAIR_ASK:
+        m.repair_ask.first = cursor_le64(&c);
+        m.repair_ask.last = cursor_le64(&c);
+        m.repair_ask.anchor = cursor_le64(&c);
+        m.repair_ask.anchor_term = cursor_le64(&c);
+        break;
+    case PEER_REPAIR:
+        rv = decode_repair(&m, &c, attachment, attachment_len, err);
         break;
     case PEER_LEADER_GONE:
         m.term = cursor_le64(&c);

@@ -41,6 +41,12 @@
  *   PEER_STATE: nonce, kind u8, term, leading u8, welcome u8, commit, founders u32, len u32,
  *   configuration in libraft's encoding (len 0: none).
  *
+ *   PEER_REPAIR_ASK: first, last, anchor, anchor_term: entries that can't be read here; the sender
+ *   has entry `anchor` of that term behind them.
+ *
+ *   PEER_REPAIR: first as asked, matched u8 (the sender has that anchor too), commit, first index
+ * of the sender's log, n u32, then as PEER_APPEND: the answer; n = 0: it can't give them.
+ *
  * leader_commit is what a follower may commit (clamped to the entries of this message); log_commit
  * is where the leader is. */
 #ifndef CONSENSUS_MESSAGE_H
@@ -71,6 +77,8 @@ enum peer_message {
     PEER_READ_ASK = 27,
     PEER_READ = 28,
     PEER_FETCH_REFUSED = 29,
+    PEER_REPAIR_ASK = 30,
+    PEER_REPAIR = 31,
     PEER_RESET = 34,
 };
 
@@ -131,6 +139,20 @@ struct peer_state {
     struct raft_configuration configuration; /* the newest in its log; may be empty */
 };
 
+struct peer_repair_ask {
+    raft_index first, last;
+    raft_index anchor; /* 0: none */
+    raft_term anchor_term;
+};
+
+struct peer_repair {
+    raft_index first; /* as asked */
+    bool matched;
+    raft_index commit, begins;
+    const struct raft_entry *entries; /* of a message that came in: in message.raft */
+    unsigned n;
+};
+
 /* What came in: a raft message, or one of our own. */
 struct message {
     enum peer_message type;
@@ -145,6 +167,8 @@ struct message {
     struct peer_reset reset;     /* PEER_RESET; points into the body */
     struct peer_state_ask ask;   /* PEER_STATE_ASK */
     struct peer_state state;     /* PEER_STATE; the configuration is the message's */
+    struct peer_repair_ask repair_ask; /* PEER_REPAIR_ASK */
+    struct peer_repair repair;         /* PEER_REPAIR */
 };
 
 /* Appends the body (behind the prefix) of anything but PEER_APPEND's entries. Errors stick in
@@ -156,6 +180,9 @@ void message_encode_fetch(struct bytes *out, const struct peer_fetch *fetch);
 void message_encode_refused(struct bytes *out, const struct peer_refused *refused);
 void message_encode_read(struct bytes *out, const struct peer_read *read);
 void message_encode_reset(struct bytes *out, const struct peer_reset *reset);
+void message_encode_repair_ask(struct bytes *out, const struct peer_repair_ask *ask);
+/* The payloads are the attachment. */
+void message_encode_repair(struct bytes *out, const struct peer_repair *repair);
 void message_encode_term(struct bytes *out, raft_term term);
 void message_encode_state_ask(struct bytes *out, const struct peer_state_ask *ask);
 void message_encode_state(struct bytes *out, const struct peer_state *state);

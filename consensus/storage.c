@@ -19,7 +19,7 @@ static struct group *group_of(const struct raft_io *io)
 }
 
 /* libraft knows no control entries: to it they are commands. */
-static enum log_entry_type entry_type(const struct raft_entry *e)
+enum log_entry_type storage_log_type(const struct raft_entry *e)
 {
     switch (e->type) {
     case RAFT_COMMAND:
@@ -300,6 +300,8 @@ static int load(struct raft_io *io, raft_term *term, raft_id *voted_for,
                     ? g->snapshot.index - GROUP_LOAD_TRAILING + 1
                     : 1;
         start = start < first ? first : start;
+        /* What is at or below the snapshot need not be there (repair.c). */
+        start = repair_first_whole(g, start);
         rv = snapshot_make(g, &s, &err);
     }
     if (rv == 0) {
@@ -371,7 +373,7 @@ static int append(struct raft_io *io, struct raft_io_append *req, const struct r
     for (unsigned i = 0; i < n; i++) {
         a->entries[i] = (struct log_entry){
             .term = LOG_TERM(entries[i].term),
-            .type = entry_type(&entries[i]),
+            .type = storage_log_type(&entries[i]),
             .payload = entries[i].buf.base,
             .len = (uint32_t)entries[i].buf.len,
         };

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "log/damage.h"
 #include "sim.h"
 
 static struct sim_disk *disk_of(const struct partition *p)
@@ -388,4 +389,29 @@ struct batch_producer batch_producer_of(const void *data)
         .sequence = (int32_t)load_le32(p + 32),
         .records = load_le32(p + 24),
     };
+}
+
+/* --- Damage: not modelled here --- */
+
+bool partition_damaged(const struct partition *p)
+{
+    (void)p;
+    return false;
+}
+
+unsigned partition_damage(struct partition *p, struct partition_hole *ret_holes, unsigned max)
+{
+    (void)p;
+    (void)ret_holes;
+    (void)max;
+    return 0;
+}
+
+int partition_mend(struct partition *p, struct log_index first, const struct log_entry *entries,
+                   unsigned n, struct error *err)
+{
+    (void)p;
+    (void)entries;
+    return error_set(err, WEIR_ENOTFOUND, "no hole of %u from %llu", n,
+                     (unsigned long long)first.v);
 }
