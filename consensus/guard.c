@@ -472,7 +472,7 @@ static bool cut_and_restart(struct group *g, raft_index conflict)
     if (rv != 0) {
         group_fail(g, &err);
     }
-    return rv == 0;
+    return g->phase == GROUP_UP;
 }
 
 static void deliver_append(struct group *g, struct group_peer *from, struct message *m)
