@@ -70,10 +70,61 @@ static void dial(struct ask_node *n, const struct config_address *address)
     }
 }
 
-enum cli_exit ask_open(struct ask *a, const struct cli_cluster *cluster)
+static void hang_up(struct ask_node *n)
+{
+    if (!n->ready && !n->failed) {
+        n->failed = true;
+        n->ask->n_waiting--;
+        (void)snprintf(n->trouble, sizeof(n->trouble), "no answer within %u ms",
+                       n->ask->cluster->timeout_ms);
+    }
+    if (n->link != NULL) {
+        broker_link_close(n->link, NULL, NULL);
+        n->link = NULL;
+    }
+    n->ready = false;
+}
+
+struct ask_node *ask_add(struct ask *a, const struct config_address *address)
+{
+    char text[sizeof(a->nodes[0].address)];
+    (void)snprintf(text, sizeof(text), "%s:%u", address->host, address->port);
+    for (unsigned i = 0; i < a->n_nodes; i++) {
+        if (strcmp(a->nodes[i].address, text) == 0) {
+            return &a->nodes[i];
+        }
+    }
+    if (a->n_nodes == ASK_NODES_MAX) {
+        return NULL;
+    }
+    struct ask_node *n = &a->nodes[a->n_nodes++];
+    *n = (struct ask_node){.ask = a};
+    dial(n, address);
+    wait_for_answers(a);
+    if (!n->ready) {
+        hang_up(n);
+    }
+    return n;
+}
+
+static void on_pause_over(struct env_timer *timer)
+{
+    struct ask *a = timer->data;
+    cli_loop_stop(&a->loop);
+}
+
+void ask_pause(struct ask *a, uint32_t ms)
+{
+    env_timer_start(&a->timer, (uint64_t)ms * 1000u, on_pause_over);
+    cli_loop_run(&a->loop, NULL, NULL);
+    env_timer_stop(&a->timer);
+}
+
+static enum cli_exit open_all(struct ask *a, const struct cli_cluster *cluster,
+                              const struct config_address *brokers, unsigned n_brokers)
 {
     unsigned n_ready = 0;
-    *a = (struct ask){.cluster = cluster, .n_nodes = cluster->n_brokers};
+    *a = (struct ask){.cluster = cluster, .n_nodes = n_brokers};
     enum cli_exit rv = cli_loop_open(&a->loop);
     if (rv != CLI_OK) {
         return rv;
@@ -90,7 +141,7 @@ enum cli_exit ask_open(struct ask *a, const struct cli_cluster *cluster)
     a->timer.data = a;
     for (unsigned i = 0; i < a->n_nodes; i++) {
         a->nodes[i].ask = a;
-        dial(&a->nodes[i], &cluster->brokers[i]);
+        dial(&a->nodes[i], &brokers[i]);
     }
     wait_for_answers(a);
     for (unsigned i = 0; i < a->n_nodes; i++) {
@@ -127,6 +178,52 @@ void ask_close(struct ask *a)
     }
     env_timer_close(&a->timer);
     cli_loop_close(&a->loop);
+}
+
+/* What the members' brokers are; 0: nobody tells. */
+static unsigned members(struct ask *a, struct config_address *ret_brokers)
+{
+    Weir__BrokerMetadataRequest q = WEIR__BROKER_METADATA_REQUEST__INIT;
+    const ProtobufCMessage *answer = NULL;
+    unsigned n = 0;
+    for (unsigned i = 0; i < a->n_nodes && answer == NULL; i++) {
+        (void)ask_node(a, i, BROKER_METADATA_REQUEST, &q.base, BROKER_METADATA, &answer);
+    }
+    const Weir__BrokerMetadata *m = (const Weir__BrokerMetadata *)answer;
+    for (size_t i = 0; m != NULL && i < m->n_nodes && n < CONFIG_NODES_MAX; i++) {
+        if (!m->nodes[i]->no_log) {
+            ret_brokers[n].port = (uint16_t)m->nodes[i]->port;
+            (void)snprintf(ret_brokers[n].host, sizeof(ret_brokers[n].host), "%s",
+                           m->nodes[i]->host);
+            n++;
+        }
+    }
+    return n;
+}
+
+static bool same(const struct config_address *a, unsigned n_a, const struct config_address *b,
+                 unsigned n_b)
+{
+    unsigned found = 0;
+    for (unsigned i = 0; i < n_a; i++) {
+        for (unsigned k = 0; k < n_b; k++) {
+            found += a[i].port == b[k].port && strcmp(a[i].host, b[k].host) == 0;
+        }
+    }
+    return n_a == n_b && found == n_a;
+}
+
+enum cli_exit ask_open(struct ask *a, const struct cli_cluster *cluster)
+{
+    struct config_address brokers[CONFIG_NODES_MAX];
+    enum cli_exit rv = open_all(a, cluster, cluster->brokers, cluster->n_brokers);
+    unsigned n = rv == CLI_OK && cluster->brokers_text == NULL ? members(a, brokers) : 0;
+    if (n == 0 || same(brokers, n, cluster->brokers, cluster->n_brokers)) {
+        return rv;
+    }
+    /* The configuration is older than the cluster. */
+    ask_close(a);
+    return open_all(a, cluster, brokers, n);
 }
 
 struct ask_node *ask_find(struct ask *a, uint32_t id)

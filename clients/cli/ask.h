@@ -6,6 +6,9 @@
 #include "clients/cli/cli.h"
 #include "clients/log/link.h"
 
+#define ASK_NODES_MAX    (CONFIG_NODES_MAX + 1) /* and one that is to join */
+#define CLI_NODE_REMOVED 3                      /* MetaNodeState */
+
 struct ask_node {
     struct ask *ask;
     char address[160];
@@ -24,15 +27,17 @@ struct ask_node {
 struct ask {
     struct cli_loop loop;
     const struct cli_cluster *cluster;
-    struct ask_node nodes[CONFIG_NODES_MAX];
+    struct ask_node nodes[ASK_NODES_MAX];
     unsigned n_nodes;
     unsigned n_waiting;
     struct env_timer timer;
     bool timed_out;
 };
 
-/* Connects to all brokers; those that can't be reached within the timeout (at once, when they
- * refuse) are marked failed. CLI_UNAVAILABLE when none could. */
+/* Connects to all brokers: those of the configuration, or, when the cluster has changed since, the
+ * members that the first one to answer names; brokers given by hand are taken as they are. Those
+ * that can't be reached within the timeout (at once, when they refuse) are marked failed.
+ * CLI_UNAVAILABLE when none could. */
 enum cli_exit ask_open(struct ask *a, const struct cli_cluster *cluster);
 void ask_close(struct ask *a);
 /* Sends the question to nodes[i] and waits for its answer: 0, *ret_answer borrowed until the next
@@ -42,6 +47,10 @@ int ask_node(struct ask *a, unsigned i, enum message_type type, const ProtobufCM
 /* Sends it to all that are ready and waits for all: see nodes[i].status and .answer. */
 void ask_all(struct ask *a, enum message_type type, const ProtobufCMessage *question,
              enum message_type expected);
+/* Connects to one more broker; its entry, ready or with the trouble. NULL: too many. */
+struct ask_node *ask_add(struct ask *a, const struct config_address *address);
+/* Lets time pass. */
+void ask_pause(struct ask *a, uint32_t ms);
 struct ask_node *ask_find(struct ask *a, uint32_t id);
 
 #endif

@@ -50,7 +50,7 @@ static uint64_t lag_of(const Weir__BrokerReplicaStatus *leader)
 static const Weir__BrokerReplicaStatus *replica_of(const struct ask_node *n, size_t i)
 {
     const Weir__BrokerStatus *s = status_of(n);
-    return s != NULL && i < s->n_replicas ? s->replicas[i] : NULL;
+    return s != NULL && i < s->n_replicas && !s->replicas[i]->absent ? s->replicas[i] : NULL;
 }
 
 /* --- As text --- */
@@ -73,13 +73,14 @@ static void print_node(const struct ask_node *n)
         printf("%-8s %-22s down    %s\n", n->name[0] != '\0' ? n->name : "?", n->address, n->text);
         return;
     }
-    unsigned leading = 0, failed = 0;
+    unsigned leading = 0, failed = 0, held = 0;
     for (size_t i = 0; i < s->n_replicas; i++) {
+        held += !s->replicas[i]->absent;
         leading += s->replicas[i]->leading ? 1 : 0;
         failed += s->replicas[i]->failed[0] != '\0';
     }
-    printf("%-8s %-22s up      %llus  leads %u of %zu  free %llu MiB  ", s->node_name, n->address,
-           (unsigned long long)(s->uptime_ms / 1000), leading, s->n_replicas,
+    printf("%-8s %-22s up      %llus  leads %u of %u  free %llu MiB  ", s->node_name, n->address,
+           (unsigned long long)(s->uptime_ms / 1000), leading, held,
            (unsigned long long)(s->disk_free_bytes >> 20));
     print_roles(s->roles);
     printf(failed > 0 ? "  %u REPLICAS FAILED\n" : "\n", failed);
@@ -263,6 +264,10 @@ static int run_status(int argc, char **argv)
 
 const struct cli_command cli_cluster_commands[] = {
     {"status", "nodes, roles, partitions, leaders, lag", run_status},
+    {"add", "make a node a member", cluster_run_add},
+    {"drain", "move everything off a node", cluster_run_drain},
+    {"remove", "remove a drained node, or a dead one", cluster_run_remove},
+    {"balance", "even out replicas and leaders", cluster_run_balance},
     {"certs", "certificates for the nodes' TLS", cluster_certs},
     {0},
 };

@@ -80,7 +80,7 @@ static size_t describe_all(const struct ask *ask, const struct arguments *a, jso
         for (unsigned k = 0; k < ask->n_nodes; k++) {
             const struct ask_node *n = &ask->nodes[k];
             const Weir__BrokerStatus *s = (const Weir__BrokerStatus *)n->answer;
-            if (n->status != 0 || i >= s->n_replicas ||
+            if (n->status != 0 || i >= s->n_replicas || s->replicas[i]->absent ||
                 (a->topic != NULL && strcmp(s->replicas[i]->topic, a->topic) != 0)) {
                 continue;
             }

@@ -22,10 +22,11 @@ enum verdict {
     VERDICT_DIFFERS,
     VERDICT_CORRUPT,
     VERDICT_FAILED,
-    VERDICT_DOWN
+    VERDICT_DOWN,
+    VERDICT_ABSENT, /* it is not to hold the partition */
 };
-static const char *const verdict_names[] = {"equal",   "behind", "differs",
-                                            "corrupt", "failed", "down"};
+static const char *const verdict_names[] = {"equal",  "behind", "differs", "corrupt",
+                                            "failed", "down",   "absent"};
 
 struct arguments {
     struct cli_cluster cluster;
@@ -171,6 +172,8 @@ static void begin(struct verify *v, size_t i, struct replica *replicas, uint64_t
         r->status = status_of(v, k, i);
         if (r->status == NULL) {
             judge(r, VERDICT_DOWN, v->down[k]);
+        } else if (r->status->absent) {
+            judge(r, VERDICT_ABSENT, "");
         } else if (r->status->failed[0] != '\0') {
             judge(r, r->status->failed_code == WEIR_ECORRUPT ? VERDICT_CORRUPT : VERDICT_FAILED,
                   r->status->failed);
@@ -199,6 +202,9 @@ static void report(struct verify *v, const char *topic, uint32_t partition,
     for (unsigned k = 0; k < v->ask.n_nodes; k++) {
         const struct replica *r = &replicas[k];
         const struct ask_node *n = &v->ask.nodes[k];
+        if (r->verdict == VERDICT_ABSENT) {
+            continue;
+        }
         good &= r->verdict == VERDICT_EQUAL;
         if (list != NULL) {
             json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:I, s:s}", "node", n->name,
