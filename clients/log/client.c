@@ -22,11 +22,31 @@ static void dial(struct client_broker *b);
 struct client_broker *client_broker_of(struct weir_client *c, uint32_t node_id)
 {
     for (unsigned i = 0; i < c->n_brokers && node_id != 0; i++) {
-        if (c->brokers[i]->node_id == node_id) {
+        if (c->brokers[i]->node_id == node_id && !c->brokers[i]->retired) {
             return c->brokers[i];
         }
     }
     return NULL;
+}
+
+/* A new place, or that of a broker that is gone; NULL: none. */
+static struct client_broker *broker_place(struct weir_client *c)
+{
+    for (unsigned i = 0; i < c->n_brokers; i++) {
+        struct client_broker *b = c->brokers[i];
+        if (b->retired && b->link == NULL && !b->metadata.active) {
+            return b;
+        }
+    }
+    struct client_broker *b = c->n_brokers < CLIENT_BROKERS_MAX ? calloc(1, sizeof(*b)) : NULL;
+    if (b == NULL || env_timer_init(c->env, &b->redial) != 0) {
+        free(b);
+        return NULL;
+    }
+    b->client = c;
+    b->redial.data = b;
+    c->brokers[c->n_brokers++] = b;
+    return b;
 }
 
 static int broker_add(struct weir_client *c, const char *host, uint16_t port, uint32_t node_id)
@@ -34,24 +54,24 @@ static int broker_add(struct weir_client *c, const char *host, uint16_t port, ui
     for (unsigned i = 0; i < c->n_brokers; i++) {
         struct client_broker *b = c->brokers[i];
         if (strcmp(b->host, host) == 0 && b->port == port) {
+            bool again = b->retired;
+            b->retired = false;
+            if (again && b->link == NULL) {
+                dial(b);
+            }
             return 0;
         }
     }
-    if (c->n_brokers == CLIENT_BROKERS_MAX) {
-        return WEIR_ETOOBIG;
+    struct client_broker *b = broker_place(c);
+    if (b == NULL) {
+        return c->n_brokers == CLIENT_BROKERS_MAX ? WEIR_ETOOBIG : WEIR_ENOMEM;
     }
-    struct client_broker *b = calloc(1, sizeof(*b));
-    if (b == NULL || env_timer_init(c->env, &b->redial) != 0) {
-        free(b);
-        return WEIR_ENOMEM;
-    }
-    b->client = c;
-    b->redial.data = b;
+    b->retired = false;
+    b->trouble[0] = '\0';
     (void)snprintf(b->host, sizeof(b->host), "%s", host);
     b->port = port;
     b->node_id = node_id;
     b->backoff_us = CLIENT_BACKOFF_MIN_US;
-    c->brokers[c->n_brokers++] = b;
     dial(b);
     return 0;
 }
@@ -63,6 +83,9 @@ static void on_redial(struct env_timer *timer)
 
 static void redial_later(struct client_broker *b)
 {
+    if (b->retired) {
+        return;
+    }
     env_timer_start(&b->redial, b->backoff_us, on_redial);
     b->backoff_us =
         b->backoff_us * 2 < CLIENT_BACKOFF_MAX_US ? b->backoff_us * 2 : CLIENT_BACKOFF_MAX_US;
@@ -86,6 +109,7 @@ static void on_link_closed(void *data, struct broker_link *link, const struct er
 }
 
 static void ask_metadata(struct client_broker *b);
+static void metadata_learn(struct weir_client *c, const Weir__BrokerMetadata *m);
 
 static void on_link_ready(void *data, struct broker_link *link, const Weir__BrokerWelcome *welcome)
 {
@@ -109,6 +133,9 @@ static void on_pushed(void *data, struct broker_link *link, const struct frame *
 {
     struct client_broker *b = data;
     (void)link;
+    if (frame->type == BROKER_METADATA) {
+        metadata_learn(b->client, (const Weir__BrokerMetadata *)head);
+    }
     if (frame->type != BROKER_LEADERS) {
         return;
     }
@@ -229,37 +256,83 @@ static void settle_topics(struct weir_client *c)
     }
 }
 
-static void on_metadata(struct broker_request *req, int status, const struct frame *reply,
-                        const ProtobufCMessage *head)
+/* A node that moved is dialled where it is now, once it is gone from where it was. */
+static void node_learn(struct weir_client *c, const Weir__BrokerNode *n)
 {
-    struct client_broker *b = req->data;
-    struct weir_client *c = b->client;
-    (void)reply;
-    if (status != 0 || c->closing) {
+    struct client_broker *b = client_broker_of(c, n->id);
+    if (n->no_log || n->port == 0 || n->port > UINT16_MAX) {
         return;
     }
-    const Weir__BrokerMetadata *m = (const Weir__BrokerMetadata *)head;
-    for (size_t i = 0; i < m->n_nodes; i++) {
-        const Weir__BrokerNode *n = m->nodes[i];
-        if (n->port > 0 && n->port <= UINT16_MAX && client_broker_of(c, n->id) == NULL) {
-            int rv = broker_add(c, n->host, (uint16_t)n->port, n->id);
-            if (rv != 0) {
-                log_warn("broker_ignored", "client=%s broker=%s:%u reason=\"%s\"", c->name, n->host,
-                         n->port, error_name(rv));
-            }
+    if (b != NULL && !b->retired &&
+        (b->link != NULL || (strcmp(b->host, n->host) == 0 && b->port == n->port))) {
+        return;
+    }
+    int rv = broker_add(c, n->host, (uint16_t)n->port, n->id);
+    if (rv != 0) {
+        log_warn("broker_ignored", "client=%s broker=%s:%u reason=\"%s\"", c->name, n->host,
+                 n->port, error_name(rv));
+    }
+}
+
+/* Who is not a member any more, and not there, is not dialled any more. Seeds are: a cluster that
+ * names nobody must not make us forget the way. */
+static void retire_brokers(struct weir_client *c, const Weir__BrokerMetadata *m)
+{
+    for (unsigned i = c->n_seeds; i < c->n_brokers; i++) {
+        struct client_broker *b = c->brokers[i];
+        bool member = b->ready || b->node_id == 0;
+        for (size_t k = 0; k < m->n_nodes && !member; k++) {
+            member = m->nodes[k]->id == b->node_id && m->nodes[k]->port == b->port &&
+                     strcmp(m->nodes[k]->host, b->host) == 0;
+        }
+        b->retired = !member;
+        if (b->retired && b->link == NULL) {
+            env_timer_stop(&b->redial);
         }
     }
+}
+
+static void replicas_learn(struct weir_client *c, const Weir__BrokerLeader *l)
+{
+    struct client_topic *t = topic_find(c, l->topic);
+    if (t == NULL || l->partition >= t->n_partitions) {
+        return;
+    }
+    struct client_partition *p = &t->partitions[l->partition];
+    p->n_replicas = 0;
+    for (size_t i = 0; i < l->n_replicas && i < CLIENT_REPLICAS_MAX; i++) {
+        p->replicas[p->n_replicas++] = l->replicas[i];
+    }
+}
+
+static void metadata_learn(struct weir_client *c, const Weir__BrokerMetadata *m)
+{
+    for (size_t i = 0; i < m->n_nodes; i++) {
+        node_learn(c, m->nodes[i]);
+    }
+    retire_brokers(c, m);
     for (size_t i = 0; i < m->n_topics; i++) {
         topic_learn(c, m->topics[i]);
     }
     for (size_t i = 0; i < m->n_leaders; i++) {
         const Weir__BrokerLeader *l = m->leaders[i];
+        replicas_learn(c, l);
         client_leader_news(c, l->topic, l->partition, l->leader_id, l->term);
     }
     c->informed = true;
     settle_topics(c);
     consumers_kick(c);
     offsets_kick(c);
+}
+
+static void on_metadata(struct broker_request *req, int status, const struct frame *reply,
+                        const ProtobufCMessage *head)
+{
+    struct client_broker *b = req->data;
+    (void)reply;
+    if (status == 0 && !b->client->closing) {
+        metadata_learn(b->client, (const Weir__BrokerMetadata *)head);
+    }
 }
 
 static void ask_metadata(struct client_broker *b)

@@ -7,6 +7,7 @@
 #include "clients/log/link.h"
 #include "clients/log/weir_log.h"
 
+#define CLIENT_REPLICAS_MAX   7
 #define CLIENT_BROKERS_MAX    (2 * CONFIG_NODES_MAX)
 #define CLIENT_TOPICS_MAX     64
 #define CLIENT_PARTITIONS_MAX 65536
@@ -20,6 +21,7 @@ struct client_broker {
     char host[128];
     uint16_t port;
     uint32_t node_id;         /* 0: not known yet */
+    bool retired;             /* not a member any more: not dialled, its place may be taken */
     struct broker_link *link; /* NULL between attempts */
     bool ready;
     struct env_timer redial;
@@ -58,8 +60,10 @@ struct batch {
 struct client_partition {
     struct client_topic *topic;
     uint32_t index;
-    uint32_t leader_id; /* 0: not known */
-    uint64_t term;      /* of what is known of the leader */
+    uint32_t leader_id;                     /* 0: not known */
+    uint64_t term;                          /* of what is known of the leader */
+    uint32_t replicas[CLIENT_REPLICAS_MAX]; /* who holds it */
+    unsigned n_replicas;                    /* 0: not known, anybody may */
     struct numbering numbering;
     /* A batch was refused: nothing is sent until all that are out have come back. */
     bool draining;

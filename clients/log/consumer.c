@@ -250,9 +250,21 @@ static void on_fetched(struct broker_request *req, int status, const struct fram
     consumer_step(c);
 }
 
-static bool usable(const struct weir_consumer *c, unsigned i, uint64_t now_ns)
+static bool holds(const struct client_partition *p, uint32_t node_id)
 {
-    return c->client->brokers[i]->ready && now_ns >= c->shun_until_ns[i];
+    for (unsigned i = 0; i < p->n_replicas; i++) {
+        if (p->replicas[i] == node_id) {
+            return true;
+        }
+    }
+    return p->n_replicas == 0;
+}
+
+static bool usable(const struct weir_consumer *c, const struct client_partition *p, unsigned i,
+                   uint64_t now_ns)
+{
+    const struct client_broker *b = c->client->brokers[i];
+    return b->ready && now_ns >= c->shun_until_ns[i] && holds(p, b->node_id);
 }
 
 /* The first seed, the leader, anybody. */
@@ -261,11 +273,11 @@ static struct client_broker *choose(struct weir_consumer *c, const struct client
     struct weir_client *client = c->client;
     uint64_t now = env_now_ns(client->env);
     struct client_broker *any = NULL;
-    if (usable(c, 0, now)) {
+    if (usable(c, p, 0, now)) {
         return client->brokers[0];
     }
     for (unsigned i = 0; i < client->n_brokers; i++) {
-        if (usable(c, i, now)) {
+        if (usable(c, p, i, now)) {
             any = client->brokers[i];
             if (any->node_id == p->leader_id) {
                 break;
