@@ -68,6 +68,34 @@ static void bytes__past_the_limit_sticks_until_reset(void **state)
     bytes_close(&b);
 }
 
+/* By the definition: one bit after the other. */
+static uint32_t crc32c_bitwise(const uint8_t *p, size_t n)
+{
+    uint32_t crc = UINT32_MAX;
+    while (n-- > 0) {
+        crc ^= *p++;
+        for (int k = 0; k < 8; k++) {
+            crc = (crc >> 1) ^ (0x82f63b78u & (0u - (crc & 1u)));
+        }
+    }
+    return ~crc;
+}
+
+static void crc32c__is_that_of_the_definition_at_every_length(void **state)
+{
+    static uint8_t data[20000];
+    (void)state;
+    for (size_t i = 0; i < sizeof(data); i++) {
+        data[i] = (uint8_t)(i * i / 7 + i);
+    }
+    for (size_t n = 0; n < sizeof(data) - 8; n += n < 1600 ? 1 : 331) {
+        const uint8_t *at = data + n % 8;
+        assert_int_equal(crc32c(0, at, n), crc32c_bitwise(at, n));
+        size_t cut = n / 3;
+        assert_int_equal(crc32c(crc32c(0, at, cut), at + cut, n - cut), crc32c(0, at, n));
+    }
+}
+
 static void crc32c__known_answer_and_continuation(void **state)
 {
     (void)state;
@@ -85,6 +113,7 @@ int main(void)
         cmocka_unit_test(varint__longer_than_ten_bytes_fails),
         cmocka_unit_test(bytes__past_the_limit_sticks_until_reset),
         cmocka_unit_test(crc32c__known_answer_and_continuation),
+        cmocka_unit_test(crc32c__is_that_of_the_definition_at_every_length),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
