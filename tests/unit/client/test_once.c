@@ -1,0 +1,265 @@
+/* Each record is stored once and in order, whatever is lost between client and brokers. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "clients/log/client_priv.h"
+#include "harness.h"
+#include "proxy.h"
+
+#define WINDOW 200
+
+struct once {
+    struct harness h;
+    struct proxy proxies[HARNESS_NODES];
+    struct weir_client *client;
+    struct slot {
+        struct weir_produce req;
+        struct once *once;
+        int status;
+    } * slots;
+    unsigned n, n_given, n_done, n_acked;
+    bool all_done;
+    /* Reading. */
+    struct weir_consumer *consumer;
+    unsigned *seen;
+    int64_t last;
+    bool in_order, caught_up;
+};
+
+static void open_once(struct once *o, unsigned n, uint32_t timeout_ms)
+{
+    char seeds[HARNESS_NODES][32];
+    const char *list[HARNESS_NODES];
+    struct error err;
+    *o = (struct once){.n = n, .last = -1, .in_order = true};
+    harness_open(&o->h, "");
+    (void)harness_leader(&o->h);
+    for (unsigned i = 0; i < HARNESS_NODES; i++) {
+        proxy_open(&o->proxies[i], o->h.env, o->h.broker_port[i]);
+        (void)snprintf(seeds[i], sizeof(seeds[i]), "127.0.0.1:%u", o->proxies[i].port);
+        list[i] = seeds[i];
+    }
+    struct weir_client_options options = {.seeds = list,
+                                          .n_seeds = HARNESS_NODES,
+                                          .secret = HARNESS_SECRET,
+                                          .name = "once",
+                                          .timeout_ms = timeout_ms,
+                                          .batch_bytes_max = 600};
+    assert_int_equal(weir_client_new(o->h.env, &options, &o->client, &err), 0);
+    o->slots = calloc(n, sizeof(*o->slots));
+    o->seen = calloc(n, sizeof(*o->seen));
+    assert_true(o->slots != NULL && o->seen != NULL);
+}
+
+static void close_once(struct once *o)
+{
+    harness_free_client(&o->h, o->client);
+    for (unsigned i = 0; i < HARNESS_NODES; i++) {
+        proxy_close(&o->proxies[i]);
+    }
+    free(o->slots);
+    free(o->seen);
+    harness_close(&o->h);
+}
+
+static void on_produced(struct weir_produce *req, int status)
+{
+    struct slot *s = req->data;
+    struct once *o = s->once;
+    s->status = status;
+    o->n_done++;
+    o->n_acked += status == 0;
+    o->all_done = o->n_done == o->n;
+}
+
+static void give(struct once *o)
+{
+    while (o->n_given < o->n && o->n_given - o->n_done < WINDOW) {
+        struct slot *s = &o->slots[o->n_given];
+        s->once = o;
+        s->req.data = s;
+        assert_int_equal(weir_produce(o->client, "one", 0, NULL, 0, &o->n_given, sizeof(o->n_given),
+                                      &s->req, on_produced),
+                         0);
+        o->n_given++;
+    }
+}
+
+/* The proxy of the leader that the client knows. */
+static struct proxy *leaders_proxy(struct once *o)
+{
+    for (unsigned i = 0; i < o->client->n_topics; i++) {
+        const struct client_topic *t = o->client->topics[i];
+        if (strcmp(t->name, "one") != 0 || t->n_partitions == 0) {
+            continue;
+        }
+        for (unsigned k = 0; k < HARNESS_NODES; k++) {
+            if (o->client->brokers[k]->node_id == t->partitions[0].leader_id) {
+                return &o->proxies[k];
+            }
+        }
+    }
+    return &o->proxies[0];
+}
+
+static void on_records(void *data, struct weir_consumer *c, const struct batch_record *records,
+                       unsigned n, int64_t high_watermark)
+{
+    struct once *o = data;
+    (void)c;
+    (void)high_watermark;
+    for (unsigned i = 0; i < n; i++) {
+        unsigned number;
+        assert_int_equal(records[i].value_len, sizeof(number));
+        memcpy(&number, records[i].value, sizeof(number));
+        assert_true(number < o->n);
+        o->seen[number]++;
+        o->in_order = o->in_order && number > o->last;
+        o->last = number;
+    }
+}
+
+static void on_failed(void *data, struct weir_consumer *c, int status, const char *text)
+{
+    (void)data;
+    (void)c;
+    fail_msg("%d %s", status, text);
+}
+
+static void on_caught_up(void *data, struct weir_consumer *c, int64_t high_watermark)
+{
+    struct once *o = data;
+    (void)c;
+    (void)high_watermark;
+    o->caught_up = true;
+}
+
+static void read_all(struct once *o)
+{
+    struct weir_consumer_events events = {
+        .data = o, .records = on_records, .failed = on_failed, .caught_up = on_caught_up};
+    struct error err;
+    assert_int_equal(
+        weir_consume(o->client, "one", 0, WEIR_OFFSET_BEGIN, &events, &o->consumer, &err), 0);
+    harness_run_until(&o->h, &o->caught_up);
+    weir_consumer_close(o->consumer);
+}
+
+static void check_once(struct once *o)
+{
+    read_all(o);
+    for (unsigned i = 0; i < o->n; i++) {
+        assert_int_equal(o->slots[i].status, 0);
+        assert_int_equal(o->seen[i], 1);
+    }
+    assert_true(o->in_order);
+}
+
+static void links_cut_and_answers_lost__every_record_is_stored_once_in_order(void **state)
+{
+    static struct once o;
+    unsigned cuts = 0;
+    (void)state;
+    open_once(&o, 6000, 30000);
+    for (unsigned turn = 0; !o.all_done; turn++) {
+        give(&o);
+        (void)uv_run(&o.h.loop, UV_RUN_ONCE);
+        struct proxy *p = leaders_proxy(&o);
+        if (o.n_done > cuts * 200 && o.n_done < 5000 && p->cut_after == 0 && turn % 3 == 0) {
+            p->swallow = cuts % 6 == 0; /* what is acknowledged from now on, nobody hears */
+            p->cut_after = 1 + cuts * 379 % 1500; /* in the middle of a frame */
+            cuts++;
+        }
+    }
+    assert_true(cuts > 15);
+    check_once(&o);
+    close_once(&o);
+}
+
+static void all_brokers_restart_with_answers_lost__every_record_is_stored_once(void **state)
+{
+    static struct once o;
+    unsigned restarts = 0;
+    (void)state;
+    open_once(&o, 3000, 60000);
+    while (!o.all_done) {
+        give(&o);
+        (void)uv_run(&o.h.loop, UV_RUN_ONCE);
+        if (o.n_done < 600 * (restarts + 1) || restarts == 3) {
+            continue;
+        }
+        for (unsigned i = 0; i < HARNESS_NODES; i++) {
+            o.proxies[i].swallow = true;
+        }
+        for (unsigned i = 0; i < 20; i++) { /* stored, and not heard of */
+            (void)uv_run(&o.h.loop, UV_RUN_NOWAIT);
+        }
+        for (unsigned i = 0; i < HARNESS_NODES; i++) {
+            harness_stop_broker(&o.h, i);
+            proxy_cut(&o.proxies[i]);
+        }
+        for (unsigned i = 0; i < HARNESS_NODES; i++) {
+            harness_start_broker(&o.h, i);
+        }
+        restarts++;
+    }
+    assert_int_equal(restarts, 3);
+    check_once(&o);
+    close_once(&o);
+}
+
+/* What timed out is in the log once or not at all, and nothing that was acknowledged later stands
+ * before it. */
+static void answers_lost_beyond_the_timeout__is_unknown_and_the_partition_goes_on(void **state)
+{
+    static struct once o;
+    unsigned unknown = 0;
+    (void)state;
+    open_once(&o, 1500, 400);
+    uint64_t swallow_until = 0;
+    while (!o.all_done) {
+        give(&o);
+        (void)uv_run(&o.h.loop, UV_RUN_ONCE);
+        uint64_t now = env_now_ns(o.h.env);
+        if (swallow_until == 0 && o.n_done > 300) {
+            swallow_until = now + 900000000u;
+        }
+        for (unsigned i = 0; i < HARNESS_NODES; i++) {
+            if (now < swallow_until && !o.proxies[i].swallow) {
+                o.proxies[i].swallow = true;
+            } else if (swallow_until != 0 && now >= swallow_until && o.proxies[i].swallow) {
+                proxy_cut(&o.proxies[i]);
+            }
+        }
+    }
+    read_all(&o);
+    for (unsigned i = 0; i < o.n; i++) {
+        int status = o.slots[i].status;
+        unknown += status == WEIR_EUNKNOWN;
+        assert_true(status == 0 || status == WEIR_EUNKNOWN || status == WEIR_ETIMEOUT);
+        assert_true(o.seen[i] <= 1);
+        assert_true(status != 0 || o.seen[i] == 1);
+        assert_true(status != WEIR_ETIMEOUT || o.seen[i] == 0);
+    }
+    assert_true(o.in_order);
+    assert_true(unknown > 0);
+    assert_true(o.n_acked > 500);
+    close_once(&o);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(links_cut_and_answers_lost__every_record_is_stored_once_in_order),
+        cmocka_unit_test(all_brokers_restart_with_answers_lost__every_record_is_stored_once),
+        cmocka_unit_test(answers_lost_beyond_the_timeout__is_unknown_and_the_partition_goes_on),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
