@@ -106,6 +106,7 @@ static void on_link_closed(void *data, struct broker_link *link, const struct er
     client_refresh(b->client);
     consumers_kick(b->client);
     offsets_kick(b->client);
+    groups_kick(b->client);
 }
 
 static void ask_metadata(struct client_broker *b);
@@ -126,6 +127,7 @@ static void on_link_ready(void *data, struct broker_link *link, const Weir__Brok
     }
     consumers_kick(b->client);
     offsets_kick(b->client);
+    groups_kick(b->client);
 }
 
 static void on_pushed(void *data, struct broker_link *link, const struct frame *frame,
@@ -323,6 +325,7 @@ static void metadata_learn(struct weir_client *c, const Weir__BrokerMetadata *m)
     settle_topics(c);
     consumers_kick(c);
     offsets_kick(c);
+    groups_kick(c);
 }
 
 static void on_metadata(struct broker_request *req, int status, const struct frame *reply,
@@ -404,6 +407,7 @@ static void on_tick(struct env_timer *timer)
     sweep_topics(c, now);
     consumers_kick(c);
     offsets_kick(c);
+    groups_kick(c);
     for (unsigned i = 0; i < c->n_topics; i++) {
         waiting |= !list_empty(&c->topics[i]->reqs) || !list_empty(&c->topics[i]->early);
     }
@@ -430,6 +434,7 @@ static void on_flush(struct env_defer *defer)
     producer_flush(c);
     consumers_kick(c);
     offsets_kick(c);
+    groups_kick(c);
 }
 
 void client_flush_soon(struct weir_client *c)
@@ -486,6 +491,7 @@ static void teardown(struct env_defer *defer)
 {
     struct weir_client *c = defer->data;
     env_timer_close(&c->tick);
+    groups_close(c);
     consumers_close(c);
     offsets_close(c);
     producer_close(c);
@@ -553,6 +559,7 @@ int weir_client_new(struct env *env, const struct weir_client_options *options,
     list_init(&c->dirty);
     list_init(&c->idle);
     list_init(&c->consumers);
+    list_init(&c->groups);
     list_init(&c->questions);
     list_init(&c->hopeless);
     c->secret = strdup(options->secret);

@@ -114,6 +114,7 @@ struct weir_client {
     unsigned n_idle;
     uint64_t inflight_bytes;
     struct list consumers;
+    struct list groups;    /* struct weir_group.link */
     struct list questions; /* struct weir_offsets_req.link */
     struct list hopeless;  /* struct weir_topic_req.link: of topics that can't be */
     struct env_timer tick;
@@ -167,5 +168,9 @@ void numbering_settle(struct client_partition *p);
 /* consumer.c */
 void consumers_kick(struct weir_client *c);
 void consumers_close(struct weir_client *c);
+
+/* group.c */
+void groups_kick(struct weir_client *c);
+void groups_close(struct weir_client *c);
 
 #endif

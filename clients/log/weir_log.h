@@ -116,4 +116,67 @@ void weir_consumer_resume(struct weir_consumer *c);
 /* No callback after this. */
 void weir_consumer_close(struct weir_consumer *c);
 
+/* A member of a consumer group: the partitions of its topics are shared out among the members, who
+ * take over from one another and go on where the group stands. At least once: an offset is
+ * committed, to the log, only after `records` has returned for everything in front of it (or
+ * weir_group_done has said so); what came after the last commit is delivered again when another
+ * member takes a partition over without warning. No record is skipped.
+ *
+ * Every function and callback on the loop thread. Callbacks may call anything, weir_group_close
+ * too. */
+struct weir_group;
+struct weir_group_options {
+    const char *group;         /* 1 to 63 letters, digits, '.', '_' and '-'; copied */
+    const char *const *topics; /* copied */
+    unsigned n_topics;         /* 1 to 64 */
+    /* Where to begin when the group has no offset in a partition, or one that is no longer (or not)
+     * in the log: WEIR_OFFSET_BEGIN or WEIR_OFFSET_END; 0: begin. */
+    int64_t from;
+    uint32_t session_ms; /* silence after which others take over; 0: 10,000 */
+    uint32_t commit_ms;  /* how often what is processed is committed; 0: 1,000 */
+    bool no_auto_commit; /* commits only when told to, when revoked and when closed */
+    bool manual;         /* processed is what weir_group_done says */
+};
+struct weir_group_events {
+    void *data;
+    /* All but `records` may be NULL. The partition is this member's, from `offset` on. */
+    void (*assigned)(void *data, struct weir_group *g, const char *topic, uint32_t partition,
+                     int64_t offset);
+    /* No more of it will come. What is processed when this returns is committed before anybody else
+     * gets it. */
+    void (*revoked)(void *data, struct weir_group *g, const char *topic, uint32_t partition);
+    /* Borrowed during the callback; in order and without a gap from the assigned offset on. Records
+     * during which the group is closed count as processed only as far as weir_group_done says. */
+    void (*records)(void *data, struct weir_group *g, const char *topic, uint32_t partition,
+                    const struct batch_record *records, unsigned n, int64_t high_watermark);
+    /* The group can't go on: no such topic, a wrong name. To be closed. */
+    void (*failed)(void *data, struct weir_group *g, int status, const char *text);
+};
+int weir_group_join(struct weir_client *client, const struct weir_group_options *options,
+                    const struct weir_group_events *events, struct weir_group **ret_group,
+                    struct error *err);
+/* Revokes everything, commits, leaves, then cb (may be NULL) and the group is gone; after
+ * session_ms without a coordinator it is gone without. weir_client_free takes open groups with it,
+ * without a commit. */
+void weir_group_close(struct weir_group *g, void (*cb)(void *data), void *data);
+/* Everything below `next` is processed (see options.manual, and records). */
+void weir_group_done(struct weir_group *g, const char *topic, uint32_t partition, int64_t next);
+/* cb: 0 once everything processed so far is committed; WEIR_EFENCED: part of it belongs to another
+ * member now; WEIR_ETIMEOUT (timeout_ms of the client), WEIR_ECLOSED. */
+struct weir_group_commit;
+typedef void (*weir_group_commit_cb)(struct weir_group_commit *req, int status);
+struct weir_group_commit {
+    void *data;
+    weir_group_commit_cb cb;
+    struct list link;
+    uint64_t priv[4];
+};
+void weir_group_commit(struct weir_group *g, struct weir_group_commit *req,
+                       weir_group_commit_cb cb);
+void weir_group_pause(struct weir_group *g); /* no records until resumed; remains a member */
+void weir_group_resume(struct weir_group *g);
+/* Partitions held now, and how many of them have been delivered up to the high watermark that
+ * their leader had when they were assigned. */
+void weir_group_progress(const struct weir_group *g, unsigned *ret_held, unsigned *ret_caught_up);
+
 #endif

@@ -10,8 +10,8 @@
 #include "nodes/broker/group_state.h"
 #include "nodes/broker/group_view.h"
 
-#define GROUP_COMMIT_MAX      1024u /* partitions in one commit */
-#define GROUP_BATCH_BYTES_MAX (1u << 20)
+#define GROUP_COMMIT_MAX      GROUP_SLOTS_MAX /* partitions in one commit */
+#define GROUP_BATCH_BYTES_MAX (2u << 20)
 
 /* One partition of `groups`. */
 struct groups_part {

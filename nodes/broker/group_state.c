@@ -162,6 +162,7 @@ int group_poll_begin(struct group_state *g, const struct group_poll *poll, uint6
     (void)snprintf(m->peer, sizeof(m->peer), "%s", poll->peer);
     m->topics = poll->topics;
     m->sequence = poll->sequence;
+    m->refused = false;
     m->session_ns = (uint64_t)poll->session_ms * 1000000u;
     m->deadline_ns = now_ns + m->session_ns;
     for (uint32_t i = 0; i < g->n_slots; i++) {
@@ -182,6 +183,7 @@ void group_poll_owned(struct group_state *g, struct membership *m, uint64_t gene
         slot->since = generation;
         m->n_held++;
     }
+    m->refused |= slot->holder != m;
 }
 
 void group_poll_end(struct group_state *g, struct membership *m)
@@ -241,6 +243,9 @@ bool group_state_assign(struct group_state *g, uint64_t now_ns)
 bool membership_news(const struct membership *m)
 {
     const struct group_state *g = m->group;
+    if (m->refused) {
+        return true;
+    }
     for (uint32_t i = 0; i < g->n_slots; i++) {
         const struct group_slot *s = &g->slots[i];
         if ((s->holder == m && s->target != m) || (s->holder == NULL && s->target == m)) {
@@ -253,6 +258,7 @@ bool membership_news(const struct membership *m)
 void membership_give(struct membership *m)
 {
     struct group_state *g = m->group;
+    m->refused = false;
     for (uint32_t i = 0; i < g->n_slots; i++) {
         struct group_slot *s = &g->slots[i];
         if (s->holder == NULL && s->target == m) {

@@ -41,6 +41,7 @@ struct membership {
     uint64_t session_ns, deadline_ns;
     uint32_t n_held;
     uint32_t index; /* while assigning */
+    bool refused;   /* its last poll claimed what it may not have: to be told at once */
     /* The coordinator's: the poll that waits, and the connection that the member is on. */
     void *conn; /* NULL: gone */
     struct list conn_link;

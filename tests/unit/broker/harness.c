@@ -84,7 +84,7 @@ void harness_open(struct harness *h, const char *extra)
 {
     struct error err = {0};
     *h = (struct harness){.dir = "/tmp/weir-broker-XXXXXX"};
-    log_set_level(LOG_ERROR);
+    log_set_level(getenv("WEIR_TEST_LOG") != NULL ? LOG_INFO : LOG_ERROR);
     assert_non_null(mkdtemp(h->dir));
     assert_int_equal(uv_loop_init(&h->loop), 0);
     assert_int_equal(env_uv_new(&h->loop, &h->env, &err), 0);
