@@ -3,8 +3,13 @@
 #include <assert.h>
 
 #include "base/env_ops.h"
+#include "base/fault.h"
 
 #define SEND_IOV_MAX 1024
+
+#ifdef WEIR_FAULTS
+uint32_t faults_on;
+#endif
 
 uint64_t env_now_ns(struct env *env)
 {
@@ -127,7 +132,7 @@ int env_file_pwrite(struct env_file *file, const void *buf, size_t n, uint64_t o
 
 int env_file_sync(struct env_file *file, struct error *err)
 {
-    return file->env->ops->file_sync(file, err);
+    return fault_on(FAULT_NO_FSYNC) ? 0 : file->env->ops->file_sync(file, err);
 }
 
 int env_file_truncate(struct env_file *file, uint64_t size, struct error *err)
@@ -148,6 +153,7 @@ static void io_start(struct env *env, struct env_file *file, const char *path, s
     io->file = file;
     io->status = 0;
     io->n_bytes = 0;
+    io->sync = io->sync && !fault_on(FAULT_NO_FSYNC);
     env->ops->io_start(env, file, path, io, kind);
 }
 
@@ -168,7 +174,7 @@ void env_file_allocate_start(struct env_file *file, struct env_io *io, env_io_cb
 
 void env_dir_sync_start(struct env *env, const char *path, struct env_io *io, env_io_cb cb)
 {
-    io_start(env, NULL, path, io, cb, ENV_IO_DIR_SYNC);
+    io_start(env, NULL, fault_on(FAULT_NO_DIR_SYNC) ? "/" : path, io, cb, ENV_IO_DIR_SYNC);
 }
 
 void env_file_wait(struct env_file *file)
@@ -183,7 +189,7 @@ int env_dir_make(struct env *env, const char *path, struct error *err)
 
 int env_dir_sync(struct env *env, const char *path, struct error *err)
 {
-    return env->ops->dir_sync(env, path, err);
+    return fault_on(FAULT_NO_DIR_SYNC) ? 0 : env->ops->dir_sync(env, path, err);
 }
 
 int env_dir_list(struct env *env, const char *path, env_dir_cb cb, void *data, struct error *err)

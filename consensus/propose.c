@@ -1,6 +1,8 @@
 #include <assert.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "consensus/group_impl.h"
 
 #define SPACE_CHECK_NS 200000000ull
@@ -109,10 +111,44 @@ static int has_room(struct group *g, size_t len)
     return disk_is_full(g) ? WEIR_ENOSPC : 0;
 }
 
+#ifdef WEIR_FAULTS
+static void ignore_applied(struct raft_apply *apply, int status, void *result)
+{
+    (void)status;
+    (void)result;
+    free(apply->data);
+}
+
+/* FAULT_ACK_EARLY: the caller hears of success while the entry is on its way. */
+static int propose_and_acknowledge(struct group *g, struct group_propose *req,
+                                   struct raft_buffer *buf, group_propose_cb cb)
+{
+    struct raft_apply *apply = calloc(1, sizeof(*apply));
+    apply->data = apply;
+    if (raft_apply(&g->raft, apply, buf, 1, ignore_applied) != 0) {
+        raft_free(buf->base);
+        free(apply);
+        return WEIR_ENOTLEADER;
+    }
+    req->cb = cb;
+    req->repeated = false;
+    *proposal_of(req) = (struct proposal){.group = g};
+    list_push_back(&g->done, &req->link);
+    group_later(g);
+    guard_settle(g);
+    return 0;
+}
+#endif
+
 /* Gives an entry to libraft, which owns `buf` then; on failure it is freed. */
 static int propose_entry(struct group *g, struct group_propose *req, struct raft_buffer *buf,
                          group_propose_cb cb)
 {
+#ifdef WEIR_FAULTS
+    if (fault_on(FAULT_ACK_EARLY)) {
+        return propose_and_acknowledge(g, req, buf, cb);
+    }
+#endif
     struct proposal *p = proposal_of(req);
     req->cb = cb;
     req->repeated = false;
@@ -159,7 +195,7 @@ int group_propose(struct group *g, struct group_propose *req, const void *batch,
     int64_t wall_ms = env_wall_ms(g->env);
     int64_t newest_ms = partition_last_timestamp_ms(g->partition);
     int64_t now_ms = wall_ms > newest_ms ? wall_ms : newest_ms;
-    if (guard_on(GUARD_REPEAT)) {
+    if (guard_on(GUARD_REPEAT) && !fault_on(FAULT_NO_DEDUP)) {
         rv = producers_check(partition_producers(g->partition), &producer, now_ms, req->age_ms,
                              &base);
     }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "base/logging.h"
 #include "consensus/group_impl.h"
 #include "log/control.h"
@@ -155,6 +156,10 @@ static int set_vote(struct raft_io *io, raft_id vote)
 {
     struct group *g = group_of(io);
     struct error err;
+    if (fault_on(FAULT_VOTE_NOT_PERSISTED)) {
+        g->vote = vote;
+        return 0;
+    }
     if (save_meta(g, g->term, vote, &err) != 0) {
         promise_failed(g, g->term, vote, &err);
     }

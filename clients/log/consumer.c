@@ -23,6 +23,7 @@ struct weir_consumer {
     char topic[CONFIG_NAME_MAX];
     uint32_t partition;
     int64_t next;   /* offset to be delivered next; negative: WEIR_OFFSET_x, not resolved yet */
+    int64_t asked;  /* `next` when the bounds were asked for: fetches go on meanwhile */
     int64_t target; /* the leader's high watermark at the start; -1: not known yet */
     bool caught_up;
     bool paused, closed, in_callback;
@@ -109,7 +110,7 @@ static void on_bounds(struct broker_request *req, int status, const struct frame
         c->next = m->start;
     } else if (c->next == WEIR_OFFSET_END) {
         c->next = m->high_watermark;
-    } else if (c->next > m->end || c->next < m->start) {
+    } else if (c->asked > m->end || c->next < m->start) {
         char text[160];
         (void)snprintf(
             text, sizeof(text), "offset %lld of %s-%u is not in the log, which holds %lld to %lld",
@@ -132,7 +133,9 @@ static void ask_bounds(struct weir_consumer *c, const struct client_partition *p
     }
     m.topic = c->topic;
     m.partition = c->partition;
+    m.linearizable = true; /* a leader that was deposed may lack what has been read already */
     c->bounds.data = c;
+    c->asked = c->next;
     c->asking = leader;
     if (broker_link_request(leader->link, BROKER_OFFSETS_REQUEST, &m.base, NULL, 0, BROKER_OFFSETS,
                             &c->bounds, on_bounds) != 0) {
@@ -228,7 +231,15 @@ static void on_fetched(struct broker_request *req, int status, const struct fram
     if (failed(c)) {
         return;
     }
-    if (status == WEIR_ERANGE || status == WEIR_ENOTFOUND) {
+    if (status == WEIR_ERANGE) {
+        /* One who believes to lead may be wrong: whoever does lead decides (on_bounds). */
+        shun(c, c->fetching_from);
+        c->target = -1;
+        client_tick_within(c->client, CLIENT_SWEEP_US);
+        client_flush_soon(c->client);
+        return;
+    }
+    if (status == WEIR_ENOTFOUND) {
         consumer_fail(c, status, ((const Weir__BrokerError *)head)->text);
         return;
     }

@@ -66,6 +66,9 @@ static void learn_record(struct oracle *o, unsigned group, uint64_t id)
     o->ids = grown(o->ids, &room, (uint64_t)o->end, sizeof(*o->ids));
     o->ids_room = (int64_t)room;
     o->ids[o->end++] = id;
+    if (group >= sim.n_written) {
+        return; /* the broker's own */
+    }
     unsigned client = (unsigned)(id >> 56), life = id >> 48 & 0xff;
     uint64_t sequence = id & 0xffffffffffull;
     if (client <= sim.n_nodes || client > sim.n_nodes + sim.n_clients ||
@@ -217,6 +220,11 @@ static void check_replica(struct process *p, unsigned group, const struct replic
     }
 }
 
+static const struct replica *replica_of(const struct broker *b, unsigned group)
+{
+    return group < b->n_replicas ? &b->replicas[group] : NULL;
+}
+
 void check_process(struct process *p)
 {
     struct broker *b = p->broker;
@@ -226,8 +234,11 @@ void check_process(struct process *p)
     if (p->watch == NULL) {
         p->watch = sim_alloc(sizeof(*p->watch));
     }
-    for (uint32_t i = 0; i < b->n_replicas && i < sim.n_groups; i++) {
-        check_replica(p, i, &b->replicas[i]);
+    for (uint32_t i = 0; i < sim.n_groups; i++) {
+        const struct replica *r = replica_of(b, i);
+        if (r != NULL) {
+            check_replica(p, i, r);
+        }
     }
 }
 
@@ -267,10 +278,18 @@ int64_t check_end_offset(unsigned group)
 
 /* --- The end --- */
 
+/* NULL also where none is wanted. */
 static const struct group *group_on(unsigned node, unsigned group)
 {
     const struct process *p = sim.machines[node].process;
-    return p != NULL && p->broker != NULL ? p->broker->replicas[group].group : NULL;
+    const struct replica *r = p != NULL && p->broker != NULL ? replica_of(p->broker, group) : NULL;
+    return r != NULL ? r->group : NULL;
+}
+
+static bool wanted_on(unsigned node, unsigned group)
+{
+    const struct process *p = sim.machines[node].process;
+    return p == NULL || p->broker == NULL || replica_of(p->broker, group)->wanted;
 }
 
 /* Replicas that can't go on: their process has to be started anew. */
@@ -299,6 +318,9 @@ bool check_converged(const char **ret_why)
         const struct oracle *o = &oracles[k];
         for (unsigned i = 1; i <= sim.n_nodes; i++) {
             const struct group *g = group_on(i, k);
+            if (!wanted_on(i, k)) {
+                continue;
+            }
             const struct replica *failed = failed_replica(i);
             if (g == NULL || failed != NULL) {
                 (void)snprintf(why, sizeof(why), "node %u is not up%s%.180s", i,
@@ -322,19 +344,23 @@ bool check_converged(const char **ret_why)
 static void check_logs(unsigned group)
 {
     uint8_t first[PARTITION_HASH_SIZE], hash[PARTITION_HASH_SIZE];
+    unsigned n = 0;
     for (unsigned i = 1; i <= sim.n_nodes && sim.violation == 0; i++) {
+        if (!wanted_on(i, group)) {
+            continue;
+        }
         struct partition *p = group_on(i, group)->partition;
         struct log_index last;
         struct error err = {0};
         compare(i, group, p, 1, oracles[group].last);
         sim.looking = true;
         int rv = partition_hash(p, LOG_INDEX(1), LOG_INDEX(oracles[group].last), UINT64_MAX,
-                                i == 1 ? first : hash, &last, &err);
+                                n == 0 ? first : hash, &last, &err);
         sim.looking = false;
         if (rv != 0) {
             sim_violate(SIM_UNEQUAL, "%s on node %u: %s", group_text(group), i, err.text);
-        } else if (i > 1 && memcmp(first, hash, sizeof(hash)) != 0) {
-            sim_violate(SIM_UNEQUAL, "%s on node %u: the hash is not that of node 1",
+        } else if (n++ > 0 && memcmp(first, hash, sizeof(hash)) != 0) {
+            sim_violate(SIM_UNEQUAL, "%s on node %u: another hash than the first node's",
                         group_text(group), i);
         }
     }

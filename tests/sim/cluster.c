@@ -33,7 +33,8 @@ const char *group_text(unsigned group)
 
 /* --- Configuration --- */
 
-static void configure(unsigned id, unsigned n_topics, unsigned heartbeat_ms, unsigned election_ms)
+static void configure(unsigned id, unsigned n_topics, unsigned replicas, unsigned heartbeat_ms,
+                      unsigned election_ms)
 {
     struct bytes text;
     struct error err = {0};
@@ -42,8 +43,9 @@ static void configure(unsigned id, unsigned n_topics, unsigned heartbeat_ms, uns
                  "node.name = n%u\nnode.data = /n%u\nnode.roles = log\ncluster.secret = "
                  "%s\ntls.plain = yes\n"
                  "log.segment_mib = 1\nlog.free_mib_min = 1\nlog.inflight_mib = 1\n"
-                 "log.batch_kib_max = 64\nraft.heartbeat_ms = %u\nraft.election_ms = %u\n",
-                 id, id, SECRET, heartbeat_ms, election_ms);
+                 "log.batch_kib_max = 64\nraft.heartbeat_ms = %u\nraft.election_ms = %u\n"
+                 "log.replicas = %u\n",
+                 id, id, SECRET, heartbeat_ms, election_ms, replicas);
     for (unsigned k = 1; k <= sim.n_nodes; k++) {
         bytes_printf(&text,
                      "cluster.node = n%u id=%u peer=10.0.0.%u:%u broker=10.0.0.%u:%u "
@@ -81,6 +83,7 @@ void cluster_init(void)
     sim.sizes = (struct broker_sizes){.segment_bytes = sim_between(24, 160) << 10,
                                       .tail_bytes = sim_between(16, 256) << 10,
                                       .index_bytes = (uint32_t)sim_between(512, 8192)};
+    unsigned replicas = sim_one_in(2) ? sim.n_nodes : 3;
     network_init(sim.n_nodes + sim.n_clients);
     for (unsigned i = 1; i <= sim.n_nodes + sim.n_clients; i++) {
         struct machine *m = &sim.machines[i];
@@ -91,10 +94,13 @@ void cluster_init(void)
         disk_init(&m->disk, DISK_BYTES);
     }
     for (unsigned i = 1; i <= sim.n_nodes; i++) {
-        configure(i, n_topics, heartbeat_ms, election_ms);
+        configure(i, n_topics, replicas, heartbeat_ms, election_ms);
     }
     for (unsigned i = 0; i < n_topics; i++) {
-        sim.n_groups += topics[i].partitions;
+        sim.n_written += topics[i].partitions;
+    }
+    for (unsigned i = 0; i < sim.config[1].n_topics; i++) {
+        sim.n_groups += sim.config[1].topics[i].partitions;
     }
     sim_say("%u nodes, %u clients, %u groups, heartbeat %u ms, election %u ms, segment %llu KiB",
             sim.n_nodes, sim.n_clients, sim.n_groups, heartbeat_ms, election_ms,

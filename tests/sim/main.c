@@ -8,12 +8,17 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/logging.h"
 #include "sim.h"
 
+#ifdef WEIR_FAULTS
+#include "consensus/group_impl.h"
+#endif
+
 #define JOBS_MAX    8
 #define HEAL_S      90
-#define RUN_SECONDS 240 /* of real time: a run that takes longer hangs */
+#define RUN_SECONDS 60 /* of real time: a run that takes longer hangs */
 #define EXIT_BAD    1
 #define EXIT_USAGE  2
 
@@ -212,7 +217,10 @@ static void usage(void)
                     "  --without BITS   leave out faults (tests/sim/sim.h)\n"
                     "  --twice          every seed twice: the trace must be the same\n"
                     "  --expect-violation  succeed when one is found\n"
-                    "  --verbose        say what happens\n");
+                    "  --verbose        say what happens\n"
+                    "in sim_faults only:\n"
+                    "  --fault NAME     a fault of base/fault.h\n"
+                    "  --without-guard N  of docs/raft-guards.md\n");
     exit(EXIT_USAGE);
 }
 
@@ -253,6 +261,39 @@ static void take_seeds(struct options *o, const char *text)
     o->last = whole_number(end + 2);
 }
 
+#ifdef WEIR_FAULTS
+bool group_no_memory(void)
+{
+    return false;
+}
+
+static void take_fault(const char *text)
+{
+#define X(id, name, what) name,
+    static const char *const names[] = {FAULT_MAP(X)};
+#undef X
+    for (unsigned i = 0; i < FAULT_COUNT; i++) {
+        if (strcmp(names[i], text) == 0) {
+            faults_on |= 1u << i;
+            return;
+        }
+    }
+    usage();
+}
+
+static void take_guard(const char *text)
+{
+    group_guards_off |= 1u << (whole_number(text) & 31);
+}
+#else
+static void take_fault(const char *text)
+{
+    (void)text;
+    usage();
+}
+#define take_guard take_fault
+#endif
+
 static void take_option(struct options *o, int c)
 {
     switch (c) {
@@ -285,6 +326,12 @@ static void take_option(struct options *o, int c)
     case 'e':
         o->expect = true;
         break;
+    case 'F':
+        take_fault(optarg);
+        break;
+    case 'g':
+        take_guard(optarg);
+        break;
     case 'v':
         o->run.verbose = true;
         break;
@@ -306,6 +353,8 @@ static void parse(int argc, char **argv, struct options *o)
         {"twice", no_argument, NULL, '2'},
         {"expect-violation", no_argument, NULL, 'e'},
         {"verbose", no_argument, NULL, 'v'},
+        {"fault", required_argument, NULL, 'F'},
+        {"without-guard", required_argument, NULL, 'g'},
         {NULL, 0, NULL, 0},
     };
     int c;

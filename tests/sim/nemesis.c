@@ -225,9 +225,6 @@ void nemesis_heal(void)
         m->disk.slow = 1;
         m->disk.stuck_until_ns = 0;
         m->disk.capacity = DISK_BYTES;
-        if (m->process != NULL && m->process->busy_until_ns > sim.now_ns) {
-            m->process->busy_until_ns = sim.now_ns;
-        }
         for (unsigned k = 1; k <= sim.n_nodes + sim.n_clients; k++) {
             sim.delay_ns[i][k] = sim.delay_ns[i][k] < SIM_MS ? sim.delay_ns[i][k] : SIM_MS;
         }

@@ -427,7 +427,7 @@ static void on_close(struct event *event)
     struct end *e = event->data;
     env_close_cb cb = e->close_cb;
     if (!list_empty(&e->sent)) {
-        event_at(event, e->process, sim.now_ns, on_close, e); /* sends first */
+        event_at(event, e->process, e->sent_event.due_ns, on_close, e); /* sends first */
         return;
     }
     list_remove(&e->link);

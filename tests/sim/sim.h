@@ -144,7 +144,9 @@ struct sim {
     size_t n_queue, queue_room;
     struct sim_options options;
     uint32_t faults;
-    unsigned n_nodes, n_clients, n_groups;
+    unsigned n_nodes, n_clients;
+    unsigned n_groups;  /* all, in the order of the configuration: the broker's own come last */
+    unsigned n_written; /* those that clients write to */
     struct machine machines[SIM_MACHINES_MAX + 1]; /* by id */
     struct config config[SIM_NODES_MAX + 1];
     struct broker_sizes sizes;

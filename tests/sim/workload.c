@@ -163,7 +163,7 @@ static void consume(struct sim_client *c, unsigned group)
 static void on_timer(struct env_timer *timer)
 {
     struct sim_client *c = timer->data;
-    for (unsigned g = 0; g < sim.n_groups; g++) {
+    for (unsigned g = 0; g < sim.n_written; g++) {
         struct reader *r = &c->readers[g];
         if (r->paused && (sim.healing || sim_one_in(8))) {
             r->paused = false;
@@ -171,12 +171,12 @@ static void on_timer(struct env_timer *timer)
         }
     }
     if (!work.ending) {
-        unsigned group = (unsigned)sim_below(sim.n_groups);
+        unsigned group = (unsigned)sim_below(sim.n_written);
         for (uint64_t n = sim_between(1, c->burst); n > 0; n--) {
             produce(c, group);
         }
     } else {
-        for (unsigned g = 0; g < sim.n_groups; g++) {
+        for (unsigned g = 0; g < sim.n_written; g++) {
             if (work.acked_at_end[g] == 0 && c->outstanding < 50) {
                 produce(c, g);
             }
@@ -217,7 +217,7 @@ static void on_client(struct event *event)
     }
     c->timer.data = c;
     env_timer_start(&c->timer, 1000, on_timer);
-    for (unsigned g = 0; g < sim.n_groups; g++) {
+    for (unsigned g = 0; g < sim.n_written; g++) {
         if (sim_one_in(2) || p->machine->id == sim.n_nodes + 1) {
             consume(c, g); /* the first client: all */
         }
@@ -249,7 +249,7 @@ void workload_end(void)
 const char *workload_missing(void)
 {
     static char text[160];
-    for (unsigned g = 0; g < sim.n_groups; g++) {
+    for (unsigned g = 0; g < sim.n_written; g++) {
         if (work.acked_at_end[g] == 0) {
             (void)snprintf(text, sizeof(text), "%s takes no records", group_text(g));
             return text;
@@ -265,7 +265,7 @@ const char *workload_missing(void)
                            p->client->outstanding);
             return text;
         }
-        for (unsigned g = 0; g < sim.n_groups; g++) {
+        for (unsigned g = 0; g < sim.n_written; g++) {
             const struct reader *r = &p->client->readers[g];
             if (r->consumer != NULL && r->next < check_end_offset(g)) {
                 (void)snprintf(text, sizeof(text), "client %u has read %s up to %lld of %lld", i,

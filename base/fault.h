@@ -1,0 +1,34 @@
+/* Faults put in on purpose, so that tests can show that they would be found (docs/simulation.md).
+ * They exist only where WEIR_FAULTS is defined: in tests/sim's second program, never in a release.
+ */
+#ifndef BASE_FAULT_H
+#define BASE_FAULT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* name for the command line, what is wrong then */
+#define FAULT_MAP(X)                                                                               \
+    X(FAULT_NO_FSYNC, "no_fsync", "files are never synced")                                        \
+    X(FAULT_NO_DIR_SYNC, "no_dir_sync", "folders are never synced")                                \
+    X(FAULT_ACK_EARLY, "ack_early", "records are acknowledged before a quorum has them")           \
+    X(FAULT_VOTE_NOT_PERSISTED, "vote_not_persisted", "a vote is kept in memory only")             \
+    X(FAULT_NO_CHECKSUM, "no_checksum", "payloads read from disk are not checked")                 \
+    X(FAULT_NO_DEDUP, "no_dedup", "a repeated batch is stored again")                              \
+    X(FAULT_STALE_READ, "stale_read", "a leader answers without asking a quorum")
+
+#define X(id, name, text) id,
+enum fault { FAULT_MAP(X) FAULT_COUNT };
+#undef X
+
+#ifdef WEIR_FAULTS
+extern uint32_t faults_on; /* bit per enum fault */
+static inline bool fault_on(enum fault fault)
+{
+    return (faults_on >> fault & 1) != 0;
+}
+#else
+#define fault_on(fault) false
+#endif
+
+#endif
