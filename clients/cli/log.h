@@ -10,6 +10,7 @@ int log_consume(int argc, char **argv);
 int log_describe(int argc, char **argv);
 int log_verify(int argc, char **argv);
 int log_topics(int argc, char **argv);
+int log_groups(int argc, char **argv);
 
 /* A client of the cluster; its seeds are the cluster's brokers. */
 enum cli_exit log_client_open(struct cli_loop *loop, const struct cli_cluster *cluster,

@@ -1,20 +1,24 @@
 /* weir log consume */
-#include <errno.h>
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#include "base/crc32c.h"
 #include "clients/cli/ask.h"
 #include "clients/cli/log.h"
+#include "clients/cli/log_consume.h"
 #include "proto/print.h"
 
-#define RECORD_TEXT_MAX (8u << 20)
-
-enum { KEY_PARTITION = 0x2000, KEY_FROM, KEY_FROM_TIME, KEY_FOLLOW, KEY_COUNT, KEY_FORMAT };
-
-enum format { FORMAT_AUTO, FORMAT_VALUE, FORMAT_RECORD, FORMAT_JSON, FORMAT_CRC };
+enum {
+    KEY_PARTITION = 0x2000,
+    KEY_FROM,
+    KEY_FROM_TIME,
+    KEY_FOLLOW,
+    KEY_COUNT,
+    KEY_FORMAT,
+    KEY_GROUP,
+    KEY_COMMIT,
+    KEY_SESSION
+};
 
 static const struct argp_option options[] = {
     {"partition", KEY_PARTITION, "P", 0, "Only this partition (all of them)", 1},
@@ -26,18 +30,15 @@ static const struct argp_option options[] = {
     {"format", KEY_FORMAT, "F", 0,
      "value: values as lines; record: 'partition-offset {...}', for Weir's own topics, whose "
      "default "
-     "it is; json: one object a line; crc: 'partition offset crc32c' (value)",
+     "it is; json: one object a line; crc: 'partition offset crc32c'; count: only how many (value)",
      1},
+    {"group", KEY_GROUP, "NAME", 0,
+     "As a member of this consumer group: the partitions are shared out among its members, who "
+     "begin where the group stands (--from only where it stands nowhere)",
+     2},
+    {"commit-every", KEY_COMMIT, "MS", 0, "How often a member commits where it stands (1000)", 2},
+    {"session", KEY_SESSION, "MS", 0, "Silence after which others take over (10000)", 2},
     {0},
-};
-
-struct arguments {
-    struct cli_cluster cluster;
-    const char *topic;
-    uint64_t partition, count;
-    bool has_partition, follow, by_time;
-    int64_t from, from_ms;
-    enum format format;
 };
 
 struct stream {
@@ -49,7 +50,7 @@ struct stream {
 };
 
 struct reader {
-    const struct arguments *args;
+    const struct consume_arguments *args;
     struct cli_loop loop;
     struct weir_client *client;
     struct weir_topic_req topic_req;
@@ -58,7 +59,7 @@ struct reader {
     struct stream *streams;
     uint32_t n_streams, n_running;
     int64_t *starts; /* per partition, when by time */
-    uint64_t n_printed;
+    uint64_t n_printed, n_bytes, started_ns;
     bool stopping;
     enum cli_exit status;
     struct env_timer patience;
@@ -98,33 +99,21 @@ static bool parse_time(const char *text, int64_t *ret_ms)
     return true;
 }
 
-/* FORMAT_AUTO: no such format. */
-static enum format format_of(const char *name)
-{
-    static const char *const names[] = {[FORMAT_VALUE] = "value",
-                                        [FORMAT_RECORD] = "record",
-                                        [FORMAT_JSON] = "json",
-                                        [FORMAT_CRC] = "crc"};
-    for (enum format f = FORMAT_VALUE; f <= FORMAT_CRC; f++) {
-        if (strcmp(names[f], name) == 0) {
-            return f;
-        }
-    }
-    return FORMAT_AUTO;
-}
-
-static void check_arguments(struct arguments *a, struct argp_state *state)
+static void check_arguments(struct consume_arguments *a, struct argp_state *state)
 {
     if (a->topic == NULL) {
         argp_error(state, "which TOPIC?");
-    } else if (a->format == FORMAT_AUTO) {
-        a->format = record_known(a->topic) ? FORMAT_RECORD : FORMAT_VALUE;
-    } else if (a->format == FORMAT_RECORD && !record_known(a->topic)) {
+    } else if (a->group != NULL && (a->has_partition || a->by_time || a->from >= 0)) {
+        argp_error(state, "--group: the group knows where it stands: no --partition, --from-time "
+                          "or offset");
+    } else if (a->format == LOG_FORMAT_AUTO) {
+        a->format = record_known(a->topic) ? LOG_FORMAT_RECORD : LOG_FORMAT_VALUE;
+    } else if (a->format == LOG_FORMAT_RECORD && !record_known(a->topic)) {
         argp_error(state, "--format record: topic '%s' has no records of Weir's", a->topic);
     }
 }
 
-static error_t parse_from(struct arguments *a, const char *arg, struct argp_state *state)
+static error_t parse_from(struct consume_arguments *a, const char *arg, struct argp_state *state)
 {
     uint64_t v = 0;
     if (strcmp(arg, "begin") == 0) {
@@ -141,7 +130,7 @@ static error_t parse_from(struct arguments *a, const char *arg, struct argp_stat
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
-    struct arguments *a = state->input;
+    struct consume_arguments *a = state->input;
     switch (key) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &a->cluster;
@@ -168,10 +157,23 @@ static error_t parse(int key, char *arg, struct argp_state *state)
             argp_error(state, "--count: '%s' is not a number above 0", arg);
         }
         return 0;
+    case KEY_GROUP:
+        a->group = arg;
+        return 0;
+    case KEY_COMMIT:
+        if (!cli_parse_u64(arg, 1, UINT32_MAX, &a->commit_ms)) {
+            argp_error(state, "--commit-every: '%s' is not milliseconds", arg);
+        }
+        return 0;
+    case KEY_SESSION:
+        if (!cli_parse_u64(arg, 500, 600000, &a->session_ms)) {
+            argp_error(state, "--session: '%s' is not 500 to 600000 ms", arg);
+        }
+        return 0;
     case KEY_FORMAT:
-        a->format = format_of(arg);
-        if (a->format == FORMAT_AUTO) {
-            argp_error(state, "--format: value, record, json or crc, not '%s'", arg);
+        a->format = log_format_of(arg);
+        if (a->format == LOG_FORMAT_AUTO) {
+            argp_error(state, "--format: value, record, json, crc or count, not '%s'", arg);
         }
         return 0;
     case ARGP_KEY_ARG:
@@ -185,88 +187,6 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
-    }
-}
-
-/* --- Printing --- */
-
-/* Text where it is UTF-8, else hex under another name, so that every record has a faithful line. */
-static void put_bytes(json_t *o, const char *name, const char *hex_name, const uint8_t *data,
-                      int32_t len)
-{
-    if (data == NULL) {
-        json_object_set_new(o, name, json_null());
-        return;
-    }
-    json_t *s = json_stringn((const char *)data, (size_t)len);
-    if (s != NULL) {
-        json_object_set_new(o, name, s);
-        return;
-    }
-    char *hex = malloc(2 * (size_t)len + 1);
-    if (hex == NULL) {
-        return;
-    }
-    for (int32_t i = 0; i < len; i++) {
-        static const char digits[] = "0123456789abcdef";
-        hex[2 * i] = digits[data[i] >> 4];
-        hex[2 * i + 1] = digits[data[i] & 15];
-    }
-    hex[2 * len] = '\0';
-    json_object_set_new(o, hex_name, json_string(hex));
-    free(hex);
-}
-
-static void print_json(uint32_t partition, const struct batch_record *r)
-{
-    json_t *o = json_object();
-    json_object_set_new(o, "partition", json_integer(partition));
-    json_object_set_new(o, "offset", json_integer(r->offset.v));
-    json_object_set_new(o, "time_ms", json_integer(r->timestamp_ms));
-    put_bytes(o, "key", "key_hex", r->key, r->key_len);
-    put_bytes(o, "value", "value_hex", r->value, r->value_len);
-    (void)json_dumpf(o, stdout, JSON_COMPACT | JSON_PRESERVE_ORDER);
-    putchar('\n');
-    json_decref(o);
-}
-
-/* What can't be read as a record (a stranger's bytes in our topic) is shown in hex. */
-static void print_decoded(const struct stream *s, const struct batch_record *r, size_t len)
-{
-    struct bytes out;
-    bytes_init(&out, RECORD_TEXT_MAX);
-    int rc = record_print(s->reader->args->topic, r->value, len, &out);
-    printf("%u-%lld ", s->partition, (long long)r->offset.v);
-    if (rc == 0) {
-        (void)fwrite(out.data, 1, out.len, stdout);
-    } else {
-        printf("not a record: ");
-        for (size_t i = 0; i < len; i++) {
-            printf("%02x", r->value[i]);
-        }
-    }
-    putchar('\n');
-    bytes_close(&out);
-}
-
-static void print_record(const struct stream *s, const struct batch_record *r)
-{
-    size_t len = r->value_len > 0 ? (size_t)r->value_len : 0;
-    switch (s->reader->args->format) {
-    case FORMAT_RECORD:
-        print_decoded(s, r, len);
-        return;
-    case FORMAT_AUTO: /* resolved with the arguments */
-    case FORMAT_VALUE:
-        (void)fwrite(r->value != NULL ? (const char *)r->value : "", 1, len, stdout);
-        putchar('\n');
-        return;
-    case FORMAT_JSON:
-        print_json(s->partition, r);
-        return;
-    case FORMAT_CRC:
-        printf("%u %lld %08x\n", s->partition, (long long)r->offset.v, crc32c(0, r->value, len));
-        return;
     }
 }
 
@@ -297,12 +217,13 @@ static void on_records(void *data, struct weir_consumer *c, const struct batch_r
 {
     struct stream *s = data;
     struct reader *r = s->reader;
-    const struct arguments *a = r->args;
+    const struct consume_arguments *a = r->args;
     (void)c;
     (void)high_watermark;
     r->progressed = true;
     for (unsigned i = 0; i < n && !r->stopping; i++) {
-        print_record(s, &records[i]);
+        log_print_record(a->format, a->topic, s->partition, &records[i]);
+        r->n_bytes += log_record_bytes(&records[i]);
         if (++r->n_printed == a->count) {
             stop(r, CLI_OK);
         }
@@ -336,7 +257,7 @@ static void on_caught_up(void *data, struct weir_consumer *c, int64_t high_water
 
 static enum cli_exit open_streams(struct reader *r)
 {
-    const struct arguments *a = r->args;
+    const struct consume_arguments *a = r->args;
     struct error err = {0};
     r->streams = calloc(r->n_partitions, sizeof(*r->streams));
     if (r->streams == NULL) {
@@ -363,8 +284,8 @@ static enum cli_exit open_streams(struct reader *r)
 
 /* --- Where to begin, by time --- */
 
-static enum cli_exit find_start(struct ask *a, const struct arguments *args, uint32_t partition,
-                                int64_t *ret_offset)
+static enum cli_exit find_start(struct ask *a, const struct consume_arguments *args,
+                                uint32_t partition, int64_t *ret_offset)
 {
     Weir__BrokerOffsetsRequest m = WEIR__BROKER_OFFSETS_REQUEST__INIT;
     char topic[CONFIG_NAME_MAX];
@@ -386,7 +307,7 @@ static enum cli_exit find_start(struct ask *a, const struct arguments *args, uin
 
 static enum cli_exit find_starts(struct reader *r)
 {
-    const struct arguments *a = r->args;
+    const struct consume_arguments *a = r->args;
     struct ask ask;
     r->starts = calloc(r->n_partitions, sizeof(*r->starts));
     if (r->starts == NULL) {
@@ -435,7 +356,7 @@ static void on_topic(struct weir_topic_req *req, int status, uint32_t n_partitio
 
 static enum cli_exit consume(struct reader *r)
 {
-    const struct arguments *a = r->args;
+    const struct consume_arguments *a = r->args;
     r->topic_req.data = r;
     weir_topic(r->client, a->topic, &r->topic_req, on_topic);
     cli_loop_run(&r->loop, NULL, NULL);
@@ -455,7 +376,11 @@ static enum cli_exit consume(struct reader *r)
         return rv;
     }
     env_timer_start(&r->patience, (uint64_t)a->cluster.timeout_ms * 1000u, on_patience);
+    r->started_ns = env_now_ns(r->loop.env);
     cli_loop_run(&r->loop, on_interrupt, r);
+    if (a->format == LOG_FORMAT_COUNT) {
+        log_print_count(r->n_printed, r->n_bytes, env_now_ns(r->loop.env) - r->started_ns);
+    }
     (void)fflush(stdout);
     return r->status;
 }
@@ -471,13 +396,16 @@ int log_consume(int argc, char **argv)
         .doc = "Print the records of TOPIC, in order within each partition, up to the end of the "
                "log as it is now.\v" CLI_EXIT_HELP,
     };
-    struct arguments a = {.from = WEIR_OFFSET_BEGIN};
+    struct consume_arguments a = {.from = WEIR_OFFSET_BEGIN};
     struct reader r = {.args = &a};
     struct weir_client_options o = {.name = "weir log consume"};
     if (argp_parse(&argp, argc, argv, 0, NULL, &a) != 0) {
         return CLI_USAGE;
     }
     enum cli_exit rv = cli_cluster_resolve(&a.cluster);
+    if (rv == CLI_OK && a.group != NULL) {
+        return (int)log_consume_group(&a);
+    }
     if (rv == CLI_OK) {
         rv = cli_loop_open(&r.loop);
     }
