@@ -30,6 +30,7 @@ static void partition_free(struct partition *p)
 {
     mending_drop(p);
     env_timer_close(&p->mark_timer);
+    env_timer_close(&p->remove_timer);
     env_defer_cancel(&p->kick);
     while (p->n_segments > 0) {
         segment_pop(p);
@@ -59,12 +60,12 @@ static int partition_alloc(struct env *env, const char *dir,
     set_options(p, options);
     memcpy(p->dir, dir, strlen(dir) + 1);
     list_init(&p->appends);
-    p->mark_timer.data = p;
+    p->mark_timer.data = p->remove_timer.data = p;
     p->mark_op = calloc(1, sizeof(*p->mark_op));
     p->next_op = calloc(1, sizeof(*p->next_op));
     int rc = state_init(p);
     if (rc != 0 || p->mark_op == NULL || p->next_op == NULL ||
-        env_timer_init(env, &p->mark_timer) != 0) {
+        env_timer_init(env, &p->mark_timer) != 0 || env_timer_init(env, &p->remove_timer) != 0) {
         partition_free(p);
         return WEIR_ENOMEM;
     }
@@ -95,6 +96,7 @@ int partition_open(struct env *env, const char *dir, const struct partition_opti
     p->write_at = partition_active(p)->s.end;
     p->commit = p->begin.first_index.v - 1; /* what is gone was committed */
     p->high_watermark = p->begin.start_offset.v;
+    p->start_stored = p->begin.start_offset;
     tail_init(&p->tail, p->durable + 1);
     state_load(p);
     *ret_partition = p;
@@ -107,6 +109,7 @@ void partition_close(struct partition *p)
         return;
     }
     assert(!partition_busy(p));
+    retention_stop(p);
     if (p->next_file != NULL) {
         env_file_wait(p->next_file);
         env_file_close(p->next_file);

@@ -94,6 +94,21 @@ void partition_begin(const struct partition *p, struct partition_begin *ret_begi
 int partition_reset(struct partition *p, const struct partition_begin *begin, const void *config,
                     uint32_t config_len, struct error *err);
 
+/* Retention. A CONTROL_START was applied: nothing below `start` may be read any more, at once;
+ * segments that lie wholly below it go, in the background, and with them their entries. Never goes
+ * back. Not on disk at once: after a crash it may be an earlier one again. */
+void partition_set_start(struct partition *p, struct log_offset start);
+/* Entries above `index` must stay: the newest snapshot on disk. 0 at first. */
+void partition_set_keep(struct partition *p, struct log_index index);
+/* Entries up to it would go if partition_set_keep allowed it; 0: none. */
+struct log_index partition_removable(const struct partition *p);
+/* Bytes of all frames, headers of segments included. */
+uint64_t partition_size_bytes(const struct partition *p);
+/* Where the log should start when batches appended before oldest_ms (0: none) are not wanted, nor
+ * segments beyond the newest bytes_max bytes (0: all are). Never behind the high watermark. */
+int partition_retained_from(struct partition *p, int64_t oldest_ms, uint64_t bytes_max,
+                            struct log_offset *ret_start, struct error *err);
+
 /* One entry with its payload, malloc'd or borrowed from the tail. */
 struct partition_entry {
     struct log_index index;
@@ -156,7 +171,8 @@ int partition_import_state(struct partition *p, const void *data, size_t n, stru
  * WEIR_ERANGE. Served from the tail without a system call where it is there. */
 int partition_fetch(struct partition *p, struct log_offset offset, uint32_t bytes_max,
                     struct bytes *out, struct log_offset *ret_next, struct error *err);
-/* First offset whose batch's append time is >= ms; the high watermark when there is none. */
+/* First offset, not below the start, whose batch's append time is >= ms; the high watermark when
+ * there is none. */
 int partition_offset_for_time(struct partition *p, int64_t ms, struct log_offset *ret_offset,
                               struct error *err);
 

@@ -188,6 +188,8 @@ static void take_empty(struct partition *p)
 {
     p->durable = p->submitted = p->commit = p->begin.first_index.v - 1;
     p->high_watermark = p->begin.start_offset.v;
+    p->start_stored = p->begin.start_offset;
+    p->keep = 0;
     p->write_at = partition_active(p)->s.end;
     tail_close(&p->tail);
     tail_init(&p->tail, p->begin.first_index.v);
@@ -232,6 +234,7 @@ int partition_reset(struct partition *p, const struct partition_begin *to, const
         return error_set(err, WEIR_EINVAL, "%s: reset to entry %" PRIu64 " with %u bytes", p->dir,
                          to->first_index.v, config_len);
     }
+    retention_stop(p);
     if (detach_background(p) != 0) {
         return error_set(err, WEIR_ENOMEM, "%s: out of memory", p->dir);
     }

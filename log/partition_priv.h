@@ -131,7 +131,11 @@ struct partition {
     uint64_t next_size;
     struct background *next_op;
 
-    struct begin begin;  /* where the log begins */
+    struct begin begin;             /* where the log begins */
+    struct log_offset start_stored; /* the start offset that the file says */
+    uint64_t keep;                  /* entries above it may not go */
+    struct begin_op *begin_op;      /* retention.c */
+    struct env_timer remove_timer;
     uint64_t *leftovers; /* first indexes of segment files before that; the last one goes first */
     uint32_t n_leftovers;
 
@@ -249,6 +253,11 @@ int begin_finish_reset(struct partition *p, struct error *err);
 
 /* Gives up a new file that is not whole. */
 void mending_drop(struct partition *p);
+
+/* --- retention.c --- */
+
+void retention_later(struct partition *p); /* removes leftovers, in a while */
+void retention_stop(struct partition *p);  /* before a close or reset */
 
 /* --- partition_append.c --- */
 

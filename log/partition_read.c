@@ -156,7 +156,7 @@ void partition_set_commit(struct partition *p, struct log_index index)
         mark = f.base_offset.v;
     }
     p->commit = commit;
-    p->high_watermark = mark;
+    p->high_watermark = mark > p->high_watermark ? mark : p->high_watermark;
 }
 
 /* The entry to begin with so that the batch with `offset` is met: perhaps some before it. */
@@ -313,7 +313,8 @@ int partition_offset_for_time(struct partition *p, int64_t ms, struct log_offset
     if (rc < 0) {
         return rc;
     }
-    *ret_offset = LOG_OFFSET(found);
+    *ret_offset =
+        found > partition_start_offset(p).v ? LOG_OFFSET(found) : partition_start_offset(p);
     return 0;
 }
 

@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "base/logging.h"
 #include "harness.h"
 #include "log/begin.h"
 #include "log/damage.h"
@@ -344,5 +345,6 @@ int main(void)
         cmocka_unit_test(open__names_a_first_segment_that_is_missing),
         cmocka_unit_test(open__mends_a_damaged_copy_and_takes_the_front_for_missing_with_none),
     };
+    log_set_level(LOG_ERROR);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
