@@ -36,10 +36,13 @@ struct config_node {
  * when no log.topic line names it. */
 #define CONFIG_TOPIC_GROUPS "groups"
 
-/* log.topic = chat partitions=8 */
+/* log.topic = chat partitions=8 [retain_ms=N] [retain_mib=N] [compact=yes] */
 struct config_topic {
     char name[CONFIG_NAME_MAX];
     uint32_t partitions; /* 1..1024 */
+    uint64_t retain_ms;  /* records older than that go; 0: never */
+    uint64_t retain_mib; /* of a partition; the oldest go beyond it; 0: never */
+    uint32_t compact;    /* 1: only the newest record of each key is kept */
 };
 
 enum config_role {

@@ -97,7 +97,7 @@ const size_t role_names_len = sizeof(role_names) / sizeof(role_names[0]);
 static const char *const level_names[] = {"error", "warn", "info", "debug"};
 
 /* Decimal digits only. */
-static int parse_u32(const char *text, uint32_t min, uint32_t max, uint32_t *ret_value,
+static int parse_u64(const char *text, uint64_t min, uint64_t max, uint64_t *ret_value,
                      struct error *err)
 {
     char *end;
@@ -109,8 +109,19 @@ static int parse_u32(const char *text, uint32_t min, uint32_t max, uint32_t *ret
     if (errno != 0 || v < min || v > max) {
         return error_set(err, WEIR_ECONFIG, "%.40s is out of range", text);
     }
-    *ret_value = (uint32_t)v;
+    *ret_value = v;
     return 0;
+}
+
+static int parse_u32(const char *text, uint32_t min, uint32_t max, uint32_t *ret_value,
+                     struct error *err)
+{
+    uint64_t v;
+    int rc = parse_u64(text, min, max, &v, err);
+    if (rc == 0) {
+        *ret_value = (uint32_t)v;
+    }
+    return rc;
 }
 
 int config_address_parse(const char *text, struct config_address *ret_address, struct error *err)
@@ -283,6 +294,29 @@ static int add_node(char *value, struct config *config, struct error *err)
     return rc;
 }
 
+/* A hundred years. */
+#define RETAIN_MS_MAX 3155760000000ULL
+
+/* "retain_ms=5" and the like. */
+static int set_topic_field(struct config_topic *topic, char *word, struct error *err)
+{
+    char *value = strchr(word, '=');
+    if (value == NULL) {
+        return error_set(err, WEIR_ECONFIG, "'%.40s' is too much", word);
+    }
+    *value++ = '\0';
+    if (strcmp(word, "retain_ms") == 0) {
+        return parse_u64(value, 1, RETAIN_MS_MAX, &topic->retain_ms, err);
+    }
+    if (strcmp(word, "retain_mib") == 0) {
+        return parse_u64(value, 1, UINT32_MAX, &topic->retain_mib, err);
+    }
+    if (strcmp(word, "compact") == 0) {
+        return set_yes(value, &topic->compact, err);
+    }
+    return error_set(err, WEIR_ECONFIG, "%.40s= is unknown", word);
+}
+
 static int add_topic(char *value, struct config *config, struct error *err)
 {
     static const char key[] = "partitions=";
@@ -300,8 +334,8 @@ static int add_topic(char *value, struct config *config, struct error *err)
         return error_set(err, WEIR_ECONFIG, "partitions= is missing");
     }
     rc = parse_u32(word + sizeof(key) - 1, 1, 1024, &topic.partitions, err);
-    if (rc == 0 && (word = next_word(&value)) != NULL) {
-        rc = error_set(err, WEIR_ECONFIG, "'%.40s' is too much", word);
+    while (rc == 0 && (word = next_word(&value)) != NULL) {
+        rc = set_topic_field(&topic, word, err);
     }
     for (uint32_t i = 0; rc == 0 && i < config->n_topics; i++) {
         if (strcmp(config->topics[i].name, topic.name) == 0) {
@@ -365,7 +399,8 @@ void option_expects(const struct option_spec *spec, char *out, size_t out_size)
                        "NAME id=1..2147483648 peer=H:P broker=H:P http=H:P rtmp=H:P [log=no]");
         break;
     case OPTION_TOPIC:
-        (void)snprintf(out, out_size, "NAME partitions=1..1024");
+        (void)snprintf(out, out_size,
+                       "NAME partitions=1..1024 [retain_ms=N] [retain_mib=N] [compact=yes]");
         break;
     }
 }

@@ -29,6 +29,7 @@ static int fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void *
     struct group *g = fsm->data;
     *result = NULL;
     g->reloads = 0;
+    retain_applied(g, buf->base, buf->len);
     g->snapshot_bytes_pending += buf->len;
     g->entry_bytes_avg += buf->len / (1u << ENTRY_BYTES_AVG_SHIFT);
     g->entry_bytes_avg -= g->entry_bytes_avg / (1u << ENTRY_BYTES_AVG_SHIFT);

@@ -24,6 +24,9 @@ struct group_options {
     uint32_t heartbeat_ms, election_ms;
     uint64_t inflight_bytes_max; /* proposed and not yet committed */
     uint64_t free_bytes_min;     /* proposals are refused below this much free disk; 0: no limit */
+    /* What a leader decides about the log: 0: for ever, however much. */
+    uint64_t retain_ms, retain_bytes;
+    uint64_t decide_ms; /* how often it does; 0: every 10 s, or a quarter of a shorter retain_ms */
 };
 
 /* Called on the loop; they must not close the group. */

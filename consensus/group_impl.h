@@ -274,10 +274,15 @@ struct group {
     raft_term was_term;
     struct raft_barrier barrier;
     bool barrier_pending;
-    bool may_propose;         /* 3: leader, and the own barrier is applied */
-    unsigned reloads;         /* 16: without progress in between */
-    uint64_t refused_ns;      /* 14: when the disk was last full; 0: never */
-    struct catchup catchup;   /* 8 */
+    bool may_propose;       /* 3: leader, and the own barrier is applied */
+    unsigned reloads;       /* 16: without progress in between */
+    uint64_t refused_ns;    /* 14: when the disk was last full; 0: never */
+    struct catchup catchup; /* 8 */
+    struct {
+        uint64_t decided_ns;
+        struct group_propose req;
+        bool pending;
+    } retain;
     struct group_reads reads; /* 13 */
     struct repair repair;
     struct env_timer failover_timer;
@@ -413,6 +418,9 @@ bool repair_pending(const struct group *g);
 void repair_tick(struct group *g);
 void repair_asked(struct group *g, struct group_peer *from, const struct peer_repair_ask *ask);
 void repair_answered(struct group *g, struct group_peer *from, const struct peer_repair *answer);
+/* retain.c */
+void retain_applied(struct group *g, const void *payload, size_t len);
+void retain_tick(struct group *g);
 
 /* failover.c */
 void failover_link(struct group *g, struct group_peer *peer, bool up);

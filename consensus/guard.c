@@ -691,6 +691,7 @@ void guard_tick(struct group *g)
     g->raft_tick(&g->io);
     guard_settle(g);
     catchup_next(g);
+    retain_tick(g);
 }
 
 void guard_campaign(struct group *g)

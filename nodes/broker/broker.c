@@ -140,6 +140,8 @@ static void replica_open(struct replica *r)
         .election_ms = config->raft_election_ms,
         .inflight_bytes_max = (uint64_t)config->log_inflight_mib << 20,
         .free_bytes_min = (uint64_t)config->log_free_mib_min << 20,
+        .retain_ms = r->topic->retain_ms,
+        .retain_bytes = r->topic->retain_mib << 20,
     };
     struct group_events events = {.data = r,
                                   .committed = on_committed,

@@ -45,8 +45,10 @@ static void fold(struct partition *p, const struct sim_entry *e)
 static void fold_anew(struct partition *p)
 {
     producers_forget(&p->producers, INT64_MIN);
+    /* What is before the log's begin came along with it, or was kept in a file. */
     for (uint64_t i = 1; i <= disk_of(p)->last; i++) {
-        fold(p, &disk_of(p)->log[i]);
+        bool there = i >= disk_of(p)->begin.first_index.v;
+        fold(p, there ? &disk_of(p)->log[i] : &sim.committed[i]);
     }
 }
 
@@ -294,7 +296,66 @@ int partition_reset(struct partition *p, const struct partition_begin *begin, co
     assert(config_len <= sizeof(d->config));
     memcpy(d->config, config, config_len);
     p->node->checked = first - 1;
+    fold_anew(p);
     maybe_crash(p);
+    return 0;
+}
+
+/* --- Retention --- */
+
+struct log_offset partition_start_offset(const struct partition *p)
+{
+    return disk_of(p)->begin.start_offset;
+}
+
+void partition_set_start(struct partition *p, struct log_offset start)
+{
+    if (start.v > disk_of(p)->begin.start_offset.v) {
+        disk_of(p)->begin.start_offset = start;
+    }
+}
+
+/* The highest entry that could be the log's first. */
+static uint64_t first_possible(const struct partition *p)
+{
+    const struct sim_disk *d = disk_of(p);
+    uint64_t first = p->commit < d->durable ? p->commit : d->durable;
+    while (first > d->begin.first_index.v && d->log[first].base > d->begin.start_offset.v) {
+        first--;
+    }
+    return first;
+}
+
+struct log_index partition_removable(const struct partition *p)
+{
+    uint64_t first = first_possible(p);
+    return LOG_INDEX(first > disk_of(p)->begin.first_index.v ? first - 1 : 0);
+}
+
+void partition_set_keep(struct partition *p, struct log_index index)
+{
+    struct sim_disk *d = disk_of(p);
+    uint64_t first = first_possible(p);
+    first = first < index.v + 1 ? first : index.v + 1;
+    if (first <= d->begin.first_index.v || sim_chance(1, 3)) {
+        return;
+    }
+    first -= sim_random() % (first - d->begin.first_index.v);
+    maybe_crash(p);
+    d->begin.config_index = partition_config_index(p, LOG_INDEX(first - 1));
+    d->begin.prev_term = LOG_TERM(d->log[first - 1].term);
+    d->begin.first_offset = LOG_OFFSET(d->log[first].base);
+    d->begin.first_index = LOG_INDEX(first);
+    maybe_crash(p);
+}
+
+int partition_retained_from(struct partition *p, int64_t oldest_ms, uint64_t bytes_max,
+                            struct log_offset *ret_start, struct error *err)
+{
+    (void)oldest_ms;
+    (void)bytes_max;
+    (void)err;
+    *ret_start = partition_start_offset(p);
     return 0;
 }
 

@@ -79,6 +79,7 @@ void sim_boot(struct sim_node *n)
         .heartbeat_ms = 40,
         .election_ms = 160,
         .inflight_bytes_max = sim.inflight_bytes_max,
+        .decide_ms = 300,
     };
     struct group_events events = {0};
     sim_env_init(n);
@@ -416,7 +417,7 @@ static void heal(void)
 
 /* What a run tells its parent. */
 struct tally {
-    uint64_t committed, acked, unknown, installs, crashes;
+    uint64_t committed, acked, unknown, installs, crashes, resets;
 };
 
 static void dump(void)
@@ -489,6 +490,7 @@ static void count_run(struct totals *t, uint64_t seed, int status, const struct 
     t->sum.acked += tally->acked;
     t->sum.unknown += tally->unknown;
     t->sum.crashes += tally->crashes;
+    t->sum.resets += tally->resets;
     t->sum.installs += tally->installs;
     bool bad = !WIFEXITED(status) || WEXITSTATUS(status) != 0;
     if (!bad) {
@@ -528,8 +530,8 @@ static void run_forked(struct totals *t, uint64_t seed, const struct options *o)
     if (pid == 0) {
         alarm(120);
         unsigned violations = run(seed, o);
-        tally = (struct tally){sim.committed_last, sim.n_acked, sim.n_unknown, sim.n_installs,
-                               sim.n_crashes};
+        tally = (struct tally){sim.committed_last, sim.n_acked,   sim.n_unknown,
+                               sim.n_installs,     sim.n_crashes, sim.n_resets};
         fflush(stdout);
         ssize_t n = write(fds[1], &tally, sizeof(tally));
         _exit(n == (ssize_t)sizeof(tally) ? (int)violations : 127);
@@ -646,10 +648,11 @@ int main(int argc, char **argv)
         }
     }
     unsigned per = t.done > 0 ? t.done : 1;
-    printf(" signals=%u; a run: %llu committed, %llu acknowledged, %llu unknown, %llu crashes\n",
+    printf(" signals=%u; a run: %llu committed, %llu acknowledged, %llu unknown, %llu crashes, "
+           "%llu resets in all\n",
            t.crashed, (unsigned long long)(t.sum.committed / per),
            (unsigned long long)(t.sum.acked / per), (unsigned long long)(t.sum.unknown / per),
-           (unsigned long long)(t.sum.crashes / per));
+           (unsigned long long)(t.sum.crashes / per), (unsigned long long)t.sum.resets);
     bool pass = o.expect ? t.bad > 0 : t.bad == 0;
     if (o.expect) {
         printf("%s: first violation at seed %llu\n", pass ? "found" : "NOT FOUND",

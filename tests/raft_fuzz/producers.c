@@ -96,7 +96,11 @@ static void control_proposed(struct group_propose *req, int status)
 /* A decision of the leader about its log. */
 static void propose_control(struct sim_node *n)
 {
-    struct control control = {.kind = CONTROL_START, .offset = LOG_OFFSET(sim_random() % 1000)};
+    int64_t mark = partition_high_watermark(&n->partition).v;
+    struct control control = {
+        .kind = CONTROL_START,
+        .offset = LOG_OFFSET(sim_random() % (uint64_t)(mark + 1)),
+    };
     struct group_propose *req = calloc(1, sizeof(*req));
     if (req == NULL) {
         return;

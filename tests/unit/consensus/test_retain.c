@@ -1,0 +1,145 @@
+/* Retention by a leader's decision, and followers whose entries are gone. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/logging.h"
+#include "base/metrics.h"
+#include "cluster.h"
+
+static struct cluster c;
+
+static int setup(void **state)
+{
+    (void)state;
+    cluster_init(&c);
+    c.segment_bytes = 64 << 10;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    cluster_close(&c);
+    return 0;
+}
+
+static int64_t resets(void)
+{
+    return metric_counter("weir_raft_resets_total", "", "")->value;
+}
+
+/* All running replicas have thrown their beginning away. */
+static bool all_begin_late(struct cluster *cl)
+{
+    for (uint32_t id = 1; id <= CLUSTER_NODES; id++) {
+        struct group *g = cl->nodes[id].group;
+        if (g != NULL && partition_first_index(group_partition(g)).v < 100) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void retention__by_bytes_goes_on_all_replicas(void **state)
+{
+    (void)state;
+    struct bytes out;
+    struct log_offset next;
+    struct error err;
+    c.retain_bytes = 256 << 10;
+    cluster_start_all(&c);
+    cluster_await_leader(&c);
+    cluster_propose_many(&c, 1500, 50, 1000);
+    assert_true(cluster_run_until(&c, all_begin_late));
+    cluster_await_equal(&c);
+    for (uint32_t id = 1; id <= CLUSTER_NODES; id++) {
+        struct partition *p = group_partition(c.nodes[id].group);
+        int64_t start = partition_start_offset(p).v;
+        assert_true(start > 0);
+        bytes_init(&out, 1 << 20);
+        assert_int_equal(partition_fetch(p, LOG_OFFSET(start - 1), 1000, &out, &next, &err),
+                         WEIR_ERANGE);
+        assert_int_equal(partition_fetch(p, LOG_OFFSET(start), 1000, &out, &next, &err), 0);
+        bytes_close(&out);
+    }
+    for (uint32_t id = 1; id <= CLUSTER_NODES; id++) {
+        cluster_stop(&c, id);
+    }
+    cluster_start_all(&c);
+    cluster_await_leader(&c);
+    cluster_propose_many(&c, 50, 10, 1000);
+    cluster_await_equal(&c);
+    assert_true(all_begin_late(&c));
+}
+
+static bool all_is_old(struct cluster *cl)
+{
+    for (uint32_t id = 1; id <= CLUSTER_NODES; id++) {
+        struct partition *p = group_partition(cl->nodes[id].group);
+        if (partition_start_offset(p).v < partition_high_watermark(p).v ||
+            partition_high_watermark(p).v < cl->acked_end) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void retention__by_age_hides_records_in_the_newest_segment_too(void **state)
+{
+    (void)state;
+    c.retain_ms = 300;
+    cluster_start_all(&c);
+    cluster_await_leader(&c);
+    cluster_propose_many(&c, 20, 5, 100);
+    assert_true(cluster_run_until(&c, all_is_old));
+    cluster_await_equal(&c);
+}
+
+static void group__brings_back_a_node_whose_entries_the_leader_no_longer_has(void **state)
+{
+    (void)state;
+    struct error err;
+    c.retain_bytes = 256 << 10;
+    cluster_start_all(&c);
+    uint32_t leader = cluster_await_leader(&c);
+    uint32_t away = leader % CLUSTER_NODES + 1;
+    cluster_propose_many(&c, 50, 10, 100);
+    cluster_stop(&c, away);
+    cluster_propose_many(&c, 3000, 100, 1000);
+    assert_true(cluster_run_until(&c, all_begin_late));
+    int64_t before = resets();
+    assert_int_equal(cluster_start(&c, away, &err), 0);
+    cluster_propose_many(&c, 300, 20, 1000);
+    cluster_await_equal(&c);
+    assert_true(resets() > before);
+    struct partition *p = group_partition(c.nodes[away].group);
+    assert_true(partition_first_index(p).v > 100);
+    assert_true(partition_start_offset(p).v > 0);
+    /* It is a full member: with another one away it makes the majority. */
+    uint32_t third = 6 - away - cluster_leader(&c);
+    if (third >= 1 && third <= CLUSTER_NODES && third != away) {
+        cluster_stop(&c, third);
+    }
+    cluster_await_leader(&c);
+    cluster_propose_many(&c, 100, 10, 100);
+    cluster_await_equal(&c);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(retention__by_bytes_goes_on_all_replicas),
+        TEST(retention__by_age_hides_records_in_the_newest_segment_too),
+        TEST(group__brings_back_a_node_whose_entries_the_leader_no_longer_has),
+    };
+    log_set_level(LOG_WARN);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
