@@ -123,6 +123,22 @@ export class Cluster {
       'log.segment_mib = 4', ...lines, extra, ''].join('\n');
   }
 
+  /** One more, not started, that joins: its configuration knows all that there are. */
+  async newNode(name, extra = '') {
+    const [http, rtmp, broker, peer] = await freePorts(4);
+    const node = new Node(this, name, { http, rtmp, broker, peer });
+    this.nodes.push(node);
+    node.id = this.nodes.length;
+    mkdirSync(node.dir);
+    writeFileSync(node.config, this.configOf(node, `cluster.join = yes\n${extra}`));
+    return node;
+  }
+
+  /** Its configuration, with the nodes that there are now. */
+  rewrite(node, extra = '') {
+    writeFileSync(node.config, this.configOf(node, extra));
+  }
+
   async ready() {
     for (const n of this.nodes) await until(`${n.name} healthy`, () => n.healthy());
   }
