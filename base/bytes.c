@@ -181,6 +181,11 @@ uint32_t cursor_be24(struct cursor *c)
 int64_t cursor_varint(struct cursor *c)
 {
     uint64_t u = 0;
+    /* One byte is what nearly all lengths and deltas of records have. */
+    if (!c->failed && c->pos < c->len && c->data[c->pos] < 0x80) {
+        u = c->data[c->pos++];
+        return (int64_t)(u >> 1) ^ -(int64_t)(u & 1);
+    }
     for (unsigned shift = 0; shift < 70; shift += 7) {
         uint8_t byte = cursor_u8(c);
         if (shift == 63 && byte > 1) {
