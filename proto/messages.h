@@ -37,6 +37,8 @@
     X(BROKER_HASH, 17, "hash", broker_hash)                                                        \
     X(BROKER_PING, 18, "ping", broker_ping)                                                        \
     X(BROKER_PONG, 19, "pong", broker_ping)                                                        \
+    X(BROKER_INIT_PRODUCER, 20, "init_producer", broker_init_producer)                             \
+    X(BROKER_PRODUCER, 21, "producer", broker_producer)                                            \
     X(BROKER_GROUP_POLL, 24, "group_poll", broker_group_poll)                                      \
     X(BROKER_GROUP_ASSIGNED, 25, "group_assigned", broker_group_assigned)                          \
     X(BROKER_GROUP_LEAVE, 26, "group_leave", broker_group_leave)                                   \

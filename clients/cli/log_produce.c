@@ -32,6 +32,7 @@ enum {
     KEY_ALL,
     KEY_REPORT,
     KEY_ACK_LOG,
+    KEY_PRODUCER,
     KEY_INFLIGHT,
 };
 
@@ -42,6 +43,8 @@ static const struct argp_option options[] = {
      "Write to this partition (without key and partition: to all in turn)", 1},
     {"window", KEY_WINDOW, "W", 0, "Records in flight (1024)", 2},
     {"inflight-batches", KEY_INFLIGHT, "N", 0, "Batches in flight per partition (4, at most 5)", 2},
+    {"producer", KEY_PRODUCER, "NAME", 0,
+     "Write as this producer: whoever had the name before is fenced", 1},
     {"ack-log", KEY_ACK_LOG, "FILE", 0,
      "Write 'partition offset crc32c' of every acknowledged record; compare with weir log consume "
      "--format crc",
@@ -57,7 +60,7 @@ static const struct argp_option options[] = {
 
 struct arguments {
     struct cli_cluster cluster;
-    const char *topic, *key, *separator, *ack_path;
+    const char *topic, *key, *separator, *ack_path, *producer;
     uint64_t partition, records, seconds, size, window, rate, inflight;
     bool has_partition, report, all;
 };
@@ -135,6 +138,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_SEPARATOR:
         a->separator = arg;
+        return 0;
+    case KEY_PRODUCER:
+        a->producer = arg;
         return 0;
     case KEY_ACK_LOG:
         a->ack_path = arg;
@@ -555,6 +561,7 @@ int log_produce(int argc, char **argv)
     p->args = &a;
     p->generating = a.records > 0 || a.seconds > 0;
     struct weir_client_options o = {.name = "weir log produce",
+                                    .producer_name = a.producer,
                                     .timeout_ms = a.cluster.timeout_ms,
                                     .inflight_batches_max = (uint32_t)a.inflight};
     enum cli_exit rv = cli_cluster_resolve(&a.cluster);

@@ -323,6 +323,7 @@ static void metadata_learn(struct weir_client *c, const Weir__BrokerMetadata *m)
     }
     c->informed = true;
     settle_topics(c);
+    named_ask(c);
     consumers_kick(c);
     offsets_kick(c);
     groups_kick(c);
@@ -403,6 +404,7 @@ static void on_tick(struct env_timer *timer)
     if (!c->informed) {
         client_refresh(c);
     }
+    named_ask(c);
     producer_sweep(c, now);
     sweep_topics(c, now);
     consumers_kick(c);
@@ -473,6 +475,7 @@ static void client_release(struct weir_client *c)
     }
     free(c->secret);
     free(c->name);
+    free(c->named.name);
     free(c);
     if (cb != NULL) {
         cb(data);
@@ -527,7 +530,7 @@ static void set_options(struct weir_client *c, const struct weir_client_options 
 {
     c->options = *options;
     c->options.seeds = NULL;
-    c->options.secret = c->options.name = NULL;
+    c->options.secret = c->options.name = c->options.producer_name = NULL;
     c->options.timeout_ms = options->timeout_ms != 0 ? options->timeout_ms : TIMEOUT_MS_DEFAULT;
     c->options.inflight_bytes_max =
         options->inflight_bytes_max != 0 ? options->inflight_bytes_max : INFLIGHT_BYTES_DEFAULT;
@@ -564,9 +567,16 @@ int weir_client_new(struct env *env, const struct weir_client_options *options,
     list_init(&c->hopeless);
     c->secret = strdup(options->secret);
     c->name = strdup(options->name != NULL ? options->name : "client");
-    if (c->secret == NULL || c->name == NULL || env_timer_init(env, &c->tick) != 0) {
+    c->named = (struct named){.id = -1, .wanted = true};
+    if (options->producer_name != NULL) {
+        c->named.name = strdup(options->producer_name);
+    }
+    if (c->secret == NULL || c->name == NULL ||
+        (options->producer_name != NULL && c->named.name == NULL) ||
+        env_timer_init(env, &c->tick) != 0) {
         free(c->secret);
         free(c->name);
+        free(c->named.name);
         free(c);
         return error_set(err, WEIR_ENOMEM, "no memory for a log client");
     }

@@ -38,6 +38,18 @@ struct numbering {
     bool over;     /* a number was given up: a new epoch begins when nothing is in doubt */
 };
 
+/* What a named producer knows of itself. */
+struct named {
+    char *name;     /* NULL: anonymous */
+    int64_t id;     /* negative: not known yet */
+    uint32_t epoch; /* the newest one that is ours */
+    bool wanted;    /* a (further) epoch is needed */
+    bool fenced;    /* another client has taken the name: for good */
+    uint64_t ask_at_ns;
+    struct client_broker *broker;
+    struct broker_request request;
+};
+
 /* One RecordBatch on its way; its record requests complete together. */
 struct batch {
     struct list link; /* in client_partition.waiting or .inflight, or the client's idle list */
@@ -104,6 +116,7 @@ struct weir_client {
     struct weir_client_options options; /* without seeds */
     char *secret;
     char *name;
+    struct named named;
     struct client_broker *brokers[CLIENT_BROKERS_MAX]; /* seeds first, in their order */
     unsigned n_brokers, n_seeds;
     struct client_topic *topics[CLIENT_TOPICS_MAX];
@@ -164,6 +177,15 @@ bool numbering_allows(const struct client_partition *p, const struct batch *b);
 void numbering_give_up(struct client_partition *p, const struct batch *b);
 /* Nothing is out: begins a new epoch if one is due and nothing is in doubt. */
 void numbering_settle(struct client_partition *p);
+/* False: a named producer must wait for its id or next epoch, which is asked for. */
+bool numbering_ready(struct client_partition *p);
+
+/* named.c */
+/* Asks the coordinator of our name if something is wanted and it is time to. */
+void named_ask(struct weir_client *c);
+/* The broker refused a batch of this epoch as fenced: by another client, or by our own next epoch?
+ */
+bool named_is_fenced(const struct weir_client *c, int16_t epoch);
 
 /* consumer.c */
 void consumers_kick(struct weir_client *c);

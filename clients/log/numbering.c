@@ -17,7 +17,11 @@ static void begin_anew(struct client_partition *p)
 {
     struct env *env = p->topic->client->env;
     struct numbering *n = &p->numbering;
-    if (n->id < 0 || n->epoch == INT16_MAX) {
+    const struct named *named = &p->topic->client->named;
+    if (named->name != NULL) {
+        n->id = named->id;
+        n->epoch = (int16_t)named->epoch;
+    } else if (n->id < 0 || n->epoch == INT16_MAX) {
         n->id = (int64_t)(env_random_u64(env) >> 1);
         n->epoch = 0;
     } else {
@@ -38,10 +42,10 @@ void numbering_give(struct client_partition *p, struct batch *b)
     }
     struct batch_producer producer = {
         .id = n->id, .epoch = n->epoch, .sequence = (int32_t)n->next, .records = b->n_records};
+    b->builder.producer = producer;
     if (b->finished) {
         batch_set_producer(b->data.data, &producer);
     } else {
-        b->builder.producer = producer;
         int size = batch_finish(&b->builder);
         assert(size > 0); /* it has records, and their room was reserved */
         (void)size;
@@ -72,9 +76,29 @@ void numbering_settle(struct client_partition *p)
             return;
         }
     }
+    if (!numbering_ready(p)) {
+        return;
+    }
     LIST_FOREACH(it, &p->waiting)
     {
         list_entry(it, struct batch, link)->numbered = false;
     }
     begin_anew(p);
+}
+
+bool numbering_ready(struct client_partition *p)
+{
+    struct named *named = &p->topic->client->named;
+    const struct numbering *n = &p->numbering;
+    if (named->name == NULL) {
+        return true;
+    }
+    /* Its epochs are given out by the coordinator: over means that the next one is needed. */
+    bool used = n->over && n->id == named->id && n->epoch >= (int32_t)named->epoch;
+    if (named->id >= 0 && !used) {
+        return true;
+    }
+    named->wanted = true;
+    named_ask(p->topic->client);
+    return false;
 }

@@ -168,6 +168,13 @@ static void on_produced(struct broker_request *req, int status, const struct fra
         batch_complete(b, 0, ((const Weir__BrokerProduced *)head)->base_offset);
         return;
     }
+    if (status == WEIR_EFENCED) {
+        if (named_is_fenced(client_of(p), b->builder.producer.epoch)) {
+            client_of(p)->named.fenced = client_of(p)->named.name != NULL;
+        } else {
+            status = WEIR_ESEQUENCE; /* our own next epoch came before it */
+        }
+    }
     if (status != WEIR_EUNKNOWN && !is_refusal(status)) {
         give_up(b, status);
         return;
@@ -196,6 +203,7 @@ static int batch_send(struct client_partition *p, struct batch *b, struct client
     numbering_give(p, b);
     m.topic = p->topic->name;
     m.partition = p->index;
+    m.producer = client_of(p)->named.name != NULL ? client_of(p)->named.name : m.producer;
     m.age_ms = b->maybe_stored ? (now - b->sent_ns) / 1000000u + 1 : 0;
     b->request.data = b;
     b->broker = broker;
@@ -229,6 +237,24 @@ static void settle_misplaced(struct client_partition *p)
     }
 }
 
+/* A named producer that lost its name. */
+static void settle_fenced(struct client_partition *p)
+{
+    struct list lost;
+    list_init(&lost);
+    if (!client_of(p)->named.fenced) {
+        return;
+    }
+    list_move_all(&lost, &p->waiting);
+    if (p->open != NULL) {
+        list_push_back(&lost, &p->open->link);
+        p->open = NULL;
+    }
+    for (struct list *el = list_pop(&lost); el != NULL; el = list_pop(&lost)) {
+        give_up(list_entry(el, struct batch, link), WEIR_EFENCED);
+    }
+}
+
 /* The next batch to be sent, taken from those that wait. */
 static struct batch *take_next(struct client_partition *p)
 {
@@ -255,9 +281,11 @@ void producer_pump(struct client_partition *p)
     if (p->n_inflight == 0) {
         p->draining = false;
         settle_misplaced(p);
+        settle_fenced(p);
         numbering_settle(p);
     }
-    if (c->closing || p->draining || (p->open == NULL && list_empty(&p->waiting))) {
+    if (c->closing || p->draining || (p->open == NULL && list_empty(&p->waiting)) ||
+        (p->numbering.id < 0 && !numbering_ready(p))) {
         return;
     }
     uint64_t now = env_now_ns(c->env);
@@ -387,6 +415,9 @@ int weir_produce(struct weir_client *c, const char *topic, uint32_t partition, c
     size_t room = key_len + value_len + RECORD_OVERHEAD_MAX;
     if (c->closing) {
         return WEIR_ECLOSED;
+    }
+    if (c->named.fenced) {
+        return WEIR_EFENCED;
     }
     if (t == NULL || (partition == WEIR_PARTITION_BY_KEY && key == NULL) ||
         (t->n_partitions != 0 && partition != WEIR_PARTITION_BY_KEY &&

@@ -22,8 +22,11 @@ struct weir_client_options {
     struct env *sockets;      /* what connections are made with; NULL: the client's env */
     const char *const *seeds; /* "host:port" of brokers; copied */
     unsigned n_seeds;
-    const char *secret;            /* cluster secret; copied */
-    const char *name;              /* shown in the brokers' logs; copied */
+    const char *secret; /* cluster secret; copied */
+    const char *name;   /* shown in the brokers' logs; copied */
+    /* Exclusive: a client that takes this name fences those who had it before, whose produces then
+     * complete with WEIR_EFENCED; NULL: anonymous. [A-Za-z0-9._-], at most 63 bytes; copied. */
+    const char *producer_name;
     uint32_t timeout_ms;           /* of a produce, from weir_produce on; 0: 30,000 */
     uint64_t inflight_bytes_max;   /* produced and not completed; 0: 64 MiB */
     uint32_t batch_bytes_max;      /* 0: 256 KiB */

@@ -357,6 +357,11 @@ int coordinator_producer(struct coordinator *co, const char *name, struct replic
     return rv;
 }
 
+const struct view_producer *coordinator_known_producer(struct coordinator *co, const char *name)
+{
+    return group_view_producer(&part_of(co, name)->view, name);
+}
+
 /* --- Life --- */
 
 void coordinator_sweep(struct coordinator *co, uint64_t now_ns)
@@ -391,6 +396,7 @@ int coordinator_new(struct broker *b, struct coordinator **ret_coordinator, stru
     }
     co->broker = b;
     uint32_t n = coordinator_topic_partitions(co, CONFIG_TOPIC_GROUPS);
+    list_init(&co->inits);
     co->parts = calloc(n, sizeof(*co->parts));
     for (uint32_t i = 0; i < n && co->parts != NULL; i++) {
         struct groups_part *part = &co->parts[i];

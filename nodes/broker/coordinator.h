@@ -30,7 +30,12 @@ void coordinator_conn_closed(struct conn *c);
 int coordinator_producer(struct coordinator *co, const char *name, struct replica **ret_replica,
                          const struct view_producer **ret_producer);
 
+/* The newest incarnation that this replica knows of, leader or not; NULL: none. */
+const struct view_producer *coordinator_known_producer(struct coordinator *co, const char *name);
+
 /* Requests; negative: the connection is to be closed with that error. */
+int broker_handle_init_producer(struct conn *c, const struct frame *frame,
+                                const ProtobufCMessage *head, struct error *err);
 int broker_handle_group_poll(struct conn *c, const struct frame *frame,
                              const ProtobufCMessage *head, struct error *err);
 int broker_handle_group_leave(struct conn *c, const struct frame *frame,

@@ -34,6 +34,7 @@ struct groups_part {
 };
 
 struct coordinator {
+    struct list inits; /* of named producers, not committed yet */
     struct broker *broker;
     struct groups_part *parts;
     uint32_t n_parts;

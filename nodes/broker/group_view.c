@@ -305,3 +305,19 @@ void group_put_offset(struct batch_builder *b, int64_t now_ms, const char *group
     m.offset = &o;
     batch_add(b, now_ms, key, (size_t)n, value, weir__groups_record__pack(&m, value));
 }
+
+void group_put_producer(struct batch_builder *b, int64_t now_ms, const char *name, int64_t id,
+                        uint32_t epoch)
+{
+    char key[KEY_MAX];
+    uint8_t value[2 * KEY_MAX];
+    Weir__NamedProducer producer = WEIR__NAMED_PRODUCER__INIT;
+    Weir__GroupsRecord m = WEIR__GROUPS_RECORD__INIT;
+    int n = snprintf(key, sizeof(key), "producer/%s", name);
+    producer.name = text(name);
+    producer.id = id;
+    producer.epoch = epoch;
+    m.body_case = WEIR__GROUPS_RECORD__BODY_PRODUCER;
+    m.producer = &producer;
+    batch_add(b, now_ms, key, (size_t)n, value, weir__groups_record__pack(&m, value));
+}

@@ -70,5 +70,8 @@ bool group_name_valid(const char *name);
  * builder's buffer. */
 void group_put_offset(struct batch_builder *b, int64_t now_ms, const char *group, const char *topic,
                       uint32_t partition, int64_t offset, uint64_t generation);
+/* Same for a named producer. */
+void group_put_producer(struct batch_builder *b, int64_t now_ms, const char *name, int64_t id,
+                        uint32_t epoch);
 
 #endif

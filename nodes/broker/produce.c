@@ -5,6 +5,7 @@
 #include "base/logging.h"
 #include "log/batch.h"
 #include "nodes/broker/broker_priv.h"
+#include "nodes/broker/group_view.h"
 
 #define ATTRIBUTE_APPEND_TIME 8
 
@@ -79,6 +80,15 @@ static int check(const struct conn *c, const struct frame *frame, struct batch_i
     return 0;
 }
 
+/* By what this node has seen of topic `groups`. */
+static bool is_fenced(const struct broker *b, const char *name, const struct batch_info *info)
+{
+    const struct view_producer *known =
+        group_name_valid(name) ? coordinator_known_producer(b->coordinator, name) : NULL;
+    return known != NULL && known->id == info->producer_id &&
+           (int32_t)known->epoch > info->producer_epoch;
+}
+
 int broker_handle_produce(struct conn *c, const struct frame *frame, const ProtobufCMessage *head,
                           struct error *err)
 {
@@ -112,6 +122,10 @@ int broker_handle_produce(struct conn *c, const struct frame *frame, const Proto
         log_warn("batch_invalid", "peer=%s name=\"%s\" topic=%s partition=%u reason=\"%s\"",
                  c->peer, c->name, r->topic->name, r->partition, why.text);
         broker_conn_reply_error(c, frame->correlation, rv, why.text, NULL);
+        return 0;
+    }
+    if (m->producer[0] != '\0' && is_fenced(b, m->producer, &info)) {
+        refuse(c, r, frame, WEIR_EFENCED, "a newer incarnation of this producer has begun");
         return 0;
     }
     if (b->inflight_bytes + info.size > (uint64_t)b->config->log_node_inflight_mib << 20) {

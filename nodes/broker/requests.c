@@ -332,6 +332,7 @@ static const struct {
     [BROKER_STATUS_REQUEST] = {handle_status},
     [BROKER_HASH_REQUEST] = {handle_hash},
     [BROKER_PING] = {handle_ping},
+    [BROKER_INIT_PRODUCER] = {broker_handle_init_producer},
     [BROKER_GROUP_POLL] = {broker_handle_group_poll},
     [BROKER_GROUP_LEAVE] = {broker_handle_group_leave},
     [BROKER_GROUP_COMMIT] = {broker_handle_group_commit},

@@ -254,12 +254,78 @@ static void answers_lost_beyond_the_timeout__is_unknown_and_the_partition_goes_o
     close_once(&o);
 }
 
+struct named_send {
+    struct weir_produce req;
+    int status;
+    bool done;
+};
+
+static void on_named(struct weir_produce *req, int status)
+{
+    struct named_send *s = req->data;
+    s->status = status;
+    s->done = true;
+}
+
+static int produce_named(struct harness *h, struct weir_client *client, uint32_t partition)
+{
+    struct named_send s = {0};
+    s.req.data = &s;
+    int rv = weir_produce(client, "many", partition, NULL, 0, "x", 1, &s.req, on_named);
+    if (rv == 0) {
+        harness_run_until(h, &s.done);
+        rv = s.status;
+    }
+    return rv;
+}
+
+static void named_producer__fences_who_had_the_name_before_on_every_partition(void **state)
+{
+    static struct harness h;
+    (void)state;
+    harness_open(&h, "");
+    struct weir_client_options options = {.producer_name = "payments"};
+    struct weir_client *old = harness_client(&h, &options);
+    for (uint32_t i = 0; i < 3; i++) {
+        assert_int_equal(produce_named(&h, old, i), 0);
+    }
+    struct weir_client *young = harness_client(&h, &options);
+    assert_int_equal(produce_named(&h, young, 0), 0);
+    assert_int_equal(young->named.id, old->named.id);
+    assert_int_equal(young->named.epoch, old->named.epoch + 1);
+    assert_int_equal(produce_named(&h, old, 0), WEIR_EFENCED); /* written to by both */
+    assert_int_equal(produce_named(&h, old, 1), WEIR_EFENCED); /* at once from now on */
+    assert_int_equal(produce_named(&h, young, 1), 0);
+    assert_int_equal(produce_named(&h, young, 0), 0);
+    for (unsigned i = 0; i < HARNESS_NODES; i++) { /* names outlast all brokers */
+        harness_stop_broker(&h, i);
+    }
+    for (unsigned i = 0; i < HARNESS_NODES; i++) {
+        harness_start_broker(&h, i);
+    }
+    assert_int_equal(produce_named(&h, young, 0), 0);
+    struct weir_client *third = harness_client(&h, &options);
+    assert_int_equal(produce_named(&h, third, 3), 0);
+    assert_int_equal(third->named.epoch, young->named.epoch + 1);
+    /* Nobody newer wrote there: as soon as that node has heard of it. */
+    int rv = 0;
+    for (unsigned i = 0; i < 1000 && rv == 0; i++) {
+        rv = produce_named(&h, young, 2);
+    }
+    assert_int_equal(rv, WEIR_EFENCED);
+    harness_free_client(&h, old);
+    harness_free_client(&h, young);
+    harness_free_client(&h, third);
+    harness_close(&h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(links_cut_and_answers_lost__every_record_is_stored_once_in_order),
         cmocka_unit_test(all_brokers_restart_with_answers_lost__every_record_is_stored_once),
         cmocka_unit_test(answers_lost_beyond_the_timeout__is_unknown_and_the_partition_goes_on),
+        cmocka_unit_test(named_producer__fences_who_had_the_name_before_on_every_partition),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
