@@ -26,7 +26,7 @@
 /* Unacknowledged pieces per peer; see flow.c. */
 #define FLOW_PIECES_MAX 1024
 /* What libraft keeps in memory of a group's applied entries, by bytes and by number. */
-#define GROUP_MEMORY_BYTES (8u << 20)
+#define GROUP_MEMORY_BYTES (4u << 20)
 #ifndef WEIR_RAFT_FAULTS
 #define GROUP_MEMORY_ENTRIES_MIN 16u
 #define GROUP_MEMORY_ENTRIES     256u
