@@ -335,6 +335,48 @@ static void group_view__holds_the_newest_offset_of_each_partition_until_it_is_re
     group_view_close(&v);
 }
 
+/* WEIR_MAKE_GOLDEN writes the file: once, when the format is new. */
+static void group_view__folds_the_golden_file_which_is_still_what_is_written(void **state)
+{
+    static const char path[] = "tests/golden/broker/groups_v1.bin";
+    struct group_view v;
+    struct batch_builder b;
+    struct batch_iter it;
+    struct batch_record r;
+    struct bytes out;
+    uint8_t golden[1024];
+    (void)state;
+    bytes_init(&out, 1u << 20);
+    batch_begin(&b, &out, 1700000000000);
+    group_put_offset(&b, 1700000000000, "billing", "chat", 7, 123456789012, (3u << 20) + 5);
+    group_put_offset(&b, 1700000000001, "audit.v2", "ledger", 0, 0, 0);
+    group_put_offset(&b, 1700000000002, "gone", "chat", 1, -1, 0);
+    assert_true(batch_finish(&b) > 0);
+    if (getenv("WEIR_MAKE_GOLDEN") != NULL) {
+        FILE *made = fopen(path, "wb");
+        assert_non_null(made);
+        assert_int_equal(fwrite(out.data, 1, out.len, made), out.len);
+        assert_int_equal(fclose(made), 0);
+    }
+    FILE *f = fopen(path, "rb");
+    assert_non_null(f);
+    size_t n = fread(golden, 1, sizeof(golden), f);
+    assert_int_equal(fclose(f), 0);
+    assert_int_equal(n, out.len);
+    assert_memory_equal(golden, out.data, n);
+    group_view_init(&v);
+    assert_int_equal(batch_iter_init(&it, golden, n, NULL), 0);
+    while (batch_iter_next(&it, &r, NULL) == 1) {
+        assert_int_equal(group_view_apply(&v, &r), 0);
+    }
+    assert_int_equal(group_view_offset(&v, "billing", "chat", 7), 123456789012);
+    assert_int_equal(group_view_find(&v, "billing")->generation_max, (3u << 20) + 5);
+    assert_int_equal(group_view_offset(&v, "audit.v2", "ledger", 0), 0);
+    assert_null(group_view_find(&v, "gone"));
+    group_view_close(&v);
+    bytes_close(&out);
+}
+
 static void group_name_valid__takes_what_fits_into_a_key(void **state)
 {
     char name[GROUP_NAME_MAX + 2];
@@ -363,6 +405,7 @@ int main(void)
         cmocka_unit_test(group_state__ignores_an_overtaken_poll_and_refuses_too_many_members),
         cmocka_unit_test(group_state__never_has_two_holders_and_settles),
         cmocka_unit_test(group_view__holds_the_newest_offset_of_each_partition_until_it_is_removed),
+        cmocka_unit_test(group_view__folds_the_golden_file_which_is_still_what_is_written),
         cmocka_unit_test(group_name_valid__takes_what_fits_into_a_key),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
