@@ -54,6 +54,9 @@ const struct option_spec option_table[] = {
      "Largest record batch accepted, KiB."},
     {"log.free_mib_min", OPTION_U32, AT(log_free_mib_min), 1, 1048576, "256",
      "Produce is refused below this much free disk, MiB."},
+    {"log.scrub_mib_s", OPTION_U32, AT(log_scrub_mib_s), 0, 4096, "8",
+     "Speed at which a node reads through its logs to find damage, MiB a second; 0: only when "
+     "asked (weir log scrub)."},
     {"log.group_retain_ms", OPTION_U32, AT(log_group_retain_ms), 1000, UINT32_MAX, "604800000",
      "How long the offsets of a consumer group without members are kept, ms."},
     {"raft.heartbeat_ms", OPTION_U32, AT(raft_heartbeat_ms), 5, 10000, "50",

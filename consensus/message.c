@@ -421,6 +421,22 @@ static int decode_state(struct peer_state *s, struct cursor *c, struct error *er
     return len == 0 ? 0 : configuration_decode(conf, len, &s->configuration, err);
 }
 
+static void decode_refused(struct peer_refused *refused, struct cursor *c)
+{
+    refused->term = cursor_le64(c);
+    refused->first = cursor_le64(c);
+    refused->status = (int32_t)cursor_le32(c);
+    refused->available = cursor_le64(c);
+}
+
+static void decode_repair_ask(struct peer_repair_ask *ask, struct cursor *c)
+{
+    ask->first = cursor_le64(c);
+    ask->last = cursor_le64(c);
+    ask->anchor = cursor_le64(c);
+    ask->anchor_term = cursor_le64(c);
+}
+
 int message_decode(uint16_t type, const void *body, size_t len, const void *attachment,
                    size_t attachment_len, struct message *ret_message, struct error *err)
 {
@@ -454,10 +470,7 @@ int message_decode(uint16_t type, const void *body, size_t len, const void *atta
         m.fetch.first = cursor_le64(&c);
         break;
     case PEER_FETCH_REFUSED:
-        m.refused.term = cursor_le64(&c);
-        m.refused.first = cursor_le64(&c);
-        m.refused.status = (int32_t)cursor_le32(&c);
-        m.refused.available = cursor_le64(&c);
+        decode_refused(&m.refused, &c);
         break;
     case PEER_READ_ASK:
     case PEER_READ:
@@ -468,10 +481,7 @@ int message_decode(uint16_t type, const void *body, size_t len, const void *atta
         rv = decode_reset(&m.reset, &c, err);
         break;
     case PEER_REPAIR_ASK:
-        m.repair_ask.first = cursor_le64(&c);
-        m.repair_ask.last = cursor_le64(&c);
-        m.repair_ask.anchor = cursor_le64(&c);
-        m.repair_ask.anchor_term = cursor_le64(&c);
+        decode_repair_ask(&m.repair_ask, &c);
         break;
     case PEER_REPAIR:
         rv = decode_repair(&m, &c, attachment, attachment_len, err);

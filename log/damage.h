@@ -32,6 +32,13 @@ bool partition_damaged(const struct partition *p);
 /* The entry is in a hole. */
 bool partition_in_hole(const struct partition *p, struct log_index index);
 
+/* The last entry of the hole that `index` is in, or `index` itself. */
+struct log_index partition_hole_end(const struct partition *p, struct log_index index);
+/* The file that has the entry, and a byte position in it at or before it: for reading the file
+ * ahead of a check. WEIR_ENOTFOUND, WEIR_ECORRUPT. */
+int partition_place(struct partition *p, struct log_index index, char *ret_path, size_t size,
+                    uint64_t *ret_at);
+
 /* Puts back entries first .. first + n - 1, which begin where partition_damage says and do not
  * reach beyond the hole. The caller vouches for them; they are checked against what is known here
  * (terms, offsets, the entries around them): WEIR_EPROTO. Durable on return, in place where the

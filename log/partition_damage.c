@@ -331,6 +331,29 @@ bool partition_in_hole(const struct partition *p, struct log_index index)
     return hole_at(&p->holes, index.v) != NULL;
 }
 
+struct log_index partition_hole_end(const struct partition *p, struct log_index index)
+{
+    const struct hole *hole = hole_at(&p->holes, index.v);
+    return hole != NULL ? LOG_INDEX(hole->last) : index;
+}
+
+int partition_place(struct partition *p, struct log_index index, char *ret_path, size_t size,
+                    uint64_t *ret_at)
+{
+    struct index_position start;
+    if (index.v < partition_first_index(p).v || index.v > p->durable) {
+        return WEIR_ENOTFOUND;
+    }
+    struct segment *seg = p->segments[partition_segment_at(p, index.v)];
+    int rc = segment_use(p, seg, NULL);
+    if (rc != 0 || seg->lost || !segment_start_for(p, seg, index.v, &start)) {
+        return rc != 0 ? rc : WEIR_ECORRUPT;
+    }
+    (void)snprintf(ret_path, size, "%s", partition_segment_path(p, seg->first_index.v));
+    *ret_at = start.at;
+    return 0;
+}
+
 /* An entry at or behind the hole's last one whose term is known. */
 static void find_anchor(struct partition *p, const struct hole *hole, struct partition_hole *ret)
 {

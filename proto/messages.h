@@ -52,7 +52,9 @@
     X(BROKER_CLUSTER_CHANGE, 40, "cluster_change", cluster_change)                                 \
     X(BROKER_CLUSTER_CHANGED, 41, "cluster_changed", cluster_changed)                              \
     X(BROKER_CLUSTER_DESCRIBE, 42, "cluster_describe", cluster_describe)                           \
-    X(BROKER_CLUSTER, 43, "cluster", cluster_description)
+    X(BROKER_CLUSTER, 43, "cluster", cluster_description)                                          \
+    X(BROKER_SCRUB_REQUEST, 70, "scrub_request", broker_scrub_request)                             \
+    X(BROKER_SCRUB, 71, "scrub", broker_scrub)
 
 #define X(type, number, name, message) type = number,
 enum message_type { MESSAGE_MAP(X) MESSAGE_TYPES };

@@ -5,6 +5,7 @@ const struct cli_command cli_log_commands[] = {
     {"consume", "print records", log_consume},
     {"describe", "replicas, offsets and leaders of topics", log_describe},
     {"verify", "compare every replica and check every checksum", log_verify},
+    {"scrub", "have every node read and check its logs now", log_scrub},
     {"topics", "names and numbers of partitions", log_topics},
     {"groups", "consumer groups: members, offsets and lag", log_groups},
     {0},

@@ -9,6 +9,7 @@ int log_produce(int argc, char **argv);
 int log_consume(int argc, char **argv);
 int log_describe(int argc, char **argv);
 int log_verify(int argc, char **argv);
+int log_scrub(int argc, char **argv);
 int log_topics(int argc, char **argv);
 int log_groups(int argc, char **argv);
 

@@ -48,25 +48,28 @@ static void print_replica(const struct ask_node *n, const Weir__BrokerReplicaSta
     printf("%s-%u on %-8s %-8s term %-4llu offsets %lld to %lld (end %lld)  index %llu to %llu, "
            "durable %llu, committed %llu%s%s\n",
            r->topic, r->partition, n->name,
-           r->failed[0] != '\0' ? "FAILED"
-           : r->leading         ? "leader"
-                                : "follower",
+           r->failed[0] != '\0'   ? "FAILED"
+           : r->damage[0] != '\0' ? "DAMAGED"
+           : r->leading           ? "leader"
+                                  : "follower",
            (unsigned long long)r->term, (long long)r->start_offset, (long long)r->high_watermark,
            (long long)r->end_offset, (unsigned long long)r->first_index,
            (unsigned long long)r->last_index, (unsigned long long)r->durable_index,
-           (unsigned long long)r->commit_index, r->failed[0] != '\0' ? "  " : "", r->failed);
+           (unsigned long long)r->commit_index,
+           r->failed[0] != '\0' || r->damage[0] != '\0' ? "  " : "",
+           r->failed[0] != '\0' ? r->failed : r->damage);
 }
 
 static json_t *replica_json(const struct ask_node *n, const Weir__BrokerReplicaStatus *r)
 {
-    return json_pack("{s:s, s:I, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "topic",
-                     r->topic, "partition", (json_int_t)r->partition, "node", n->name, "leading",
-                     r->leading, "term", (json_int_t)r->term, "start_offset",
+    return json_pack("{s:s, s:I, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:s}",
+                     "topic", r->topic, "partition", (json_int_t)r->partition, "node", n->name,
+                     "leading", r->leading, "term", (json_int_t)r->term, "start_offset",
                      (json_int_t)r->start_offset, "high_watermark", (json_int_t)r->high_watermark,
                      "end_offset", (json_int_t)r->end_offset, "first_index",
                      (json_int_t)r->first_index, "last_index", (json_int_t)r->last_index,
                      "durable_index", (json_int_t)r->durable_index, "commit_index",
-                     (json_int_t)r->commit_index, "failed", r->failed);
+                     (json_int_t)r->commit_index, "failed", r->failed, "damage", r->damage);
 }
 
 static size_t describe_all(const struct ask *ask, const struct arguments *a, json_t *out)

@@ -5,6 +5,7 @@
 #include "base/crc32c.h"
 #include "base/logging.h"
 #include "nodes/broker/broker_priv.h"
+#include "nodes/broker/scrub.h"
 
 #define PEER_QUEUE_BYTES (64u << 20)
 #define TAIL_BYTES       (2u << 20)
@@ -276,9 +277,10 @@ static int replicas_init(struct broker *b, struct error *err)
 /* Once a second. */
 static void update_replicas(struct broker *b)
 {
-    int64_t leading = 0;
+    int64_t leading = 0, damaged = 0;
     for (uint32_t i = 0; i < b->n_replicas; i++) {
         struct replica *r = &b->replicas[i];
+        char text[ERROR_TEXT_MAX];
         uint64_t lag = 0;
         replica_try_again(r, env_now_ns(b->env));
         if (r->group == NULL) {
@@ -293,9 +295,11 @@ static void update_replicas(struct broker *b)
             lag = last > match && last - match > lag ? last - match : lag;
         }
         leading += group_is_leader(r->group);
+        damaged += group_damage(r->group, text, sizeof(text));
         metric_set(r->lag, (int64_t)lag);
         metric_set(r->high_watermark, partition_high_watermark(p).v);
     }
+    metric_set(b->metrics.damaged, damaged);
     metric_set(b->metrics.leading, leading);
     metric_set(b->metrics.inflight_bytes, (int64_t)b->inflight_bytes);
 }
@@ -375,6 +379,8 @@ void broker_close(struct broker *b, broker_close_cb cb, void *data)
     b->closed = cb;
     b->closed_data = data;
     report_close(b);
+    scrub_close(b->scrub);
+    b->scrub = NULL;
     if (b->listener != NULL) {
         env_listener_close(b->listener);
         b->listener = NULL;
@@ -418,6 +424,8 @@ static void metrics_init(struct broker *b)
         metric_gauge("weir_broker_leaders", "", "Partitions that this node leads.");
     b->metrics.failed_replicas =
         metric_gauge("weir_broker_replicas_failed", "", "Replicas of this node that can't go on.");
+    b->metrics.damaged = metric_gauge("weir_log_damaged_ranges", "",
+                                      "Ranges of this node's logs that can't be read.");
     b->metrics.inflight_bytes = metric_gauge("weir_broker_inflight_bytes", "",
                                              "Batch bytes proposed here and not yet committed.");
     b->metrics.produce_us = metric_histogram("weir_broker_produce_us", "",
@@ -500,6 +508,10 @@ static int start(struct broker *b, struct error *err)
         if (b->replicas[i].wanted) {
             replica_open(&b->replicas[i]);
         }
+    }
+    b->scrub = scrub_new(b);
+    if (b->scrub == NULL) {
+        return error_set(err, WEIR_ENOMEM, "no memory for scrubbing");
     }
     env_timer_start(&b->sweep, BROKER_SWEEP_US, on_sweep);
     log_info("broker_started", "node=%s id=%u listen=%s:%u replicas=%u", b->self->name, b->self->id,

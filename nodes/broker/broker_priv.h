@@ -68,6 +68,7 @@ struct replica {
 
 struct broker {
     const struct config *config;
+    struct scrub *scrub;
     const struct config_node *self;
     struct env *env;
     struct env *sockets;
@@ -96,7 +97,7 @@ struct broker {
     struct env_defer last;
     struct {
         struct metric *records, *bytes, *repeated, *refused, *invalid, *fetched_bytes, *connections,
-            *leading, *failed_replicas, *inflight_bytes;
+            *leading, *failed_replicas, *damaged, *inflight_bytes;
         struct metric_histogram *produce_us;
     } metrics;
 };

@@ -42,7 +42,9 @@ static void answer(struct conn *c, struct replica *r, uint64_t correlation, int6
                  : 0;
     if (rv != 0 && bytes_error(out) == 0) {
         out->len = start;
-        broker_conn_reply_error(c, correlation, rv, err.text, r);
+        /* Damaged here: another replica has it. */
+        broker_conn_reply_error(c, correlation, rv == WEIR_ECORRUPT ? WEIR_EUNAVAILABLE : rv,
+                                err.text, r);
         return;
     }
     metric_add(c->broker->metrics.fetched_bytes, (int64_t)(out->len - before));

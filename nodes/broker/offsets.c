@@ -28,7 +28,8 @@ static void answer(struct conn *c, struct replica *r, uint64_t correlation, bool
         struct log_offset at;
         int rv = partition_offset_for_time(p, time_ms, &at, &why);
         if (rv != 0) {
-            broker_conn_reply_error(c, correlation, rv, why.text, r);
+            broker_conn_reply_error(c, correlation, rv == WEIR_ECORRUPT ? WEIR_EUNAVAILABLE : rv,
+                                    why.text, r);
             return;
         }
         reply.by_time = at.v;

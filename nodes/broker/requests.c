@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "nodes/broker/broker_priv.h"
+#include "nodes/broker/scrub.h"
 
 #define LEADERS_PER_NEWS 256 /* in one BROKER_LEADERS */
 
@@ -234,6 +235,7 @@ static void fill_replica(Weir__BrokerReplicaStatus *m, const struct replica *r)
 
 struct status_memory {
     Weir__BrokerReplicaStatus replica;
+    char damage[ERROR_TEXT_MAX];
     Weir__BrokerPeerStatus peers[CONFIG_NODES_MAX], *peer_list[CONFIG_NODES_MAX];
 };
 
@@ -248,6 +250,10 @@ static void send_status(struct conn *c, uint64_t correlation, struct status_memo
     for (uint32_t i = 0; i < b->n_replicas; i++) {
         struct status_memory *s = &memory[i];
         fill_replica(&s->replica, &b->replicas[i]);
+        if (b->replicas[i].group != NULL &&
+            group_damage(b->replicas[i].group, s->damage, sizeof(s->damage)) > 0) {
+            s->replica.damage = s->damage;
+        }
         if (s->replica.leading) {
             s->replica.peers = s->peer_list;
             s->replica.n_peers = fill_peers(b, &b->replicas[i], true, s->peers, s->peer_list);
@@ -339,6 +345,7 @@ static const struct {
     [BROKER_GROUP_OFFSETS_REQUEST] = {broker_handle_group_offsets},
     [BROKER_GROUP_DESCRIBE_REQUEST] = {broker_handle_group_describe},
     [BROKER_CLUSTER_CHANGE] = {broker_handle_cluster_change},
+    [BROKER_SCRUB_REQUEST] = {broker_handle_scrub},
     [BROKER_CLUSTER_DESCRIBE] = {broker_handle_cluster_describe},
 };
 
