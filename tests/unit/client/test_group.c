@@ -468,6 +468,32 @@ static void weir_group_commit__commits_what_is_done_and_no_more(void **state)
     harness_close(&h);
 }
 
+static void weir_group__that_is_long_gone_is_forgotten_but_not_one_that_is_idle(void **state)
+{
+    struct harness h;
+    struct seen *seen = calloc(1, sizeof(*seen));
+    struct member a = {0}, b = {.want_held = 4};
+    (void)state;
+    harness_open(&h, "log.group_retain_ms = 1000\n");
+    seen->wanted = RECORDS;
+    struct weir_client *client = harness_client(&h, &(struct weir_client_options){0});
+    produce(&h, client, RECORDS);
+    join(&b, client, seen, &(struct weir_group_options){.group = "idle"});
+    harness_run_until(&h, &seen->all);
+    join(&a, client, calloc(1, sizeof(*seen)), &(struct weir_group_options){0});
+    a.seen->wanted = RECORDS;
+    harness_run_until(&h, &a.seen->all);
+    leave(&h, &a);
+    free(a.seen);
+    assert_int_equal(ask_committed(&h, "g").sum, RECORDS);
+    while (ask_committed(&h, "g").status != WEIR_ENOTFOUND) {}
+    leave(&h, &b);
+    assert_int_equal(ask_committed(&h, "idle").sum, RECORDS);
+    harness_free_client(&h, client);
+    free(seen);
+    harness_close(&h);
+}
+
 static void weir_group_join__of_no_topic_or_a_wrong_name_fails(void **state)
 {
     static const char *const nowhere[] = {"nowhere"};
@@ -499,6 +525,7 @@ int main(void)
         cmocka_unit_test(weir_group__takes_over_from_a_dead_member_at_its_last_commit),
         cmocka_unit_test(weir_group_join__at_the_end_commits_it_before_the_first_record),
         cmocka_unit_test(weir_group_commit__commits_what_is_done_and_no_more),
+        cmocka_unit_test(weir_group__that_is_long_gone_is_forgotten_but_not_one_that_is_idle),
         cmocka_unit_test(weir_group_join__of_no_topic_or_a_wrong_name_fails),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
