@@ -30,6 +30,8 @@ struct config_node {
     uint32_t id; /* 1..2^31; the Raft server id */
     struct config_address peer, broker, http, rtmp;
     bool no_log; /* log=no: without the log role */
+    /* Not from the file: the front loop's copy follows the cluster (nodes/directory.h). */
+    enum config_standing { CONFIG_NODE_IN, CONFIG_NODE_DRAINING, CONFIG_NODE_GONE } standing;
 };
 
 /* Consumer groups' offsets and named producers; written by brokers only. Added with 4 partitions

@@ -43,7 +43,8 @@ struct store_cluster {
     struct env *env;
     struct store *local;
     struct http_client *http;
-    unsigned copies; /* wanted */
+    unsigned copies;             /* wanted */
+    const struct config *config; /* its nodes come and go */
     unsigned n_peers;
     struct peer peers[CONFIG_NODES_MAX]; /* [0] is this node */
     const char *self_name;
@@ -87,6 +88,30 @@ static void candidates_add(struct candidates *list, unsigned peer)
     list->peer[list->n++] = (uint8_t)peer;
 }
 
+/* Places in the configuration's list stay: those that are new are behind those that are known. */
+static void follow_nodes(struct store_cluster *c)
+{
+    const struct config *config = c->config;
+    const struct config_node *self = config_self(config);
+    unsigned at = 0;
+    for (unsigned i = 0; i < config->n_nodes; i++) {
+        if (&config->nodes[i] == self) {
+            continue;
+        }
+        if (++at == c->n_peers && c->n_peers < CONFIG_NODES_MAX) {
+            c->peers[c->n_peers++].node = &config->nodes[i];
+        }
+    }
+    c->copies = config->media_replicas < c->n_peers ? config->media_replicas : c->n_peers;
+    c->copies = c->copies < STORE_NODES_MAX ? c->copies : STORE_NODES_MAX;
+}
+
+/* Fewer: new parts go elsewhere, those that it has are still asked for. */
+static bool peer_stands(const struct store_cluster *c, unsigned peer, enum config_standing worst)
+{
+    return peer == 0 || c->peers[peer].node->standing <= worst;
+}
+
 int store_cluster_new(struct env *env, struct store *local, struct http_client *http,
                       const struct config *config, struct store_cluster **ret_cluster,
                       struct error *err)
@@ -98,16 +123,10 @@ int store_cluster_new(struct env *env, struct store *local, struct http_client *
     c->env = env;
     c->local = local;
     c->http = http;
-    const struct config_node *self = config_self(config);
-    c->self_name = self->name;
+    c->self_name = config_self(config)->name;
+    c->config = config;
     c->n_peers = 1;
-    for (unsigned i = 0; i < config->n_nodes; i++) {
-        if (&config->nodes[i] != self) {
-            c->peers[c->n_peers++].node = &config->nodes[i];
-        }
-    }
-    c->copies = config->media_replicas < c->n_peers ? config->media_replicas : c->n_peers;
-    c->copies = c->copies < STORE_NODES_MAX ? c->copies : STORE_NODES_MAX;
+    follow_nodes(c);
     (void)snprintf(c->headers, sizeof(c->headers), "X-Weir-Secret: %s\r\n", config->secret);
     list_init(&c->replicates);
     for (unsigned i = 0; i < BUCKETS; i++) {
@@ -352,6 +371,7 @@ static void replicate_candidates(struct replicate *r)
 {
     struct store_cluster *c = r->cluster;
     uint32_t first = crc32c(0, r->object, strlen(r->object));
+    follow_nodes(c);
     unsigned n_others = c->n_peers - 1;
     for (unsigned suspect = 0; suspect < 2; suspect++) {
         if (peer_suspect(c, 0) == (suspect == 1)) {
@@ -359,7 +379,7 @@ static void replicate_candidates(struct replicate *r)
         }
         for (unsigned i = 0; i < n_others; i++) {
             unsigned peer = 1 + (first + i) % n_others;
-            if (peer_suspect(c, peer) == (suspect == 1)) {
+            if (peer_suspect(c, peer) == (suspect == 1) && peer_stands(c, peer, CONFIG_NODE_IN)) {
                 candidates_add(&r->candidates, peer);
             }
         }
@@ -564,13 +584,15 @@ static bool listed(const struct store_cluster *c, const struct store_range *rang
 /* Those said to hold it (this node, healthy ones, suspects), then the rest in the same order. */
 static void fetch_candidates(struct fetch *f, const struct store_range *range)
 {
-    const struct store_cluster *c = f->cluster;
+    struct store_cluster *c = f->cluster;
+    follow_nodes(c);
     for (unsigned pass = 0; pass < 4; pass++) {
         bool want_listed = pass < 2;
         bool want_suspect = pass % 2 == 1;
         for (unsigned peer = 0; peer < c->n_peers; peer++) {
             bool suspect = peer != 0 && peer_suspect(c, peer);
-            if (listed(c, range, peer) == want_listed && suspect == want_suspect) {
+            if (listed(c, range, peer) == want_listed && suspect == want_suspect &&
+                peer_stands(c, peer, CONFIG_NODE_DRAINING)) {
                 candidates_add(&f->candidates, peer);
             }
         }

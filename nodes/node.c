@@ -23,7 +23,8 @@
 enum node_phase { NODE_RUNNING, NODE_STOPPING_ROLES, NODE_STOPPING_HTTP };
 
 struct process {
-    struct config config;
+    struct config config; /* as it was read: the log role's */
+    struct config front;  /* the front loop's: its nodes follow the cluster */
     struct env_loop *loop;
     struct node node;
     struct services *services;
@@ -207,8 +208,9 @@ static int run(struct process *p)
     (void)signal(SIGPIPE, SIG_IGN);
     raise_limits();
     p->lock_fd = -1;
-    p->node.config = &p->config;
-    p->node.self = config_self(&p->config);
+    p->front = p->config;
+    p->node.config = p->node.directory = &p->front;
+    p->node.self = config_self(&p->front);
     int rv = env_loop_new(&p->loop, &err);
     if (rv != 0) {
         log_error("node_failed", "reason=\"%s\"", err.text);

@@ -16,6 +16,7 @@
 /* The front loop's services; every pointer outlives the roles. */
 struct node {
     const struct config *config;
+    struct config *directory; /* the same: its nodes follow the cluster */
     const struct config_node *self;
     struct env *env;
     struct env *sockets; /* for connections to brokers; NULL: env's own */

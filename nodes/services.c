@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/logging.h"
+#include "nodes/directory.h"
 
 #define STORE_CACHE_BYTES (256u << 20)
 #define PATH_SIZE         (CONFIG_PATH_MAX + 16)
@@ -36,6 +37,11 @@ static void stopped(void *data)
 
 /* --- The log's client --- */
 
+static void on_nodes(void *data, const struct weir_node *nodes, unsigned n)
+{
+    directory_update(data, nodes, n);
+}
+
 static int client_start(struct services *s, const struct step *step, struct error *err)
 {
     struct node *node = s->node;
@@ -49,7 +55,7 @@ static int client_start(struct services *s, const struct step *step, struct erro
         for (uint32_t i = 0; i < config->n_nodes; i++) {
             const struct config_node *other = &config->nodes[i];
             bool own = other->id == node->self->id && (config->roles & CONFIG_ROLE_LOG) != 0;
-            if (own == (pass == 0)) {
+            if (own == (pass == 0) && !other->no_log) {
                 (void)snprintf(addresses[n], sizeof(addresses[n]), "%s:%u", other->broker.host,
                                other->broker.port);
                 seeds[n] = addresses[n];
@@ -59,6 +65,8 @@ static int client_start(struct services *s, const struct step *step, struct erro
     }
     (void)snprintf(name, sizeof(name), "node %s", node->self->name);
     struct weir_client_options options = {.sockets = node->sockets,
+                                          .nodes = on_nodes,
+                                          .nodes_data = node->directory,
                                           .seeds = seeds,
                                           .n_seeds = n,
                                           .secret = config->secret,

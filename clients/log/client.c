@@ -14,6 +14,7 @@
 #define INFLIGHT_BYTES_DEFAULT   (64u << 20)
 #define BATCH_BYTES_DEFAULT      (256u << 10)
 #define INFLIGHT_BATCHES_DEFAULT 4
+#define NODE_DRAINING            2 /* MetaNodeState */
 
 static void dial(struct client_broker *b);
 
@@ -307,18 +308,45 @@ static void replicas_learn(struct weir_client *c, const Weir__BrokerLeader *l)
     }
 }
 
+static void tell_nodes(struct weir_client *c, const Weir__BrokerMetadata *m)
+{
+    struct weir_node nodes[CONFIG_NODES_MAX];
+    unsigned n = 0;
+    for (size_t i = 0; i < m->n_nodes && n < CONFIG_NODES_MAX; i++) {
+        const Weir__BrokerNode *from = m->nodes[i];
+        nodes[n++] = (struct weir_node){.id = from->id,
+                                        .name = from->name,
+                                        .host = from->host,
+                                        .port = (uint16_t)from->port,
+                                        .http = from->http,
+                                        .rtmp = from->rtmp,
+                                        .no_log = from->no_log != 0,
+                                        .draining = from->state == NODE_DRAINING};
+    }
+    if (c->options.nodes != NULL && n > 0) {
+        c->options.nodes(c->options.nodes_data, nodes, n);
+    }
+}
+
 static void metadata_learn(struct weir_client *c, const Weir__BrokerMetadata *m)
 {
-    for (size_t i = 0; i < m->n_nodes; i++) {
-        node_learn(c, m->nodes[i]);
+    bool newest = m->meta_offset >= c->meta_offset;
+    if (newest) {
+        c->meta_offset = m->meta_offset;
+        for (size_t i = 0; i < m->n_nodes; i++) {
+            node_learn(c, m->nodes[i]);
+        }
+        retire_brokers(c, m);
+        tell_nodes(c, m);
     }
-    retire_brokers(c, m);
     for (size_t i = 0; i < m->n_topics; i++) {
         topic_learn(c, m->topics[i]);
     }
     for (size_t i = 0; i < m->n_leaders; i++) {
         const Weir__BrokerLeader *l = m->leaders[i];
-        replicas_learn(c, l);
+        if (newest) {
+            replicas_learn(c, l);
+        }
         client_leader_news(c, l->topic, l->partition, l->leader_id, l->term);
     }
     c->informed = true;

@@ -121,7 +121,8 @@ struct weir_client {
     unsigned n_brokers, n_seeds;
     struct client_topic *topics[CLIENT_TOPICS_MAX];
     unsigned n_topics;
-    bool informed; /* metadata has come at least once: an absent topic does not exist */
+    bool informed;       /* metadata has come at least once: an absent topic does not exist */
+    int64_t meta_offset; /* of the newest news of nodes */
     struct list busy, dirty;
     struct list idle; /* batches whose memory is reused */
     unsigned n_idle;

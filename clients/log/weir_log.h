@@ -18,6 +18,16 @@
 
 struct weir_client;
 
+/* A member of the cluster; borrowed during the call. */
+struct weir_node {
+    uint32_t id;
+    const char *name;
+    const char *host; /* of its broker */
+    uint16_t port;
+    const char *http, *rtmp; /* host:port */
+    bool no_log, draining;
+};
+
 struct weir_client_options {
     struct env *sockets;      /* what connections are made with; NULL: the client's env */
     const char *const *seeds; /* "host:port" of brokers; copied */
@@ -32,6 +42,9 @@ struct weir_client_options {
     uint32_t batch_bytes_max;      /* 0: 256 KiB */
     uint32_t inflight_batches_max; /* per partition, unacknowledged batches on the wire, at most
                                       5; 0: 4 */
+    /* All members, whenever they have been asked for or have changed. May be NULL. */
+    void (*nodes)(void *data, const struct weir_node *nodes, unsigned n);
+    void *nodes_data;
 };
 
 int weir_client_new(struct env *env, const struct weir_client_options *options,

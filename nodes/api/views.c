@@ -112,6 +112,9 @@ static void get_nodes(void *data, struct http_exchange *ex)
     json_t *list = json_array();
     for (uint32_t i = 0; i < config->n_nodes; i++) {
         const struct config_node *n = &config->nodes[i];
+        if (n->standing == CONFIG_NODE_GONE) {
+            continue;
+        }
         char address[sizeof(n->http.host) + sizeof(":65535")];
         (void)snprintf(address, sizeof(address), "%s:%u", n->http.host, (unsigned)n->http.port);
         json_array_append_new(list, json_pack("{s:s, s:s}", "name", n->name, "http", address));

@@ -98,6 +98,7 @@ static void send_metadata(struct conn *c, uint64_t correlation, Weir__BrokerLead
         list[i] = &leaders[i];
     }
     m.nodes = node_list;
+    m.meta_offset = cluster->next;
     m.topics = topic_list;
     m.n_topics = b->config->n_topics;
     m.leaders = list;

@@ -367,7 +367,7 @@ static void choose(struct feed *f)
     for (unsigned i = 0; i < config->n_nodes; i++) {
         struct load_query *q = &f->queries[i];
         *q = (struct load_query){.feed = f, .load = LOAD_UNKNOWN};
-        if (f->avoid_until_ns[i] > now) {
+        if (f->avoid_until_ns[i] > now || config->nodes[i].standing != CONFIG_NODE_IN) {
             continue;
         }
         struct http_call_options options = {.method = "GET",
