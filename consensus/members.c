@@ -279,6 +279,10 @@ static bool may_hand_over(struct group *g)
 static void transfer_turn(struct group *g)
 {
     struct transfer *t = &g->transfer;
+    if (t->req != NULL && t->started && g->phase == GROUP_FAILED) {
+        transfer_finish(g, WEIR_EUNKNOWN); /* no tick will end it */
+        return;
+    }
     if (t->req == NULL || t->started) {
         return;
     }

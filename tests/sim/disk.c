@@ -286,3 +286,69 @@ void disk_power_loss(struct disk *d)
         d->used += n->now != NULL ? n->now->now.size : 0;
     }
 }
+
+/* --- Damage --- */
+
+static struct name *any_name(struct disk *d)
+{
+    struct name *found = NULL;
+    unsigned n = 0;
+    LIST_FOREACH(it, &d->names)
+    {
+        struct name *name = list_entry(it, struct name, link);
+        if (name->now != NULL && name->now->now.size > 0 && sim_one_in(++n)) {
+            found = name;
+        }
+    }
+    return found;
+}
+
+/* What is on the platter and in the cache from now on. */
+static void set_content(struct inode *inode, size_t size)
+{
+    inode_forget(inode);
+    content_resize(&inode->now, size);
+    content_resize(&inode->durable, 0);
+    content_write(&inode->durable, inode->now.data, size, 0);
+}
+
+void disk_damage(struct disk *d)
+{
+    struct name *name = any_name(d);
+    if (name == NULL) {
+        return;
+    }
+    struct content *c = &name->now->now;
+    uint64_t at = sim_below(c->size);
+    switch (sim_below(8)) {
+    case 0:
+        sim_say("%s is cut to %llu bytes", name->path, (unsigned long long)at);
+        d->used -= c->size - at;
+        set_content(name->now, at);
+        break;
+    case 1:
+        sim_say("%s is removed", name->path);
+        d->used -= c->size;
+        disk_set_name(d, name->path, NULL);
+        name->durable = NULL;
+        break;
+    default:
+        sim_say("%s: a bit of byte %llu flips", name->path, (unsigned long long)at);
+        c->data[at] = (uint8_t)(c->data[at] ^ 1u << sim_below(8));
+        set_content(name->now, c->size);
+        break;
+    }
+}
+
+void disk_wipe(struct disk *d)
+{
+    LIST_FOREACH(it, &d->names)
+    {
+        struct name *name = list_entry(it, struct name, link);
+        name->now = name->durable = NULL;
+    }
+    for (struct list *it; (it = list_pop(&d->journal)) != NULL;) {
+        free(list_entry(it, struct name_change, link));
+    }
+    d->used = 0;
+}

@@ -66,6 +66,7 @@ static void run_heal(void)
         }
     }
     const char *missing = workload_missing();
+    check_say();
     sim_violate(SIM_STUCK, "%u s after the end of all trouble: %s", HEAL_S,
                 missing != NULL ? missing : why);
 }

@@ -57,6 +57,34 @@ static void act_all_down(void)
     }
 }
 
+/* Of one node only: the others have what it loses. */
+static struct machine *victim_down(void)
+{
+    if (sim.victim == 0) {
+        sim.victim = any_node()->id;
+    }
+    struct machine *m = &sim.machines[sim.victim];
+    machine_crash(m, sim_one_in(2) ? CRASH_KILL : CRASH_POWER, short_or_long());
+    return m;
+}
+
+static void act_damage(void)
+{
+    struct machine *m = victim_down();
+    for (uint64_t n = sim_between(1, 4); m->process == NULL && n > 0; n--) {
+        disk_damage(&m->disk);
+    }
+}
+
+static void act_wipe(void)
+{
+    struct machine *m = victim_down();
+    if (m->process == NULL && sim_one_in(3)) {
+        sim_say("machine %u: a new disk", m->id);
+        disk_wipe(&m->disk);
+    }
+}
+
 /* --- The network --- */
 
 static void set_cut(unsigned a, unsigned b, bool there, bool back)
@@ -183,6 +211,8 @@ static const struct action actions[] = {
     {SIM_FULL, act_full},
     {SIM_CLIENT, act_client},
     {SIM_ALL_DOWN, act_all_down},
+    {SIM_DAMAGE, act_damage},
+    {SIM_WIPE, act_wipe},
 };
 #define N_ACTIONS (sizeof(actions) / sizeof(actions[0]))
 

@@ -112,7 +112,9 @@ enum sim_fault {
     SIM_FULL = 1u << 11,
     SIM_CLIENT = 1u << 12,   /* clients that die */
     SIM_ALL_DOWN = 1u << 13, /* power loss of all nodes at once */
-    SIM_FAULTS_ALL = (1u << 14) - 1,
+    SIM_DAMAGE = 1u << 14,   /* one node's files: flipped bits, cut short, removed */
+    SIM_WIPE = 1u << 15,     /* or all of them gone */
+    SIM_FAULTS_ALL = (1u << 16) - 1,
 };
 
 enum sim_violation {
@@ -147,6 +149,7 @@ struct sim {
     unsigned n_nodes, n_clients;
     unsigned n_groups;  /* all, in the order of the configuration: the broker's own come last */
     unsigned n_written; /* those that clients write to */
+    unsigned victim;    /* the one node whose disk gets damaged; 0: none yet */
     struct machine machines[SIM_MACHINES_MAX + 1]; /* by id */
     struct config config[SIM_NODES_MAX + 1];
     struct broker_sizes sizes;
@@ -205,6 +208,9 @@ void disk_set_name(struct disk *d, const char *path, struct inode *inode); /* NU
 void disk_names_sync(struct disk *d, const char *dir);
 typedef int (*disk_name_cb)(void *data, const char *name);
 int disk_walk(struct disk *d, const char *dir, disk_name_cb cb, void *data);
+/* Somewhere on the platter, with nothing running: a bit flips, a file is cut or goes. */
+void disk_damage(struct disk *d);
+void disk_wipe(struct disk *d);
 /* The machine's power is gone: unsynced changes survive in part. */
 void disk_power_loss(struct disk *d);
 
@@ -254,6 +260,7 @@ int64_t check_end_offset(unsigned group);
 const char *check_failed_replica(unsigned node);
 bool check_converged(const char **ret_why);
 void check_end(void);
+void check_say(void); /* all groups, for --verbose */
 
 /* A record's value: id u64, then filler. */
 #define SIM_VALUE_MIN 8
