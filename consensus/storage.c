@@ -115,13 +115,17 @@ int storage_open(struct group *g, struct error *err)
         g->snapshot.config_index = meta.snapshot_config_index.v;
         g->snapshot_stored = g->snapshot.index;
     }
-    /* What a snapshot covers was durable before it was taken. */
-    if (storage_last(g) < g->snapshot.index) {
-        return error_set(err, WEIR_ECORRUPT, "%s: log ends at %llu, metadata says at least %llu",
-                         g->dir, (unsigned long long)storage_last(g),
-                         (unsigned long long)g->snapshot.index);
+    if (storage_last(g) >= g->snapshot.index) {
+        return 0;
     }
-    return 0;
+    /* What a snapshot covers was durable before it was taken: the log's end is lost, and nothing
+     * else was there to say so. */
+    log_error("raft_log_lost", "dir=" LOG_Q " last=%llu snapshot=%llu", g->dir,
+              (unsigned long long)storage_last(g), (unsigned long long)g->snapshot.index);
+    free(g->snapshot.config);
+    memset(&g->snapshot, 0, sizeof(g->snapshot));
+    g->recovering = true;
+    return save_meta(g, g->term, g->vote, err);
 }
 
 int storage_reopen(struct group *g, struct error *err)

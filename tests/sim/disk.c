@@ -20,7 +20,6 @@ struct change {
 };
 
 struct name {
-    struct list link;
     struct inode *now, *durable; /* NULL: none */
     char path[];
 };
@@ -35,7 +34,6 @@ void disk_init(struct disk *d, uint64_t capacity)
 {
     *d = (struct disk){.capacity = capacity, .slow = 1};
     list_init(&d->inodes);
-    list_init(&d->names);
     list_init(&d->journal);
 }
 
@@ -125,27 +123,42 @@ void inode_sync(struct inode *inode)
 
 /* --- Names --- */
 
+/* Where the path stands, or would. */
+static size_t name_place(const struct disk *d, const char *path)
+{
+    size_t low = 0, high = d->n_names;
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+        if (strcmp(d->names[mid]->path, path) < 0) {
+            low = mid + 1;
+        } else {
+            high = mid;
+        }
+    }
+    return low;
+}
+
 static struct name *name_get(struct disk *d, const char *path, bool make)
 {
-    struct list *at = &d->names;
-    LIST_FOREACH(it, &d->names)
-    {
-        struct name *n = list_entry(it, struct name, link);
-        int order = strcmp(n->path, path);
-        if (order == 0) {
-            return n;
-        }
-        if (order > 0) {
-            at = it;
-            break;
-        }
+    size_t at = name_place(d, path);
+    if (at < d->n_names && strcmp(d->names[at]->path, path) == 0) {
+        return d->names[at];
     }
     if (!make) {
         return NULL;
     }
+    if (d->n_names == d->names_room) {
+        d->names_room = d->names_room == 0 ? 64 : d->names_room * 2;
+        d->names = realloc(d->names, d->names_room * sizeof(struct name *));
+        if (d->names == NULL) {
+            abort();
+        }
+    }
     struct name *n = sim_alloc(sizeof(*n) + strlen(path) + 1);
     memcpy(n->path, path, strlen(path) + 1);
-    list_push_back(at, &n->link); /* before `at` */
+    memmove(d->names + at + 1, d->names + at, (d->n_names - at) * sizeof(struct name *));
+    d->names[at] = n;
+    d->n_names++;
     return n;
 }
 
@@ -197,13 +210,13 @@ void disk_names_sync(struct disk *d, const char *dir)
 int disk_walk(struct disk *d, const char *dir, disk_name_cb cb, void *data)
 {
     int rv = 0;
-    LIST_FOREACH(it, &d->names)
-    {
-        const struct name *n = list_entry(it, struct name, link);
+    for (size_t i = name_place(d, dir); i < d->n_names && rv == 0; i++) {
+        const struct name *n = d->names[i];
         const char *name = n->now != NULL ? name_in(n->path, dir) : NULL;
-        if (name != NULL && (rv = cb(data, name)) != 0) {
+        if (strncmp(n->path, dir, strlen(dir)) != 0) {
             break;
         }
+        rv = name != NULL ? cb(data, name) : 0;
     }
     return rv;
 }
@@ -279,9 +292,8 @@ void disk_power_loss(struct disk *d)
         inode->locked = false;
     }
     d->used = 0;
-    LIST_FOREACH(it, &d->names)
-    {
-        struct name *n = list_entry(it, struct name, link);
+    for (size_t i = 0; i < d->n_names; i++) {
+        struct name *n = d->names[i];
         n->now = n->durable;
         d->used += n->now != NULL ? n->now->now.size : 0;
     }
@@ -293,9 +305,8 @@ static struct name *any_name(struct disk *d)
 {
     struct name *found = NULL;
     unsigned n = 0;
-    LIST_FOREACH(it, &d->names)
-    {
-        struct name *name = list_entry(it, struct name, link);
+    for (size_t i = 0; i < d->n_names; i++) {
+        struct name *name = d->names[i];
         if (name->now != NULL && name->now->now.size > 0 && sim_one_in(++n)) {
             found = name;
         }
@@ -342,9 +353,8 @@ void disk_damage(struct disk *d)
 
 void disk_wipe(struct disk *d)
 {
-    LIST_FOREACH(it, &d->names)
-    {
-        struct name *name = list_entry(it, struct name, link);
+    for (size_t i = 0; i < d->n_names; i++) {
+        struct name *name = d->names[i];
         name->now = name->durable = NULL;
     }
     for (struct list *it; (it = list_pop(&d->journal)) != NULL;) {

@@ -51,7 +51,8 @@ struct inode {
 };
 struct disk {
     struct list inodes;
-    struct list names;   /* of struct name, in byte order */
+    struct name **names; /* in byte order; with those that mean nothing any more */
+    size_t n_names, names_room;
     struct list journal; /* of struct name_change: not synced */
     uint64_t capacity, used;
     /* Faults */
