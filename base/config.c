@@ -293,7 +293,7 @@ static int add_internal_topics(struct config *config, const char *name, struct e
                          "; expected at most %d others",
                          name, CONFIG_TOPICS_MAX - 1);
     }
-    add_topic_line(config, CONFIG_TOPIC_GROUPS " partitions=4");
+    add_topic_line(config, CONFIG_TOPIC_GROUPS " partitions=4 compact=yes");
     return 0;
 }
 
