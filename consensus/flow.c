@@ -64,7 +64,7 @@ int flow_send_body(struct group *g, uint32_t peer_id, uint16_t type, const struc
         .body = body->data,
         .len = body->len,
     };
-    return transport_send(g->transport, &tm);
+    return gate_send(g, &tm);
 }
 
 struct pins {
@@ -112,7 +112,7 @@ int flow_send_entries(struct group *g, uint32_t peer_id, uint16_t type, const st
             pins->blocks[pins->n++] = buf->base;
         }
     }
-    int rv = bytes_error(body) != 0 ? bytes_error(body) : transport_send(g->transport, &tm);
+    int rv = bytes_error(body) != 0 ? bytes_error(body) : gate_send(g, &tm);
     if (rv != 0 && pins != NULL) {
         unpin(pins, rv);
     }

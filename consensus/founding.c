@@ -97,7 +97,7 @@ static int found(struct group *g, struct error *err)
         g->phase = GROUP_BOOTING;
         return storage_bootstrap(g, err);
     }
-    int rv = storage_save_vote(g, g->term, g->vote, err);
+    int rv = storage_save_mark(g, g->term, g->vote, err);
     return rv != 0 ? rv : repair_start(g, err);
 }
 
@@ -131,7 +131,7 @@ int group_recover(struct group *g, struct error *err)
         return error_set(err, WEIR_EUNAVAILABLE, "group %u is down", g->options.id);
     }
     g->recovering = true;
-    int rv = storage_save_vote(g, g->term, g->vote, err);
+    int rv = storage_save_mark(g, g->term, g->vote, err);
     if (rv == 0 && g->phase == GROUP_UP) {
         /* libraft goes when what it writes is written; then founding_start follows. */
         g->founding.again = true;
@@ -159,7 +159,7 @@ static int rejoin(struct group *g, const struct group_peer *leader, const struct
     bool newer = term > g->term;
     g->founding.floor = s->commit;
     g->recovering = g->founding.want != GROUP_NONE; /* until we are what we were */
-    int rv = storage_save_vote(g, newer ? term : g->term, newer ? leader->id : g->vote, err);
+    int rv = storage_save_mark(g, newer ? term : g->term, newer ? leader->id : g->vote, err);
     if (rv != 0) {
         return rv;
     }
@@ -187,7 +187,7 @@ static int lost(struct group *g, const struct peer_state *s, struct error *err)
         return 0;
     }
     g->recovering = true;
-    return storage_save_vote(g, g->term, g->vote, err);
+    return storage_save_mark(g, g->term, g->vote, err);
 }
 
 static int heard(struct group *g, struct group_peer *from, const struct peer_state *s,
@@ -237,7 +237,7 @@ static void look_for_the_way_back(struct group *g)
         return;
     }
     g->recovering = false;
-    if (storage_save_vote(g, g->term, g->vote, &err) != 0) {
+    if (storage_save_mark(g, g->term, g->vote, &err) != 0) {
         g->recovering = true;
         fail(g, &err);
         return;

@@ -200,6 +200,8 @@ static void tell_leader(struct group *g)
 
 static void group_free(struct group *g)
 {
+    gate_drop(g);
+    vote_log_detach(&g->votes);
     peers_close(g);
     env_timer_close(&g->failover_timer);
     env_defer_cancel(&g->turn);
@@ -239,6 +241,9 @@ static void turn(struct env_defer *defer)
             finish_close(g);
         }
         return;
+    }
+    if (g->phase == GROUP_UP && !gate_is_open(g)) {
+        return; /* guard 12: it comes again */
     }
     if (g->raft_started && (g->phase == GROUP_FAILED) && g->raft.state == RAFT_LEADER) {
         guard_settle(g);
@@ -448,6 +453,7 @@ int group_open(struct env *env, struct transport *transport, const struct group_
     list_init(&g->proposals);
     list_init(&g->repeats);
     list_init(&g->done);
+    list_init(&g->gated);
     reads_init(g);
     rv = take_founders(g, options->voters, options->n_voters);
     if (rv == 0) {

@@ -8,6 +8,7 @@
 
 #include "base/env.h"
 #include "consensus/transport.h"
+#include "consensus/vote_log.h"
 #include "log/control.h"
 #include "log/partition.h"
 
@@ -17,6 +18,7 @@ struct group_options {
     uint32_t id;     /* unique in the cluster; carried by every peer frame */
     const char *dir; /* the partition's folder */
     struct partition_options partition;
+    struct vote_log *vote_log; /* the node's: terms and votes of all its groups */
     /* Who founds the group, the same on all of them. None: this replica joins a group that there is
      * already, and waits to be added. Once the log has a configuration, that one counts. */
     const uint32_t *voters;

@@ -15,6 +15,7 @@
 
 #include "consensus/group.h"
 #include "consensus/message.h"
+#include "consensus/vote_log.h"
 
 #define GROUP_VOTERS_MAX  15 /* members of a configuration */
 #define GROUP_PEERS_MAX   (2 * GROUP_VOTERS_MAX)
@@ -56,6 +57,7 @@ enum group_guard {
     GUARD_CHANGE = 9,       /* 9: membership changes one by one, and never oneself */
     GUARD_SOLE = 10,        /* 10: a new term for every leadership of a sole voter */
     GUARD_TRANSFER = 11,    /* 11: leadership goes only to who has all, with nothing in flight */
+    GUARD_GATE = 12,        /* 12: nothing is said before term and vote are durable */
     GUARD_READ = 13,        /* 13: linearizable reads ask a majority */
     GUARD_DISK = 14,        /* 14: step down when the disk fails */
     GUARD_FLOW = 15,        /* 15: bounded pieces, commit clamped to the piece */
@@ -225,6 +227,12 @@ struct group {
      */
     raft_term term;
     raft_id vote;
+    bool votes_shared; /* the metadata says that term and vote are in the vote log */
+    struct vote_slot votes;
+    raft_term term_durable; /* highest term that is durable in the vote log */
+    struct list gated;      /* messages that wait for it; gate.c */
+    unsigned n_gated;
+    size_t gated_bytes;
     bool recovering; /* the mark in the metadata: promises were lost */
     struct group_snapshot {
         raft_index index;
@@ -329,7 +337,7 @@ unsigned configuration_voters(const struct raft_configuration *c);
 bool members_settled(struct group *g); /* the configuration may be changed (guard 9) */
 bool members_sole_voter(const struct group *g, const struct raft_configuration *c);
 int members_before_start(struct group *g, struct error *err); /* guard 10 */
-bool members_before_tick(struct group *g);
+void members_before_tick(struct group *g);
 void members_turn(struct group *g);
 void members_abandon(struct group *g); /* fails what is on its way */
 int members_leave(struct group *g, struct group_transfer *req, group_transfer_cb cb);
@@ -354,7 +362,11 @@ raft_index storage_last(const struct group *g);
 unsigned short storage_raft_type(enum log_entry_type type);
 enum log_entry_type storage_log_type(const struct raft_entry *e);
 /* Durable on return. */
-int storage_save_vote(struct group *g, raft_term term, raft_id vote, struct error *err);
+/* Term and vote, durable before anybody hears anything else of this group (guard 12). */
+void storage_promise(struct group *g, raft_term term, raft_id vote);
+void storage_votes_durable(struct group *g);
+/* The mark of lost promises is on disk on return; term and vote as above. */
+int storage_save_mark(struct group *g, raft_term term, raft_id vote, struct error *err);
 /* The newest in the log, or else of the snapshot; none gives an empty one. */
 int storage_newest_configuration(struct group *g, struct raft_configuration *ret_conf,
                                  struct error *err);
@@ -397,6 +409,13 @@ void catchup_fetched(struct group *g, const struct message *m);
 void catchup_refused(struct group *g, const struct peer_refused *refused);
 void catchup_reset(struct group *g, struct group_peer *from, const struct peer_reset *reset);
 void catchup_serve(struct group *g, struct group_peer *to, const struct peer_fetch *fetch);
+
+/* gate.c */
+int gate_attach(struct group *g, enum vote_state *ret_state);
+bool gate_is_open(const struct group *g);
+/* transport_send, or later. */
+int gate_send(struct group *g, const struct transport_message *m);
+void gate_drop(struct group *g);
 
 /* reads.c */
 void reads_init(struct group *g);

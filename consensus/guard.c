@@ -679,10 +679,7 @@ void guard_tick(struct group *g)
     if (!is_leader(g) && repair_pending(g)) {
         return; /* votes and acknowledges, but who can't read its log had better not lead */
     }
-    if (!members_before_tick(g)) {
-        guard_settle(g);
-        return;
-    }
+    members_before_tick(g);
     if (is_leader(g) && guard_on(GUARD_DISK) && disk_stalls(g)) {
         log_warn("raft_disk_stalls", "group=%u", g->options.id);
         guard_step_down(g);

@@ -203,7 +203,8 @@ bool members_sole_voter(const struct group *g, const struct raft_configuration *
 
 /* libraft makes a sole voter leader in the term that it has already led: two leaderships of one
  * term, whose entries nothing tells apart. The term is raised, and the own vote given, on disk
- * first. */
+ * (guard 12 keeps it
+ * silent until they are). */
 int members_before_start(struct group *g, struct error *err)
 {
     struct raft_configuration c;
@@ -217,27 +218,25 @@ int members_before_start(struct group *g, struct error *err)
     bool sole = members_sole_voter(g, &c);
     raft_configuration_close(&c);
     raft_term last = storage_term(g, storage_last(g));
-    return sole ? storage_save_vote(g, (last > g->term ? last : g->term) + 1, g->self_id, err) : 0;
+    if (sole) {
+        storage_promise(g, (last > g->term ? last : g->term) + 1, g->self_id);
+    }
+    return 0;
 }
 
-/* The same before a tick that elects it. False: the disk failed. */
-bool members_before_tick(struct group *g)
+/* The same before a tick that elects it. */
+void members_before_tick(struct group *g)
 {
     struct raft *r = &g->raft;
-    struct error err;
     if (!guard_on(GUARD_SOLE) || r->state != RAFT_FOLLOWER ||
         !members_sole_voter(g, &r->configuration) ||
         group_now_ms(g) - r->election_timer_start < r->follower_state.randomized_election_timeout) {
-        return true;
+        return;
     }
     g->verified = 0;
-    if (storage_save_vote(g, r->current_term + 1, g->self_id, &err) != 0) {
-        group_fail(g, &err);
-        return false;
-    }
+    storage_promise(g, r->current_term + 1, g->self_id);
     r->current_term = g->term;
     r->voted_for = g->vote;
-    return true;
 }
 
 /* --- Guard 11: leadership transfer --- */

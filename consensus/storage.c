@@ -9,8 +9,8 @@
 #include "log/control.h"
 
 /* Snapshots are marks, not data: "applied up to here, with this configuration". Losing the newest
- * only makes the next start read more of the log, so it is written to disk once per this much log,
- * and with every term or vote. */
+ * only makes the next start read more of the log, so it is written to disk once per this much log.
+ */
 #define SNAPSHOT_SAVE_BYTES   (8u << 20)
 #define SNAPSHOT_SAVE_ENTRIES 1024u
 
@@ -62,11 +62,14 @@ raft_index storage_last(const struct group *g)
 
 /* --- Metadata --- */
 
-static int save_meta(struct group *g, raft_term term, raft_id vote, struct error *err)
+static struct partition_meta meta_now(const struct group *g)
 {
-    struct partition_meta meta = {
-        .term = LOG_TERM(term),
-        .vote = vote,
+    return (struct partition_meta){
+        /* Behind a vote log: a term that was promised, so that a vote log with less has lost some.
+         */
+        .term = LOG_TERM(g->votes_shared ? g->term_durable : g->term),
+        .vote = g->votes_shared ? 0 : g->vote,
+        .votes_shared = g->votes_shared,
         .recovering = g->recovering,
         .snapshot_index = LOG_INDEX(g->snapshot.index),
         .snapshot_term = LOG_TERM(g->snapshot.term),
@@ -74,35 +77,108 @@ static int save_meta(struct group *g, raft_term term, raft_id vote, struct error
         .snapshot_config = g->snapshot.config,
         .snapshot_config_len = g->snapshot.config_len,
     };
+}
+
+static void meta_saved(struct group *g)
+{
+    g->snapshot_stored = g->snapshot.index;
+    g->snapshot_bytes_pending = 0;
+}
+
+/* Durable on return: at opening and closing. */
+static int save_meta(struct group *g, struct error *err)
+{
+    struct partition_meta meta = meta_now(g);
     int rv = partition_set_meta(g->partition, &meta, err);
     if (rv == 0) {
-        g->term = term;
-        g->vote = vote;
-        g->snapshot_stored = g->snapshot.index;
-        g->snapshot_bytes_pending = 0;
+        meta_saved(g);
+    }
+    return rv;
+}
+
+/* Nobody waits for it: losing it only makes the next start read more. */
+static int save_meta_later(struct group *g, struct error *err)
+{
+    struct partition_meta meta = meta_now(g);
+    int rv = partition_save_meta(g->partition, &meta, err);
+    if (rv == 0) {
+        meta_saved(g);
     }
     return rv;
 }
 
 int storage_save_snapshot(struct group *g, struct error *err)
 {
-    return g->snapshot_stored == g->snapshot.index ? 0 : save_meta(g, g->term, g->vote, err);
+    return g->snapshot_stored == g->snapshot.index ? 0 : save_meta(g, err);
 }
 
-int storage_save_vote(struct group *g, raft_term term, raft_id vote, struct error *err)
+void storage_promise(struct group *g, raft_term term, raft_id vote)
 {
-    return save_meta(g, term, vote, err);
+    g->term = term;
+    g->vote = vote;
+    vote_log_put(&g->votes, term, vote);
 }
 
-int storage_open(struct group *g, struct error *err)
+/* From now on the metadata's term is a lower bound; only now, because whoever finds that mark and
+ * no votes in the vote log takes them for lost. */
+void storage_votes_durable(struct group *g)
+{
+    struct error err;
+    g->term_durable = g->term;
+    if (g->votes_shared || g->phase == GROUP_CLOSING || g->phase == GROUP_FAILED) {
+        return;
+    }
+    g->votes_shared = true;
+    if (save_meta_later(g, &err) != 0) {
+        g->votes_shared = false; /* with the next change */
+    }
+}
+
+int storage_save_mark(struct group *g, raft_term term, raft_id vote, struct error *err)
+{
+    storage_promise(g, term, vote);
+    return save_meta(g, err);
+}
+
+/* What counts: the vote log's term and vote, or, of a node that had none yet, the metadata's. */
+static int open_votes(struct group *g, const struct partition_meta *meta, struct error *err)
+{
+    enum vote_state state;
+    if (gate_attach(g, &state) != 0) {
+        return error_set(err, WEIR_ENOMEM, "%s: no place in the vote log", g->dir);
+    }
+    g->term = meta->term.v;
+    g->vote = meta->vote;
+    g->votes_shared = meta->votes_shared;
+    g->recovering = meta->recovering;
+    if (state == VOTES_KNOWN && g->votes.term >= g->term) {
+        g->term = g->votes.term;
+        g->vote = g->votes.vote;
+        g->term_durable = g->term;
+        return 0;
+    }
+    if (state == VOTES_NONE && !meta->votes_shared) {
+        if (storage_last(g) > 0 || g->term > 0) {
+            storage_promise(g, g->term, g->vote); /* a node from before the vote log */
+        }
+        return 0;
+    }
+    /* Promises are missing. */
+    log_error("raft_votes_lost", "group=%u term=%llu", g->options.id, (unsigned long long)g->term);
+    g->term = g->votes.term > g->term ? g->votes.term : g->term;
+    g->vote = 0;
+    g->term_durable = g->term;
+    g->votes_shared = true;
+    g->recovering = true;
+    return save_meta(g, err);
+}
+
+static int open_snapshot(struct group *g, struct error *err)
 {
     struct partition_meta meta;
     partition_meta(g->partition, &meta);
-    g->term = meta.term.v;
-    g->vote = meta.vote;
-    g->recovering = meta.recovering;
     /* When the end of the log is lost, the snapshot may be of what is gone. */
-    bool gone = g->recovering && storage_last(g) < meta.snapshot_index.v;
+    bool gone = meta.recovering && storage_last(g) < meta.snapshot_index.v;
     if (meta.snapshot_index.v > 0 && !gone) {
         g->snapshot.config = malloc(meta.snapshot_config_len);
         if (g->snapshot.config == NULL) {
@@ -128,45 +204,38 @@ int storage_open(struct group *g, struct error *err)
     return save_meta(g, g->term, g->vote, err);
 }
 
+int storage_open(struct group *g, struct error *err)
+{
+    struct partition_meta meta;
+    int rv = open_snapshot(g, err);
+    partition_meta(g->partition, &meta);
+    return rv == 0 ? open_votes(g, &meta, err) : rv;
+}
+
 int storage_reopen(struct group *g, struct error *err)
 {
     free(g->snapshot.config);
     memset(&g->snapshot, 0, sizeof(g->snapshot));
-    return storage_open(g, err);
-}
-
-/* A candidate whose term can't be written is left by libraft in a state whose memory it frees twice
- * (convertToCandidate). So it is told that all is well, and nothing leaves a failed replica. */
-static void promise_failed(struct group *g, raft_term term, raft_id vote, const struct error *err)
-{
-    g->term = term;
-    g->vote = vote;
-    group_fail(g, err);
+    return open_snapshot(g, err);
 }
 
 static int set_term(struct raft_io *io, raft_term term)
 {
     struct group *g = group_of(io);
-    struct error err;
     /* A new term has a new leader: nothing is known to be equal to its log (guard 2). */
     g->verified = 0;
-    if (save_meta(g, term, 0, &err) != 0) {
-        promise_failed(g, term, 0, &err);
-    }
+    storage_promise(g, term, 0);
     return 0;
 }
 
 static int set_vote(struct raft_io *io, raft_id vote)
 {
     struct group *g = group_of(io);
-    struct error err;
     if (fault_on(FAULT_VOTE_NOT_PERSISTED)) {
         g->vote = vote;
         return 0;
     }
-    if (save_meta(g, g->term, vote, &err) != 0) {
-        promise_failed(g, g->term, vote, &err);
-    }
+    storage_promise(g, g->term, vote);
     return 0;
 }
 
@@ -437,9 +506,8 @@ static int snapshot_put(struct raft_io *io, unsigned trailing, struct raft_io_sn
     if (g->snapshot_bytes_pending >= SNAPSHOT_SAVE_BYTES ||
         g->snapshot.index - g->snapshot_stored >= SNAPSHOT_SAVE_ENTRIES) {
         struct error err;
-        if (storage_save_snapshot(g, &err) != 0) {
+        if (save_meta_later(g, &err) != 0 && err.code != WEIR_ENOMEM) {
             group_fail(g, &err);
-            return RAFT_IOERR;
         }
     }
     req->cb = cb;
@@ -627,11 +695,8 @@ int storage_bootstrap(struct group *g, struct error *err)
                          "group %u: voters make no configuration: %s", g->options.id,
                          raft_strerror(rv));
     }
-    rv = save_meta(g, 1, 0, err);
-    if (rv != 0) {
-        raft_free(g->boot_config.base);
-        g->boot_config.base = NULL;
-        return rv;
+    if (g->term == 0) {
+        storage_promise(g, 1, 0);
     }
     /* Every member writes the same entry: index 1, term 1. */
     g->boot_entry = (struct log_entry){

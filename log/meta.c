@@ -11,7 +11,9 @@
 #define VERSION    1
 #define FLAGGED    2 /* the version of a meta slot with flags */
 
-#define FLAG_RECOVERING 1u
+#define FLAG_RECOVERING   1u
+#define FLAG_VOTES_SHARED 2u
+#define FLAGS_ALL         3u
 
 uint64_t meta_position(uint64_t counter)
 {
@@ -23,7 +25,8 @@ void meta_encode(const struct meta *meta, uint8_t slot[META_SLOT_SIZE])
     assert(meta->config_len <= META_CONFIG_MAX);
     memset(slot, 0, META_SLOT_SIZE);
     memcpy(slot, META_MAGIC, 8);
-    uint32_t flags = meta->recovering ? FLAG_RECOVERING : 0;
+    uint32_t flags =
+        (meta->recovering ? FLAG_RECOVERING : 0) | (meta->votes_shared ? FLAG_VOTES_SHARED : 0);
     store_le32(slot + 12, flags == 0 ? VERSION : FLAGGED);
     store_le64(slot + 16, meta->counter);
     store_le64(slot + 24, meta->term.v);
@@ -43,7 +46,8 @@ bool meta_decode(const uint8_t slot[META_SLOT_SIZE], struct meta *ret_meta)
     uint32_t version = load_le32(slot + 12), flags = load_le32(slot + 68);
     if (memcmp(slot, META_MAGIC, 8) != 0 || n > META_CONFIG_MAX ||
         load_le32(slot + 8) != crc32c(0, slot + 12, META_HEADER_SIZE - 12 + n) ||
-        (version == VERSION ? flags != 0 : version != FLAGGED || flags != FLAG_RECOVERING)) {
+        (version == VERSION ? flags != 0
+                            : version != FLAGGED || flags == 0 || (flags & ~FLAGS_ALL) != 0)) {
         return false;
     }
     *ret_meta = (struct meta){
@@ -54,6 +58,7 @@ bool meta_decode(const uint8_t slot[META_SLOT_SIZE], struct meta *ret_meta)
         .snapshot_term = LOG_TERM(load_le64(slot + 48)),
         .snapshot_config_index = LOG_INDEX(load_le64(slot + 56)),
         .recovering = (flags & FLAG_RECOVERING) != 0,
+        .votes_shared = (flags & FLAG_VOTES_SHARED) != 0,
         .config_len = n,
     };
     memcpy(ret_meta->config, slot + META_HEADER_SIZE, n);

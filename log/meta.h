@@ -14,8 +14,10 @@
  *   48  8  snapshot term
  *   56  8  index of the snapshot's configuration
  *   64  4  length of the configuration, n
- *   68  4  flags; bit 0: recovering
+ *   68  4  flags; bit 0: recovering; bit 1: term and vote are in the vote log
  *   72  n  configuration
+ *
+ * Term and vote of a slot with bit 1 are a lower bound; consensus/vote_log.h has what counts.
  *
  * Recovering: the replica has lost what it promised (its votes, or the end of its log) and takes no
  * part until it has learned it anew; see consensus/founding.h.
@@ -53,7 +55,7 @@ struct meta {
     struct log_index snapshot_index;
     struct log_term snapshot_term;
     struct log_index snapshot_config_index;
-    bool recovering;
+    bool recovering, votes_shared;
     uint32_t config_len;
     uint8_t config[META_CONFIG_MAX];
 };

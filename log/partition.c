@@ -116,6 +116,7 @@ void partition_close(struct partition *p)
         p->next_file = NULL;
         (void)env_unlink(p->env, partition_path(p, NEXT_NAME), NULL); /* opening would do it too */
     }
+    meta_overtake(p);
     env_file_wait(p->mark_file);
     state_close(p);
     if (!p->failed) {
@@ -263,6 +264,7 @@ void partition_meta(const struct partition *p, struct partition_meta *ret_meta)
         .snapshot_term = p->meta.snapshot_term,
         .snapshot_config_index = p->meta.snapshot_config_index,
         .recovering = p->meta.recovering,
+        .votes_shared = p->meta.votes_shared,
         .snapshot_config = p->meta.config,
         .snapshot_config_len = p->meta.config_len,
     };
@@ -270,26 +272,12 @@ void partition_meta(const struct partition *p, struct partition_meta *ret_meta)
 
 int partition_set_meta(struct partition *p, const struct partition_meta *meta, struct error *err)
 {
-    if (p->failed) {
-        return error_set(err, WEIR_EIO, "%s: failed before", p->dir);
+    struct meta m;
+    int rv = meta_of(p, meta, &m, err);
+    if (rv != 0) {
+        return rv;
     }
-    if (meta->snapshot_config_len > META_CONFIG_MAX) {
-        return error_set(err, WEIR_ETOOBIG, "%s: configuration of %u bytes, at most %d", p->dir,
-                         meta->snapshot_config_len, META_CONFIG_MAX);
-    }
-    struct meta m = {
-        .counter = p->meta.counter + 1,
-        .term = meta->term,
-        .vote = meta->vote,
-        .snapshot_index = meta->snapshot_index,
-        .snapshot_term = meta->snapshot_term,
-        .snapshot_config_index = meta->snapshot_config_index,
-        .recovering = meta->recovering,
-        .config_len = meta->snapshot_config_len,
-    };
-    if (m.config_len > 0) {
-        memcpy(m.config, meta->snapshot_config, m.config_len);
-    }
+    m.counter = p->meta.counter + 1;
     int rc = meta_write(p, &m, err);
     if (rc != 0) {
         partition_fail(p, rc, "meta");

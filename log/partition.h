@@ -128,6 +128,7 @@ int partition_read(struct partition *p, struct log_index first, uint64_t bytes_m
 struct partition_meta {
     struct log_term term;
     uint64_t vote;   /* server id, 0: none in this term */
+    bool votes_shared; /* term and vote are in the node's vote log; here is a lower bound */
     bool recovering; /* promises were lost: neither votes nor acknowledges (consensus/founding.c) */
     struct log_index snapshot_index; /* 0: no metadata snapshot */
     struct log_term snapshot_term;
@@ -140,6 +141,10 @@ void partition_meta(const struct partition *p, struct partition_meta *ret_meta);
 /* Durable on return (two slots written in turn, each with a counter and checksum). The
  * configuration is copied. */
 int partition_set_meta(struct partition *p, const struct partition_meta *meta, struct error *err);
+
+/* The same later, and nobody is told: several in a row are one. A failed write fails the partition.
+ * WEIR_EIO, WEIR_ETOOBIG, WEIR_ENOMEM now. */
+int partition_save_meta(struct partition *p, const struct partition_meta *meta, struct error *err);
 
 /* --- Consumers' side: records by offset --- */
 

@@ -481,6 +481,7 @@ int meta_write(struct partition *p, const struct meta *meta, struct error *err)
 {
     uint8_t slot[META_SLOT_SIZE];
     struct error why;
+    meta_overtake(p);
     meta_encode(meta, slot);
     int rc = env_file_pwrite(p->meta_file, slot, sizeof(slot), meta_position(meta->counter), &why);
     if (rc == 0) {

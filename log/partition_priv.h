@@ -141,6 +141,7 @@ struct partition {
 
     struct env_file *meta_file, *mark_file;
     struct meta meta;
+    struct meta_op *meta_op; /* a write of meta that nobody waits for; NULL: none */
     struct mark mark; /* what was last given to the disk */
     struct background *mark_op;
     struct env_timer mark_timer;
@@ -258,6 +259,14 @@ void mending_drop(struct partition *p);
 
 void retention_later(struct partition *p); /* removes leftovers, in a while */
 void retention_stop(struct partition *p);  /* before a close or reset */
+
+/* --- partition_meta.c --- */
+
+/* The slot's contents, but for its counter. WEIR_EIO: the partition has failed; WEIR_ETOOBIG. */
+int meta_of(const struct partition *p, const struct partition_meta *meta, struct meta *ret_meta,
+            struct error *err);
+/* Waits for a write of meta on its way and forgets it: what follows stands in its place. */
+void meta_overtake(struct partition *p);
 
 /* --- partition_append.c --- */
 

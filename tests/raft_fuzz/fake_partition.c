@@ -390,9 +390,8 @@ int partition_set_meta(struct partition *p, const struct partition_meta *meta, s
     if (rv != 0) {
         return rv;
     }
-    if (meta->term.v < d->meta.term.v ||
-        (meta->term.v == d->meta.term.v && d->meta.vote != 0 && meta->vote != d->meta.vote)) {
-        sim_violate(SIM_DISK_MISUSE, p->node, "term goes back, or a second vote in a term");
+    if (meta->term.v < d->meta.term.v) {
+        sim_violate(SIM_DISK_MISUSE, p->node, "the metadata's term goes back");
     }
     assert(meta->snapshot_config_len <= sizeof(d->config));
     d->meta = *meta;
@@ -401,6 +400,12 @@ int partition_set_meta(struct partition *p, const struct partition_meta *meta, s
     }
     maybe_crash(p);
     return 0;
+}
+
+/* Marks that may be lost: now and then they are. */
+int partition_save_meta(struct partition *p, const struct partition_meta *meta, struct error *err)
+{
+    return sim_chance(1, 4) ? write_fails(p, err) : partition_set_meta(p, meta, err);
 }
 
 void partition_set_commit(struct partition *p, struct log_index index)

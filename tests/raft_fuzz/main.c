@@ -74,6 +74,7 @@ void sim_boot(struct sim_node *n)
     struct group_options o = {
         .id = 1,
         .dir = "sim",
+        .vote_log = (struct vote_log *)(void *)n,
         .voters = voters,
         .n_voters = sim.n_nodes,
         .heartbeat_ms = 40,
@@ -107,6 +108,7 @@ static void down(struct sim_node *n)
     n->group = NULL;
     sim_env_forget(n);
     sim_net_forget(n->id);
+    sim_votes_crash(n);
     sim_disk_crash(n);
     for (uint32_t id = 1; id <= sim.n_nodes; id++) {
         sim.nodes[id].link_news[n->id] = true;
@@ -303,7 +305,13 @@ static void step(void)
     if (x < 580) {
         step_network();
     } else if (x < 730) {
-        (void)sim_disk_step(any_node(), 1 + (unsigned)(sim_random() % 3));
+        struct sim_node *n = any_node();
+        if (sim_chance(2, 3)) {
+            sim_votes_step(n);
+        }
+        if (n->up && sim_chance(2, 3)) {
+            (void)sim_disk_step(n, 1 + (unsigned)(sim_random() % 3));
+        }
     } else if (x < 850) {
         step_time();
     } else if (x < 925) {
@@ -376,6 +384,7 @@ static void heal_round(unsigned round)
             }
         }
         for (uint32_t id = 1; id <= sim.n_nodes; id++) {
+            sim_votes_step(&sim.nodes[id]);
             (void)sim_disk_step(&sim.nodes[id], 100);
         }
         sim_end_turns(true);

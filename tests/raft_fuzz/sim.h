@@ -88,6 +88,13 @@ struct sim_message {
     size_t len, attachment_len;
 };
 
+/* Term and vote; fake_vote_log.c. */
+struct sim_votes {
+    uint64_t term, vote, durable_term, durable_vote;
+    bool there, dirty;
+    struct vote_slot *slot;
+};
+
 struct sim_node {
     struct env env; /* first: what the code under test calls env */
     uint32_t id;
@@ -96,6 +103,7 @@ struct sim_node {
     struct list deferred;
     struct sim_timer *timers;
     struct sim_disk disk;
+    struct sim_votes votes;
     struct partition partition;
     struct transport transport;
     struct group *group;
@@ -159,6 +167,10 @@ void sim_env_end_turn(struct sim_node *n);
 bool sim_disk_step(struct sim_node *n, unsigned max);
 /* What a crash leaves: the durable entries and some of those behind them. */
 void sim_disk_crash(struct sim_node *n);
+
+/* fake_vote_log.c */
+void sim_votes_step(struct sim_node *n);
+void sim_votes_crash(struct sim_node *n);
 
 /* fake_transport.c */
 void sim_net_deliver(uint32_t from, uint32_t to);

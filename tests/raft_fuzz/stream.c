@@ -40,6 +40,7 @@ static void millisecond(unsigned at, uint32_t fast)
             n->transport.handler.tick(n->transport.handler.data);
         }
         unsigned waiting = waiting_appends(n), lag = id == fast || fast == 0 ? 0 : FOLLOWER_LAG;
+        sim_votes_step(n);
         (void)sim_disk_step(n, waiting > lag ? waiting - lag : 0);
     }
     sim_end_turns(true);
