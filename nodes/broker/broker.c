@@ -140,6 +140,7 @@ static void replica_open(struct replica *r)
         .heartbeat_ms = config->raft_heartbeat_ms,
         .election_ms = config->raft_election_ms,
         .inflight_bytes_max = (uint64_t)config->log_inflight_mib << 20,
+        .vote_log = b->votes,
         .free_bytes_min = (uint64_t)config->log_free_mib_min << 20,
         .retain_ms = r->topic->retain_ms,
         .retain_bytes = r->topic->retain_mib << 20,
@@ -337,6 +338,7 @@ static void broker_free(struct broker *b)
 static void on_transport_closed(void *data)
 {
     struct broker *b = data;
+    vote_log_close(b->votes);
     broker_close_cb cb = b->closed;
     void *cb_data = b->closed_data;
     broker_free(b);
@@ -438,6 +440,14 @@ static int listen_failed(const char *option, int code, const struct error *why, 
     return error_set(err, code, "%s: %.200s", option, why->text);
 }
 
+/* Before any group: they promise nothing without it. */
+static int open_votes(struct broker *b, struct error *err)
+{
+    char dir[CONFIG_PATH_MAX + 32];
+    (void)snprintf(dir, sizeof(dir), "%s/votes", b->config->data_dir);
+    return vote_log_open(b->env, dir, &b->votes, err);
+}
+
 static int open_transport(struct broker *b, struct error *err)
 {
     const struct config *config = b->config;
@@ -483,6 +493,9 @@ static int start(struct broker *b, struct error *err)
     if (rv == 0) {
         roster_place(&b->roster);
         rv = coordinator_new(b, &b->coordinator, err);
+    }
+    if (rv == 0) {
+        rv = open_votes(b, err);
     }
     if (rv == 0) {
         rv = open_transport(b, err);

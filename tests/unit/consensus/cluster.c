@@ -105,6 +105,7 @@ static int open_group(struct cluster *c, struct cluster_node *n, struct error *e
                       .index_bytes = 4096},
         .voters = voters,
         .n_voters = n->id <= c->n_founders ? c->n_founders : 0,
+        .vote_log = n->votes,
         .heartbeat_ms = 50,
         .election_ms = 500,
         .inflight_bytes_max = c->inflight_bytes_max,
@@ -143,6 +144,9 @@ static void stop_transport(struct cluster *c, struct cluster_node *n)
     transport_close(n->transport, set_true, &n->transport_closed);
     assert_true(cluster_run_until(c, transport_is_closed));
     n->transport = NULL;
+    vote_log_close(n->votes);
+    n->votes = NULL;
+    uv_run(&c->loop, UV_RUN_NOWAIT);
     env_uv_free(n->env);
     n->env = NULL;
 }
@@ -151,6 +155,9 @@ int cluster_start(struct cluster *c, uint32_t id, struct error *err)
 {
     struct cluster_node *n = &c->nodes[id];
     assert_int_equal(env_uv_new(&c->loop, &n->env, err), 0);
+    char dir[128];
+    snprintf(dir, sizeof(dir), "%s/votes.%u", c->dir, n->id);
+    assert_int_equal(vote_log_open(n->env, dir, &n->votes, err), 0);
     assert_int_equal(open_transport(c, n, err), 0);
     int rv = open_group(c, n, err);
     if (rv != 0) {

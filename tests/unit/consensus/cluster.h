@@ -13,6 +13,7 @@ struct cluster_node {
     uint32_t id;
     struct env *env;
     struct transport *transport;
+    struct vote_log *votes;
     struct group *group;
     uint16_t port;
     bool group_closed, transport_closed;
