@@ -525,16 +525,14 @@ static int begin_generation(struct vote_log *log, struct error *err)
     return rv;
 }
 
-static int open_files(struct vote_log *log, bool *ret_made, struct error *err)
+static int open_files(struct vote_log *log, struct error *err)
 {
     int rv = 0;
-    *ret_made = false;
     for (unsigned i = 0; i < 2 && rv == 0; i++) {
         char path[PATH_BYTES + 16];
         (void)snprintf(path, sizeof(path), "%s/votes.%u", log->dir, i);
         rv = env_file_open(log->env, path, ENV_OPEN_WRITE, &log->file[i], err);
         if (rv == WEIR_ENOTFOUND) {
-            *ret_made = true;
             rv =
                 env_file_open(log->env, path, ENV_OPEN_WRITE | ENV_OPEN_CREATE, &log->file[i], err);
         }
@@ -544,17 +542,16 @@ static int open_files(struct vote_log *log, bool *ret_made, struct error *err)
 
 static int vote_log_begin(struct vote_log *log, struct error *err)
 {
-    bool made = false;
     int rv = env_timer_init(log->env, &log->retry);
     log->retry.data = log->kick.data = log;
     rv = rv == 0 ? env_dir_make(log->env, log->dir, err) : rv;
-    rv = rv == 0 ? open_files(log, &made, err) : rv;
+    rv = rv == 0 ? open_files(log, err) : rv;
     rv = rv == 0 ? read_files(log, err) : rv;
     for (unsigned i = 0; i < 2 && rv == 0; i++) {
         rv = env_file_allocate(log->file[i], FILE_BYTES, err);
     }
     /* The names first: a generation in one file, and no other file, would be damage. */
-    rv = rv == 0 && made ? env_dir_sync(log->env, log->dir, err) : rv;
+    rv = rv == 0 ? env_dir_sync(log->env, log->dir, err) : rv;
     return rv == 0 ? begin_generation(log, err) : rv;
 }
 
