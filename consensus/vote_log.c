@@ -460,7 +460,8 @@ static int read_whole(struct vote_log *log, unsigned i, uint8_t **ret_data, size
     return 0;
 }
 
-/* Terms and votes of both files. A file that is short was whole once: all are made at once. */
+/* Terms and votes of the file with the newest generation. If that one is short it was whole once: a
+ * generation begins in a file of full size. If it is gone, the other one has no first block. */
 static int read_files(struct vote_log *log, struct error *err)
 {
     uint8_t *data[2] = {NULL, NULL};
@@ -478,7 +479,7 @@ static int read_files(struct vote_log *log, struct error *err)
         bool made = scan[newest].generation > 0;
         log->generation = scan[newest].generation;
         log->active = newest;
-        log->damaged = made && (!scan[newest].whole || len[0] < FILE_BYTES || len[1] < FILE_BYTES);
+        log->damaged = made && (!scan[newest].whole || len[newest] < FILE_BYTES);
         rv = take_file(log, data[newest], len[newest], &scan[newest]);
         if (rv == 0 && log->damaged) {
             /* What the older one says may be more than nothing. */
