@@ -151,15 +151,16 @@ static int open_votes(struct group *g, const struct partition_meta *meta, struct
     g->vote = meta->vote;
     g->votes_shared = meta->votes_shared;
     g->recovering = meta->recovering;
-    if (state == VOTES_KNOWN && g->votes.term >= g->term) {
+    bool newer = g->votes.term > g->term || (g->votes.term == g->term && g->votes.vote != 0);
+    if (state == VOTES_KNOWN && (newer || (meta->votes_shared && g->votes.term == g->term))) {
         g->term = g->votes.term;
         g->vote = g->votes.vote;
         g->term_durable = g->term;
         return 0;
     }
-    if (state == VOTES_NONE && !meta->votes_shared) {
+    if (!meta->votes_shared && state != VOTES_LOST) {
         if (storage_last(g) > 0 || g->term > 0) {
-            storage_promise(g, g->term, g->vote); /* a node from before the vote log */
+            storage_promise(g, g->term, g->vote); /* not there yet, or not its newest */
         }
         return 0;
     }

@@ -517,6 +517,10 @@ static int begin_generation(struct vote_log *log, struct error *err)
     log->sequence = 1;
     size_t bytes = encode(log, n);
     int rv = env_file_pwrite(log->file[log->active], log->block, bytes, 0, err);
+    /* Its full size has to be durable too, whatever became of earlier syncs: short means damaged.
+     */
+    rv =
+        rv == 0 ? env_file_pwrite(log->file[log->active], zeros, sizeof(zeros), PROBE_AT, err) : rv;
     rv = rv == 0 ? env_file_sync(log->file[log->active], err) : rv;
     for (size_t at = 0; rv == 0 && at < bytes; at += sizeof(zeros)) {
         rv = env_file_pwrite(log->file[1 - log->active], zeros, sizeof(zeros), at, err);
