@@ -256,7 +256,7 @@ static void cut_off(struct group *g, const struct partition_hole *hole, raft_ind
     log_error("raft_log_cut", "group=%u from=%" PRIu64 " what=" LOG_Q, g->options.id, hole->first.v,
               hole->text);
     g->recovering = true;
-    int rv = storage_save_vote(g, g->term, g->vote, &err);
+    int rv = storage_save_mark(g, g->term, g->vote, &err);
     rv = rv == 0 ? partition_truncate(g->partition, hole->first, &err) : rv;
     rv = rv == 0 ? founding_start(g, &err) : rv;
     if (rv != 0) {
