@@ -6,6 +6,7 @@ const struct cli_command cli_log_commands[] = {
     {"describe", "replicas, offsets and leaders of topics", log_describe},
     {"verify", "compare every replica and check every checksum", log_verify},
     {"scrub", "have every node read and check its logs now", log_scrub},
+    {"dump", "entries in the files of a stopped node, and what is damaged", log_dump_command},
     {"topics", "names and numbers of partitions", log_topics},
     {"groups", "consumer groups: members, offsets and lag", log_groups},
     {0},

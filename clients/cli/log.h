@@ -10,6 +10,7 @@ int log_consume(int argc, char **argv);
 int log_describe(int argc, char **argv);
 int log_verify(int argc, char **argv);
 int log_scrub(int argc, char **argv);
+int log_dump_command(int argc, char **argv);
 int log_topics(int argc, char **argv);
 int log_groups(int argc, char **argv);
 
