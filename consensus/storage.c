@@ -147,10 +147,6 @@ static int open_votes(struct group *g, const struct partition_meta *meta, struct
     if (gate_attach(g, &state) != 0) {
         return error_set(err, WEIR_ENOMEM, "%s: no place in the vote log", g->dir);
     }
-    g->term = meta->term.v;
-    g->vote = meta->vote;
-    g->votes_shared = meta->votes_shared;
-    g->recovering = meta->recovering;
     bool newer = g->votes.term > g->term || (g->votes.term == g->term && g->votes.vote != 0);
     if (state == VOTES_KNOWN && (newer || (meta->votes_shared && g->votes.term == g->term))) {
         g->term = g->votes.term;
@@ -202,12 +198,17 @@ static int open_snapshot(struct group *g, struct error *err)
     free(g->snapshot.config);
     memset(&g->snapshot, 0, sizeof(g->snapshot));
     g->recovering = true;
-    return save_meta(g, g->term, g->vote, err);
+    return save_meta(g, err);
 }
 
 int storage_open(struct group *g, struct error *err)
 {
     struct partition_meta meta;
+    partition_meta(g->partition, &meta);
+    g->term = g->term_durable = meta.term.v;
+    g->vote = meta.vote;
+    g->votes_shared = meta.votes_shared;
+    g->recovering = meta.recovering;
     int rv = open_snapshot(g, err);
     partition_meta(g->partition, &meta);
     return rv == 0 ? open_votes(g, &meta, err) : rv;
