@@ -8,7 +8,7 @@ import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
 import { Cluster, until, weir } from './lib/cluster.mjs';
 
-const CONFIG = ['node.roles = log', 'log.topic = journal partitions=6', 'log.topic = meta partitions=1',
+const CONFIG = ['node.roles = log', 'log.topic = journal partitions=6', 'log.topic = meta partitions=1 compact=yes',
   'log.free_mib_min = 1'].join('\n');
 const RATE = Number(process.env.WEIR_E2E_RATE ?? 2000);
 const run = promisify(execFile);
