@@ -197,6 +197,7 @@ static void check_replica(struct process *p, unsigned group, const struct replic
         sim_violate(SIM_FAILED, "%s on node %u: %s", group_text(group), p->machine->id, r->failed);
     }
     if (g == NULL || g->partition == NULL) {
+        w->term[group] = w->commit[group] = 0; /* it may come back, as another one */
         return;
     }
     check_leader(p, group, g);
@@ -323,7 +324,15 @@ static const struct group *group_on(unsigned node, unsigned group)
 static bool wanted_on(unsigned node, unsigned group)
 {
     const struct process *p = sim.machines[node].process;
-    return p == NULL || p->broker == NULL || replica_of(p->broker, group)->wanted;
+    if (p == NULL || p->broker == NULL) {
+        return node <= sim.n_founders;
+    }
+    const struct roster *roster = &p->broker->roster;
+    const struct cluster_node *self = roster_self(roster);
+    if (node > sim.n_founders && !roster->known) {
+        return false; /* nobody has asked it in, or it does not know yet */
+    }
+    return self != NULL && self->state != CLUSTER_REMOVED && replica_of(p->broker, group)->wanted;
 }
 
 /* Replicas that can't go on: their process has to be started anew. */

@@ -47,6 +47,9 @@ static void configure(unsigned id, unsigned n_topics, unsigned replicas, unsigne
                  "log.replicas = %u\n",
                  id, id, SECRET, heartbeat_ms, election_ms, replicas);
     for (unsigned k = 1; k <= sim.n_nodes; k++) {
+        if (k > sim.n_founders && k != id) {
+            continue;
+        }
         bytes_printf(&text,
                      "cluster.node = n%u id=%u peer=10.0.0.%u:%u broker=10.0.0.%u:%u "
                      "http=10.0.0.%u:80 rtmp=10.0.0.%u:1935\n",
@@ -54,6 +57,10 @@ static void configure(unsigned id, unsigned n_topics, unsigned replicas, unsigne
     }
     for (unsigned k = 0; k < n_topics; k++) {
         bytes_printf(&text, "log.topic = %s partitions=%u\n", topics[k].name, topics[k].partitions);
+    }
+    bytes_printf(&text, "log.topic = meta partitions=1\n");
+    if (id > sim.n_founders) {
+        bytes_printf(&text, "cluster.join = yes\n");
     }
     bytes_put_u8(&text, 0);
     if (config_parse("sim", (const char *)text.data, &sim.config[id], &err) != 0) {
@@ -78,12 +85,18 @@ void cluster_init(void)
     unsigned heartbeat_ms = (unsigned)sim_between(20, 60);
     unsigned election_ms = heartbeat_ms * (unsigned)sim_between(5, 10);
     unsigned n_topics = (unsigned)sim_between(2, 3);
-    sim.n_nodes = sim.options.nodes != 0 ? sim.options.nodes : sim_one_in(3) ? 5 : 3;
+    sim.n_nodes = sim.options.nodes != 0 ? sim.options.nodes
+                  : sim_one_in(2)        ? (unsigned)sim_between(4, 5)
+                                         : 3;
     sim.n_clients = (unsigned)sim_between(2, SIM_CLIENTS_MAX);
     sim.sizes = (struct broker_sizes){.segment_bytes = sim_between(24, 160) << 10,
                                       .tail_bytes = sim_between(16, 256) << 10,
                                       .index_bytes = (uint32_t)sim_between(512, 8192)};
-    unsigned replicas = sim_one_in(2) ? sim.n_nodes : 3;
+    sim.n_founders = sim.n_nodes;
+    if (sim.n_nodes > 3 && sim_one_in(2)) {
+        sim.n_founders = 3;
+    }
+    unsigned replicas = sim_one_in(2) ? sim.n_founders : 3;
     network_init(sim.n_nodes + sim.n_clients);
     for (unsigned i = 1; i <= sim.n_nodes + sim.n_clients; i++) {
         struct machine *m = &sim.machines[i];

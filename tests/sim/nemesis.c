@@ -144,6 +144,23 @@ static void act_slow_net(void)
         (sim_one_in(4) ? sim_between(1000, 80000) : sim_between(20, 1000)) * SIM_US;
 }
 
+/* --- Members --- */
+
+/* Weir__ClusterChange__Action */
+enum wish { WISH_ADD = 1, WISH_DRAIN, WISH_REMOVE, WISH_BALANCE };
+
+static void act_members(void)
+{
+    static const enum wish wishes[] = {WISH_ADD,   WISH_ADD,   WISH_ADD,    WISH_ADD,
+                                       WISH_DRAIN, WISH_DRAIN, WISH_REMOVE, WISH_BALANCE};
+    unsigned subject = (unsigned)sim_between(1, sim.n_nodes);
+    enum wish wish = wishes[sim_below(8)];
+    if (wish == WISH_ADD && sim.n_founders < sim.n_nodes && !sim_one_in(4)) {
+        subject = (unsigned)sim_between(sim.n_founders + 1, sim.n_nodes);
+    }
+    operator_wish(wish, subject);
+}
+
 /* --- Machines --- */
 
 static void act_pause(void)
@@ -213,6 +230,8 @@ static const struct action actions[] = {
     {SIM_ALL_DOWN, act_all_down},
     {SIM_DAMAGE, act_damage},
     {SIM_WIPE, act_wipe},
+    {SIM_MEMBERS, act_members},
+    {SIM_MEMBERS, act_members},
 };
 #define N_ACTIONS (sizeof(actions) / sizeof(actions[0]))
 

@@ -115,7 +115,8 @@ enum sim_fault {
     SIM_ALL_DOWN = 1u << 13, /* power loss of all nodes at once */
     SIM_DAMAGE = 1u << 14,   /* one node's files: flipped bits, cut short, removed */
     SIM_WIPE = 1u << 15,     /* or all of them gone */
-    SIM_FAULTS_ALL = (1u << 16) - 1,
+    SIM_MEMBERS = 1u << 16,  /* no fault: nodes are added, drained and removed */
+    SIM_FAULTS_ALL = (1u << 17) - 1,
 };
 
 enum sim_violation {
@@ -148,9 +149,10 @@ struct sim {
     struct sim_options options;
     uint32_t faults;
     unsigned n_nodes, n_clients;
-    unsigned n_groups;  /* all, in the order of the configuration: the broker's own come last */
-    unsigned n_written; /* those that clients write to */
-    unsigned victim;    /* the one node whose disk gets damaged; 0: none yet */
+    unsigned n_founders; /* nodes behind these join later */
+    unsigned n_groups;   /* all, in the order of the configuration: the broker's own come last */
+    unsigned n_written;  /* those that clients write to */
+    unsigned victim;     /* the one node whose disk gets damaged; 0: none yet */
     struct machine machines[SIM_MACHINES_MAX + 1]; /* by id */
     struct config config[SIM_NODES_MAX + 1];
     struct broker_sizes sizes;
@@ -245,6 +247,10 @@ void client_boot(struct machine *m);
 void workload_end(void); /* no new records but a last one for each group */
 bool workload_done(void);
 const char *workload_missing(void);
+
+/* operator.c */
+/* Weir__ClusterChange__Action, node. What comes of it is the cluster's affair. */
+void operator_wish(unsigned action, unsigned subject);
 
 /* nemesis.c */
 void nemesis_init(void);
