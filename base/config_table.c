@@ -52,6 +52,10 @@ const struct option_spec option_table[] = {
      "Bytes proposed and not yet committed, per node, MiB."},
     {"log.batch_kib_max", OPTION_U32, AT(log_batch_kib_max), 1, 16384, "1024",
      "Largest record batch accepted, KiB."},
+    {"log.catchup_mib_s", OPTION_U32, AT(log_catchup_mib_s), 0, 65536, "256",
+     "What this node's replicas take in together while they catch up from segments, MiB a second; "
+     "0: "
+     "no bound."},
     {"log.free_mib_min", OPTION_U32, AT(log_free_mib_min), 1, 1048576, "256",
      "Produce is refused below this much free disk, MiB."},
     {"log.scrub_mib_s", OPTION_U32, AT(log_scrub_mib_s), 0, 4096, "8",

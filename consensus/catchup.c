@@ -20,6 +20,22 @@
 #define FETCH_REPEAT_NS     1000000000ull
 #define COMPLAIN_NS         10000000000ull
 
+static bool may_ask(const struct group *g)
+{
+    const struct group_pace *pace = g->options.pace;
+    return pace == NULL || pace->bytes_per_s == 0 || env_now_ns(g->env) >= pace->next_ns;
+}
+
+static void took(struct group *g, uint64_t bytes)
+{
+    struct group_pace *pace = g->options.pace;
+    uint64_t now_ns = env_now_ns(g->env);
+    if (pace != NULL && pace->bytes_per_s > 0) {
+        pace->next_ns = pace->next_ns > now_ns ? pace->next_ns : now_ns;
+        pace->next_ns += bytes * 1000000000u / pace->bytes_per_s;
+    }
+}
+
 static void ask(struct group *g)
 {
     struct catchup *c = &g->catchup;
@@ -70,7 +86,7 @@ void catchup_next(struct group *g)
     if (c->asked != 0) {
         c->next = g->raft.last_applied + 1; /* no answer, or one that was dropped on the way in */
     }
-    if (g->append_bytes < FETCH_UNDURABLE_MAX) {
+    if (g->append_bytes < FETCH_UNDURABLE_MAX && may_ask(g)) { /* else with a later tick */
         ask(g);
     }
 }
@@ -89,6 +105,7 @@ void catchup_fetched(struct group *g, const struct message *m)
     }
     c->asked = 0;
     c->next = end + 1;
+    took(g, m->bytes);
     if (end >= c->target && end >= m->log_commit) {
         log_info("raft_catchup_done", "group=%u last=%llu", g->options.id, (unsigned long long)end);
         c->from = NULL;

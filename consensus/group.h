@@ -14,9 +14,17 @@
 
 struct group;
 
+/* Bounds what the replicas of a node take in together while they catch up from segments, so that it
+ * does not crowd out what is written meanwhile. One per loop; outlives the groups. */
+struct group_pace {
+    uint64_t bytes_per_s; /* 0: no bound */
+    uint64_t next_ns;     /* nothing is asked for before */
+};
+
 struct group_options {
-    uint32_t id;     /* unique in the cluster; carried by every peer frame */
-    const char *dir; /* the partition's folder */
+    struct group_pace *pace; /* NULL: no bound */
+    uint32_t id;             /* unique in the cluster; carried by every peer frame */
+    const char *dir;         /* the partition's folder */
     struct partition_options partition;
     struct vote_log *vote_log; /* the node's: terms and votes of all its groups */
     /* Who founds the group, the same on all of them. None: this replica joins a group that there is

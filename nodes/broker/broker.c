@@ -130,6 +130,7 @@ static void replica_open(struct replica *r)
     unsigned n_voters = roster_voters(&b->roster, r, voters);
     replica_dir(r, dir, sizeof(dir));
     struct group_options options = {
+        .pace = &b->pace,
         .id = r->group_id,
         .dir = dir,
         .partition = {.segment_bytes = b->sizes.segment_bytes,
@@ -542,6 +543,7 @@ int broker_open(struct env *env, struct env *sockets, const struct config *confi
     b->env = env;
     b->sockets = sockets != NULL ? sockets : env;
     b->config = config;
+    b->pace.bytes_per_s = (uint64_t)config->log_catchup_mib_s << 20;
     b->self = config_self(config);
     b->sizes = sizes != NULL
                    ? *sizes

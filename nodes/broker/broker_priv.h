@@ -73,6 +73,7 @@ struct broker {
     struct env *env;
     struct env *sockets;
     struct transport *transport;
+    struct group_pace pace;
     struct vote_log *votes;
     struct env_listener *listener;
     struct replica *replicas;

@@ -99,6 +99,7 @@ static int open_group(struct cluster *c, struct cluster_node *n, struct error *e
     snprintf(dir, sizeof(dir), "%s/%u", c->dir, n->id);
     struct group_options o = {
         .id = 7,
+        .pace = &c->pace,
         .dir = dir,
         .partition = {.segment_bytes = c->segment_bytes > 0 ? c->segment_bytes : 4 << 20,
                       .tail_bytes = 1 << 20,

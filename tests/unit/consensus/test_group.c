@@ -110,6 +110,24 @@ static void group__brings_back_a_node_that_fell_behind_the_leaders_memory(void *
     assert_true(catchups->value > before);
 }
 
+static void group__catches_up_no_faster_than_its_pace(void **state)
+{
+    (void)state;
+    struct error err;
+    cluster_start_all(&c);
+    uint32_t leader = cluster_await_leader(&c);
+    uint32_t away = leader % CLUSTER_NODES + 1;
+    cluster_propose_many(&c, 50, 10, 100);
+    cluster_stop(&c, away);
+    cluster_propose_many(&c, 3000, 100, 4000);
+    c.pace.bytes_per_s = 16 << 20;
+    uint64_t began_ns = env_now_ns(c.nodes[leader].env);
+    assert_int_equal(cluster_start(&c, away, &err), 0);
+    cluster_await_equal(&c);
+    /* At least 6 MB of the 12 had to come from segments. */
+    assert_true(c.pace.next_ns - began_ns >= 6000000ull * 1000000000u / c.pace.bytes_per_s);
+}
+
 static void group__goes_on_when_its_leader_stops(void **state)
 {
     (void)state;
@@ -232,6 +250,7 @@ int main(void)
         TEST(group__pipelines_ten_thousand_batches),
         TEST(group__keeps_everything_over_a_restart_of_all),
         TEST(group__brings_back_a_node_that_fell_behind_the_leaders_memory),
+        TEST(group__catches_up_no_faster_than_its_pace),
         TEST(group__goes_on_when_its_leader_stops),
         TEST(group__bounds_what_is_in_flight),
         TEST(group__refuses_proposals_when_the_disk_is_short),
