@@ -40,7 +40,7 @@ const struct option_spec option_table[] = {
     {"listen.rtmp", OPTION_ADDRESS, AT(listen.rtmp), 0, 0, "",
      "Where to listen for encoders, when not as in this node's line."},
     {"log.topic", OPTION_TOPIC, AT(topics), 0, 0, "",
-     "One line per topic; fixed when the cluster is made."},
+     "One line per topic; partitions are fixed when the cluster is made."},
     {"log.replicas", OPTION_U32, AT(log_replicas), 1, 7, "3",
      "Nodes that hold a partition; all nodes when there are fewer. Fixed when the cluster is "
      "made."},
