@@ -10,6 +10,7 @@
  * majority (the leader among it) to a round that began after the read say: at some moment after
  * the read began, a majority had no later term, so no later leader had been elected by then, and
  * what it will commit comes after the read. All reads that wait share the round. */
+#include "base/fault.h"
 #include "consensus/group_impl.h"
 
 /* Patience with a silent leader, and with a commit that is known and does not come, in election
@@ -134,8 +135,8 @@ static bool confirmed(const struct group *g, const struct group_read *req)
 int group_read_index(struct group *g, struct group_read *req, group_read_cb cb)
 {
     struct group_reads *r = &g->reads;
-    if (!guard_on(GUARD_READ) && g->phase == GROUP_UP && g->raft_started &&
-        g->raft.state == RAFT_LEADER) {
+    if ((!guard_on(GUARD_READ) || fault_on(FAULT_STALE_READ)) && g->phase == GROUP_UP &&
+        g->raft_started && g->raft.state == RAFT_LEADER) {
         req->index = LOG_INDEX(g->raft.commit_index);
         req->stamp = 0;
     } else if (!group_is_leader(g)) {

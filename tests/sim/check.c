@@ -93,6 +93,11 @@ static void learn_record(struct oracle *o, unsigned group, uint64_t id)
 static void learn(struct oracle *o, unsigned group, const struct partition_entry *e)
 {
     struct oracle_entry *entry;
+    if (e->index.v != o->last + 1) {
+        sim_violate(SIM_LOST, "%s: entry %" PRIu64 " is committed, and nobody has %" PRIu64,
+                    group_text(group), e->index.v, o->last + 1);
+        return;
+    }
     o->entries = grown(o->entries, &o->room, e->index.v + 1, sizeof(*o->entries));
     entry = &o->entries[e->index.v];
     *entry = (struct oracle_entry){.term = e->term.v,
@@ -215,8 +220,9 @@ static void check_replica(struct process *p, unsigned group, const struct replic
     if (commit > w->commit[group]) {
         w->commit[group] = commit;
         if (commit > checked[p->machine->id][group]) {
-            compare(p->machine->id, group, g->partition, checked[p->machine->id][group] + 1,
-                    commit);
+            uint64_t from = checked[p->machine->id][group] + 1;
+            uint64_t first = partition_first_index(g->partition).v;
+            compare(p->machine->id, group, g->partition, from > first ? from : first, commit);
         }
     }
 }
@@ -383,21 +389,49 @@ bool check_converged(const char **ret_why)
     return true;
 }
 
+/* Where the log begins on a node. Before that there may have been entries, but no records that can
+ * be read. */
+static uint64_t begin_of(unsigned node, unsigned group)
+{
+    struct partition *p = group_on(node, group)->partition;
+    uint64_t first = partition_first_index(p).v;
+    const struct oracle *o = &oracles[group];
+    int64_t base = first <= o->last ? o->entries[first].base : o->end;
+    if (first > 1 && base > partition_start_offset(p).v) {
+        sim_violate(SIM_LOST,
+                    "%s on node %u begins at entry %" PRIu64 ", offset %" PRId64
+                    ", but offset %" PRId64 " is to be readable",
+                    group_text(group), node, first, base, partition_start_offset(p).v);
+    }
+    return first;
+}
+
+static bool compared(unsigned node, unsigned group)
+{
+    /* Of the victim a flipped bit that nobody has read yet may still be there. */
+    return wanted_on(node, group) && node != sim.victim;
+}
+
 /* All logs, from the disk, from the first entry on. */
 static void check_logs(unsigned group)
 {
     uint8_t first[PARTITION_HASH_SIZE], hash[PARTITION_HASH_SIZE];
+    uint64_t common = 1;
     unsigned n = 0;
+    for (unsigned i = 1; i <= sim.n_nodes; i++) {
+        uint64_t begin = compared(i, group) ? begin_of(i, group) : 1;
+        common = begin > common ? begin : common;
+    }
     for (unsigned i = 1; i <= sim.n_nodes && sim.violation == 0; i++) {
-        if (!wanted_on(i, group) || i == sim.victim) {
-            continue; /* a flipped bit that nobody has read yet may still be there */
+        if (!compared(i, group)) {
+            continue;
         }
         struct partition *p = group_on(i, group)->partition;
         struct log_index last;
         struct error err = {0};
-        compare(i, group, p, 1, oracles[group].last);
+        compare(i, group, p, partition_first_index(p).v, oracles[group].last);
         sim.looking = true;
-        int rv = partition_hash(p, LOG_INDEX(1), LOG_INDEX(oracles[group].last), UINT64_MAX,
+        int rv = partition_hash(p, LOG_INDEX(common), LOG_INDEX(oracles[group].last), UINT64_MAX,
                                 n == 0 ? first : hash, &last, &err);
         sim.looking = false;
         if (rv != 0) {

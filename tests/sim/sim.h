@@ -128,6 +128,7 @@ enum sim_violation {
     SIM_DOUBLED,  /* a record was stored twice */
     SIM_ORDER,    /* records of a producer out of order */
     SIM_CONSUMED, /* a consumer saw something else than the log */
+    SIM_STALE,    /* a linearizable read missed what was acknowledged before it */
     SIM_STUCK,    /* no progress after healing */
     SIM_UNEQUAL,  /* logs that differ after healing */
     SIM_FAILED,   /* a replica refused its files although nothing had harmed them */

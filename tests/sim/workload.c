@@ -38,7 +38,14 @@ struct request {
     uint64_t id;
 };
 
+struct question {
+    struct weir_offsets_req offsets;
+    unsigned group;
+    int64_t acked_end; /* behind the last record acknowledged when it was asked */
+};
+
 static struct {
+    int64_t acked_end[GROUPS_MAX];
     bool ending;
     uint64_t acked_at_end[GROUPS_MAX]; /* since the end began */
     uint64_t next_probe_ns;
@@ -85,6 +92,9 @@ static void on_produced(struct weir_produce *produce, int status)
         sim.count.acked++;
         work.acked_at_end[r->group] += work.ending;
         check_acked(r->group, produce->offset, r->id);
+        if (produce->offset >= work.acked_end[r->group]) {
+            work.acked_end[r->group] = produce->offset + 1;
+        }
     } else {
         sim.count.unknown += status == WEIR_EUNKNOWN;
         sim.count.refused += status != WEIR_EUNKNOWN;
@@ -116,6 +126,34 @@ static void produce(struct sim_client *c, unsigned group)
         return;
     }
     c->outstanding++;
+}
+
+/* --- Asking where the log ends --- */
+
+static void on_offsets(struct weir_offsets_req *offsets, int status)
+{
+    struct question *q = offsets->data;
+    if (status == 0 && offsets->high_watermark < q->acked_end) {
+        sim_violate(SIM_STALE,
+                    "%s ends at offset %lld, says a linearizable read, but %lld was "
+                    "acknowledged before",
+                    group_text(q->group), (long long)offsets->high_watermark,
+                    (long long)q->acked_end - 1);
+    }
+    free(q);
+}
+
+static void ask_offsets(struct sim_client *c, unsigned group)
+{
+    uint32_t partition;
+    const struct config_topic *topic = topic_of(group, &partition);
+    struct question *q = sim_alloc(sizeof(*q));
+    q->group = group;
+    q->acked_end = work.acked_end[group];
+    q->offsets.data = q;
+    if (weir_offsets(c->client, topic->name, partition, true, &q->offsets, on_offsets) != 0) {
+        free(q);
+    }
 }
 
 /* --- Consuming --- */
@@ -169,6 +207,9 @@ static void on_timer(struct env_timer *timer)
             r->paused = false;
             weir_consumer_resume(r->consumer);
         }
+    }
+    if (sim_one_in(4)) {
+        ask_offsets(c, (unsigned)sim_below(sim.n_written));
     }
     if (!work.ending) {
         unsigned group = (unsigned)sim_below(sim.n_written);

@@ -12,7 +12,7 @@ static const char *const violation_names[SIM_VIOLATIONS] = {
     [SIM_DIVERGED] = "diverged", [SIM_LOST] = "lost",         [SIM_LEADERS] = "two leaders",
     [SIM_BACK] = "went back",    [SIM_OFFSETS] = "offsets",   [SIM_DOUBLED] = "doubled",
     [SIM_ORDER] = "order",       [SIM_CONSUMED] = "consumed", [SIM_STUCK] = "stuck",
-    [SIM_UNEQUAL] = "unequal",   [SIM_FAILED] = "failed",
+    [SIM_STALE] = "stale read",  [SIM_UNEQUAL] = "unequal",   [SIM_FAILED] = "failed",
 };
 
 /* --- Chance --- */
