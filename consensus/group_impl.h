@@ -284,6 +284,7 @@ struct group {
     bool barrier_pending;
     bool may_propose;       /* 3: leader, and the own barrier is applied */
     unsigned reloads;       /* 16: without progress in between */
+    uint64_t answered_ns;   /* 14: when the disk last completed an append */
     uint64_t refused_ns;    /* 14: when the disk was last full; 0: never */
     struct catchup catchup; /* 8 */
     struct {

@@ -10,8 +10,9 @@
 #include "consensus/founding.h"
 #include "consensus/group_impl.h"
 
-/* A leader whose disk has not completed an append for so many election timeouts gives up. */
-#define STALL_ELECTIONS 6
+/* A disk that owes an answer and has given none for so many election timeouts is stuck: a second
+ * with 500 ms. One that is slow answers now and then, however long its queue is. */
+#define STALL_ELECTIONS 2
 /* After the disk was full no entries are taken for so long. */
 #define REFUSED_PAUSE_NS 1000000000ull
 #define REFUSED_QUIET_NS 10000000000ull
@@ -155,6 +156,8 @@ void guard_append_done(struct group *g, struct group_append *a, int status)
         return;
     }
     a->durable = true;
+    g->answered_ns = env_now_ns(g->env);
+    vote_log_answered(g->options.vote_log);
     if (g->phase == GROUP_CLOSING) {
         group_later(g);
         return;
@@ -638,15 +641,27 @@ void guard_receive(struct group *g, struct group_peer *from, struct message *m)
 
 /* --- Time --- */
 
+/* Guard 14. What this group waits for, or what the vote log waits for on behalf of all groups of
+ * the node: an idle one learns of a stuck disk by a probe. */
 static bool disk_stalls(struct group *g)
 {
+    uint64_t patience_ns = (uint64_t)g->options.election_ms * STALL_ELECTIONS * 1000000;
     struct group_append *a = first_append(g);
     while (a != NULL && a->durable) {
         a = a->link.next == &g->appends ? NULL
                                         : list_entry(a->link.next, struct group_append, link);
     }
-    return a != NULL && env_now_ns(g->env) - a->started_ns >
-                            (uint64_t)g->options.election_ms * STALL_ELECTIONS * 1000000;
+    if (is_leader(g)) {
+        vote_log_probe(g->options.vote_log);
+    }
+    if (vote_log_waits_ns(g->options.vote_log) > patience_ns) {
+        return true;
+    }
+    if (a == NULL) {
+        return false;
+    }
+    uint64_t since_ns = a->started_ns > g->answered_ns ? a->started_ns : g->answered_ns;
+    return env_now_ns(g->env) - since_ns > patience_ns;
 }
 
 static void tick_follower(struct group *g)
@@ -671,7 +686,7 @@ void guard_tick(struct group *g)
     if (!is_leader(g) && guard_on(GUARD_TICK)) {
         /* Guard 5: libraft takes up a configuration when its append completes; a campaign before
          * that would use the old one. */
-        if (g->n_appends > 0 || !list_empty(&g->appends) || disk_is_refusing(g)) {
+        if (g->n_appends > 0 || !list_empty(&g->appends) || disk_is_refusing(g) || disk_stalls(g)) {
             return;
         }
         tick_follower(g);

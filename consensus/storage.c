@@ -124,7 +124,7 @@ void storage_promise(struct group *g, raft_term term, raft_id vote)
 void storage_votes_durable(struct group *g)
 {
     struct error err;
-    g->term_durable = g->term;
+    g->term_durable = g->votes.term; /* that of the last entry may be higher */
     if (g->votes_shared || g->phase == GROUP_CLOSING || g->phase == GROUP_FAILED) {
         return;
     }
