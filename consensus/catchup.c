@@ -146,11 +146,16 @@ void catchup_reset(struct group *g, struct group_peer *from, const struct peer_r
         g->raft.current_term != c->term || g->raft.state == RAFT_LEADER || prev < c->asked) {
         return; /* an old answer */
     }
-    if (storage_term(g, prev) == reset->begin.prev_term.v) {
+    /* What is committed here is the same there, also where our own log has begun behind it since we
+     * asked: a term that is not known must not look like another one. */
+    if (prev <= g->raft.commit_index || storage_term(g, prev) == reset->begin.prev_term.v) {
         c->asked = 0;
-        c->next = prev + 1;
+        c->next = prev < g->raft.last_applied ? g->raft.last_applied + 1 : prev + 1;
         catchup_next(g);
         return;
+    }
+    if (prev <= storage_last(g) && storage_term(g, prev) == 0) {
+        return; /* damaged there, and perhaps acknowledged: repair.c first */
     }
     if (!list_empty(&g->appends) || !list_empty(&g->held_appends)) {
         return; /* asked again when they are through */
