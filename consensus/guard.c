@@ -573,8 +573,10 @@ static void deliver_vote(struct group *g, struct group_peer *from, struct messag
 static void deliver_install(struct group *g, struct group_peer *from, struct message *m)
 {
     const struct raft_install_snapshot *s = &m->raft.install_snapshot;
+    /* What is committed here is the same there, also what our log has no more (its term is not
+     * known then): libraft answers that it has it. */
     if (guard_on(GUARD_INSTALL) && s->term >= g->raft.current_term &&
-        storage_term(g, s->last_index) != s->last_term) {
+        s->last_index > g->raft.commit_index && storage_term(g, s->last_index) != s->last_term) {
         /* Guard 8: libraft would drop our log, and takes a conflicting one for the same. The
          * entries are fetched instead. */
         catchup_start(g, from, s);
