@@ -60,6 +60,7 @@ static void ask(struct group *g)
         .founders = founders_hash(g),
         .lost = g->phase == GROUP_FOUNDING,
         .voter = g->founding.want == GROUP_VOTER,
+        .marked = g->recovering,
     };
     struct bytes body;
     bytes_init(&body, BODY_MAX);
@@ -295,17 +296,22 @@ static void want_role(struct group *g, struct group_peer *from, enum group_role 
     }
 }
 
-static bool is_welcome(struct group *g, struct group_peer *from, uint64_t nonce)
+/* Nobody is removed who might not know yet that it has to come back: it could still found the group
+ * on what it heard before, and then would never ask to be a member again. */
+static bool is_welcome(struct group *g, struct group_peer *from,
+                       const struct peer_state_ask *question)
 {
     if (!group_is_leader(g)) {
         return false;
     }
-    bool led = led_since(g, from, nonce);
+    bool led = led_since(g, from, question->nonce);
     if (!members_settled(g)) {
         return false;
     }
     if (from->role == GROUP_VOTER || (from->role != GROUP_NONE && from->match > 0)) {
-        want_role(g, from, GROUP_NONE);
+        if (question->marked) {
+            want_role(g, from, GROUP_NONE);
+        }
         return false;
     }
     return led;
@@ -337,7 +343,7 @@ void founding_asked(struct group *g, struct group_peer *from, const struct peer_
     }
     struct peer_state answer = {
         .nonce = question->nonce,
-        .welcome = is_welcome(g, from, question->nonce),
+        .welcome = is_welcome(g, from, question),
         .founders = founders_hash(g),
     };
     /* Asking may have ended in a reload. */

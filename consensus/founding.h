@@ -13,9 +13,11 @@
  *      the leader's newest configuration is committed, this replica is no voter in it, the leader
  *      believes nothing of its log, and an entry proposed after this life's first question has been
  *      committed in the leader's term.
- *    A leader that is asked by a member removes it first. The replica then takes over the leader's
- *    term, durably, and runs as somebody who is no member; it asks to be made what it was,
- *    standby, then voter; and when it is, the mark in its metadata is cleared.
+ *    A leader that is asked by a member removes it first, but not before that one's metadata say
+ *    so: else it might yet hear that all are new, and begin as a member that it is no more. The
+ *    replica then takes over the leader's term, durably, and runs as somebody who is no member; it
+ *    asks to be made what it was, standby, then voter; and when it is, the mark in its metadata is
+ *    cleared.
  *
  * So a replica with lost promises comes back like a new server under its old id, and what is safe
  * is what is safe about single server changes: the configuration without it is committed by a

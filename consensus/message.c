@@ -150,6 +150,7 @@ void message_encode_state_ask(struct bytes *out, const struct peer_state_ask *as
     bytes_put_le32(out, ask->founders);
     bytes_put_u8(out, ask->lost);
     bytes_put_u8(out, ask->voter);
+    bytes_put_u8(out, ask->marked);
 }
 
 void message_encode_state(struct bytes *out, const struct peer_state *state)
@@ -402,6 +403,7 @@ static void decode_state_ask(struct peer_state_ask *ask, struct cursor *c)
     ask->founders = cursor_le32(c);
     ask->lost = cursor_u8(c) != 0;
     ask->voter = cursor_u8(c) != 0;
+    ask->marked = cursor_u8(c) != 0;
 }
 
 static int decode_state(struct peer_state *s, struct cursor *c, struct error *err)

@@ -36,7 +36,8 @@
  * len u32, configuration, len u32, state (log/state.h): the answer to PEER_FETCH of an entry that
  * the leader no longer has; its log begins here.
  *
- *   PEER_STATE_ASK: nonce, founders u32, lost u8, voter u8 (consensus/founding.h).
+ *   PEER_STATE_ASK: nonce, founders u32, lost u8, voter u8, marked u8
+ *   (consensus/founding.h).
  *
  *   PEER_STATE: nonce, kind u8, term, leading u8, welcome u8, commit, founders u32, len u32,
  *   configuration in libraft's encoding (len 0: none).
@@ -121,6 +122,7 @@ struct peer_state_ask {
     uint32_t founders; /* hash of the founders it was told of */
     bool lost;         /* it takes no part; else it was welcomed and wants its role back */
     bool voter;        /* that was voter, not standby */
+    bool marked;       /* its disk says that it has to come back like a new server */
 };
 enum peer_founding {
     PEER_FRESH = 1,    /* an empty log */

@@ -239,12 +239,12 @@ static void state__comes_back_as_it_was(void **state)
     (void)state;
     struct message m;
     struct error err;
-    struct peer_state_ask ask = {.nonce = 7, .founders = 8, .lost = true};
+    struct peer_state_ask ask = {.nonce = 7, .founders = 8, .lost = true, .marked = true};
     message_encode_state_ask(&body, &ask);
     assert_int_equal(message_decode(PEER_STATE_ASK, body.data, body.len, NULL, 0, &m, &err), 0);
     assert_int_equal(m.ask.nonce, 7);
     assert_int_equal(m.ask.founders, 8);
-    assert_true(m.ask.lost && !m.ask.voter);
+    assert_true(m.ask.lost && !m.ask.voter && m.ask.marked);
     message_release(&m);
 
     struct peer_state told = {
