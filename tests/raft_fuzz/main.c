@@ -130,6 +130,9 @@ static void closed(void *data)
     n->group = NULL;
     n->closing = false;
     sim_net_forget(n->id);
+    if (n->disk.bad) {
+        sim_disk_crash(n); /* nothing opens on it: another one is put in */
+    }
 }
 
 /* A shutdown in good order: everything appended becomes durable first. */
