@@ -60,8 +60,9 @@ int batch_parse(const void *data, size_t n, struct batch_info *ret_info, struct 
         .producer_epoch = (int16_t)load_be16(p + AT_PRODUCER_EPOCH),
         .base_sequence = (int32_t)load_be32(p + AT_BASE_SEQUENCE),
     };
-    if (info.record_count == 0 || info.record_count > BATCH_RECORDS_MAX ||
-        info.last_offset_delta != (int32_t)info.record_count - 1) {
+    if (info.last_offset_delta < 0 || info.last_offset_delta >= BATCH_RECORDS_MAX ||
+        info.record_count > batch_offsets(&info) ||
+        (info.record_count == 0 && size != BATCH_HEADER_SIZE)) {
         return error_set(err, WEIR_ECORRUPT, "batch: %u records, last offset delta %d",
                          info.record_count, info.last_offset_delta);
     }
@@ -231,10 +232,11 @@ int batch_iter_next(struct batch_iter *it, struct batch_record *ret_record, stru
     if (!cursor_ok(&c) || cursor_left(&c) != 0) {
         return error_set(err, WEIR_ECORRUPT, "batch: record %u: fields past its end", it->i);
     }
-    if (offset_delta != (int64_t)it->i) {
+    if (offset_delta < it->next_delta || offset_delta > it->info.last_offset_delta) {
         return error_set(err, WEIR_ECORRUPT, "batch: record %u: offset delta %lld", it->i,
                          (long long)offset_delta);
     }
+    it->next_delta = offset_delta + 1;
     r.offset = LOG_OFFSET(it->info.base_offset.v + offset_delta);
     r.timestamp_ms = it->info.max_timestamp_ms;
     if ((it->info.attributes & ATTRIBUTE_LOG_TIME) == 0 &&
@@ -245,6 +247,44 @@ int batch_iter_next(struct batch_iter *it, struct batch_record *ret_record, stru
     it->i++;
     *ret_record = r;
     return 1;
+}
+
+int batch_thin(const void *batch, size_t n, batch_keep_cb keep, void *data, struct bytes *out,
+               uint32_t *ret_removed, struct error *err)
+{
+    struct batch_iter it;
+    struct batch_record r;
+    size_t start = out->len;
+    uint32_t kept = 0;
+    int rc = batch_iter_init(&it, batch, n, err);
+    if (rc != 0) {
+        return rc;
+    }
+    bytes_put(out, batch, BATCH_HEADER_SIZE);
+    for (;;) {
+        size_t from = it.c.pos;
+        rc = batch_iter_next(&it, &r, err);
+        if (rc != 1) {
+            break;
+        }
+        if (keep(data, &r)) {
+            bytes_put(out, it.c.data + from, it.c.pos - from);
+            kept++;
+        }
+    }
+    if (rc == 0 && bytes_error(out) != 0) {
+        rc = error_set(err, bytes_error(out), "batch: no room for a copy");
+    }
+    if (rc != 0) {
+        return rc;
+    }
+    uint8_t *p = out->data + start;
+    size_t size = out->len - start;
+    store_be32(p + AT_LENGTH, (uint32_t)(size - LENGTH_BASE));
+    store_be32(p + AT_RECORD_COUNT, kept);
+    store_be32(p + AT_CRC, crc32c(0, p + AT_ATTRIBUTES, size - AT_ATTRIBUTES));
+    *ret_removed = it.info.record_count - kept;
+    return 0;
 }
 
 /* --- Building --- */

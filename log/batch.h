@@ -15,6 +15,9 @@
  *   53  4  baseSequence        -1: none
  *   57  4  recordCount
  *
+ * A batch that compaction has taken records from keeps lastOffsetDelta; recordCount is then smaller
+ * than lastOffsetDelta + 1, and 0 leaves the header alone.
+ *
  * A record: length, attributes i8, timestampDelta, offsetDelta, key, value, headers; lengths and
  * deltas are zigzag varints, length -1 is null. The leader stamps baseOffset, leader epoch (outside
  * the CRC) and, log-append time, both timestamps (inside it: the CRC is then made anew), so every
@@ -45,6 +48,12 @@ struct batch_info {
     int32_t base_sequence;
 };
 
+/* How many offsets it takes: as many as it had records before compaction (log/compact.h). */
+static inline uint32_t batch_offsets(const struct batch_info *info)
+{
+    return (uint32_t)info->last_offset_delta + 1;
+}
+
 struct batch_record {
     struct log_offset offset;
     int64_t timestamp_ms;
@@ -58,7 +67,7 @@ struct batch_record {
  * CRC. WEIR_ECORRUPT with what is wrong; fewer bytes than the batch says: WEIR_ETOOBIG. */
 int batch_parse(const void *data, size_t n, struct batch_info *ret_info, struct error *err);
 /* batch_parse, the CRC, and (codec none) every record's bounds, deltas and count. What a broker
- * does before it accepts a batch. */
+ * does before it accepts a batch, which must have all its records too. */
 int batch_check(const void *data, size_t n, struct batch_info *ret_info, struct error *err);
 /* Writes base offset, leader epoch and append time in place and renews the CRC. All records get
  * append_ms as their time. */
@@ -83,10 +92,18 @@ struct batch_iter {
     struct cursor c;
     struct batch_info info;
     uint32_t i;
+    int64_t next_delta; /* no record may have a smaller offset delta */
 };
 int batch_iter_init(struct batch_iter *it, const void *data, size_t n, struct error *err);
 /* 1: *ret_record filled; 0: end; negative: WEIR_ECORRUPT. */
 int batch_iter_next(struct batch_iter *it, struct batch_record *ret_record, struct error *err);
+
+/* Appends to `out` the batch without the records that `keep` refuses. Offsets, times, producer and
+ * all else that the header says stay, but for length, record count and CRC. *ret_removed: how many
+ * records are gone. Errors also stick in `out`. */
+typedef bool (*batch_keep_cb)(void *data, const struct batch_record *record);
+int batch_thin(const void *batch, size_t n, batch_keep_cb keep, void *data, struct bytes *out,
+               uint32_t *ret_removed, struct error *err);
 
 /* Builds a batch at the end of `out` (its memory is reused): begin, add, finish. One at a time per
  * builder. */

@@ -117,7 +117,7 @@ int frame_meaning(const struct frame *f, const uint8_t *payload, uint32_t *ret_o
                          (unsigned long long)f->index.v, info.size, (long long)info.base_offset.v,
                          f->len, (long long)f->base_offset.v);
     }
-    *ret_offsets = info.record_count;
+    *ret_offsets = batch_offsets(&info);
     *ret_time_ms = info.max_timestamp_ms;
     return 0;
 }

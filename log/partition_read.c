@@ -215,7 +215,7 @@ static int fetch_from(struct partition *p, uint64_t index, int64_t offset, uint3
         if (rc != 0) {
             break;
         }
-        int64_t end = f.base_offset.v + info.record_count;
+        int64_t end = f.base_offset.v + batch_offsets(&info);
         if (end <= offset) {
             continue;
         }

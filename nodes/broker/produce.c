@@ -65,6 +65,10 @@ static int check(const struct conn *c, const struct frame *frame, struct batch_i
         return error_set(err, WEIR_EINVAL, "%u bytes behind a batch of %u",
                          frame->attachment_len - ret_info->size, ret_info->size);
     }
+    if (ret_info->record_count != batch_offsets(ret_info)) { /* only compaction takes some away */
+        return error_set(err, WEIR_EINVAL, "%u records, last offset delta %d",
+                         ret_info->record_count, ret_info->last_offset_delta);
+    }
     if (ret_info->producer_id >= 0 &&
         (ret_info->producer_epoch < 0 || ret_info->base_sequence < 0)) {
         return error_set(err, WEIR_EINVAL, "producer %lld with epoch %d and sequence %d",

@@ -15,11 +15,13 @@ static void read_records(const uint8_t *batch, size_t size, const struct batch_i
     struct batch_record r;
     struct error err;
     uint32_t n = 0;
+    int64_t next = info->base_offset.v;
     if (batch_iter_init(&it, batch, size, &err) != 0) {
         return;
     }
     while (batch_iter_next(&it, &r, &err) == 1) {
-        assert(r.offset.v == info->base_offset.v + n);
+        assert(r.offset.v >= next && r.offset.v <= info->base_offset.v + info->last_offset_delta);
+        next = r.offset.v + 1;
         assert(r.key == NULL || (r.key >= batch && r.key + r.key_len <= batch + size));
         assert(r.value == NULL || (r.value >= batch && r.value + r.value_len <= batch + size));
         n++;

@@ -143,6 +143,26 @@ static void produce__of_a_compressed_batch_is_refused(void **state)
     harness_close(&h);
 }
 
+static void produce__of_a_batch_with_records_missing_is_refused(void **state)
+{
+    struct harness h;
+    struct answer a = {0};
+    struct bytes batch;
+    (void)state;
+    harness_open(&h, "");
+    bytes_init(&batch, 1u << 20);
+    harness_batch(&batch, 2, 10);
+    store_be32(batch.data + 23, 4); /* offsets 0 to 4, as after compaction */
+    batch_stamp(batch.data, LOG_OFFSET(0), LOG_TERM(1), 1000);
+    struct broker_link *link = harness_link(&h, harness_leader(&h));
+    produce(&h, link, batch.data, batch.len, &a);
+    assert_int_equal(a.status, WEIR_EINVAL);
+    harness_close_link(&h, link);
+    bytes_close(&batch);
+    bytes_close(&a.attachment);
+    harness_close(&h);
+}
+
 struct burst {
     struct broker_request req[32];
     unsigned n_done, n_accepted, n_refused;
@@ -671,6 +691,7 @@ int main(void)
         cmocka_unit_test(
             produce__of_an_invalid_batch_says_what_is_wrong_and_the_connection_goes_on),
         cmocka_unit_test(produce__of_a_compressed_batch_is_refused),
+        cmocka_unit_test(produce__of_a_batch_with_records_missing_is_refused),
         cmocka_unit_test(produce__behind_a_refused_batch_is_refused_until_that_has_come_again),
         cmocka_unit_test(produce__repeated_is_stored_once_over_links_leaders_and_restarts),
         cmocka_unit_test(fetch__at_the_end_waits_for_the_next_commit),

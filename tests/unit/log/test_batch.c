@@ -178,6 +178,58 @@ static void builder__empty_or_too_big_is_an_error(void **state)
     bytes_close(&out);
 }
 
+static bool keep_odd(void *data, const struct batch_record *r)
+{
+    (void)data;
+    return r->offset.v % 2 == 1;
+}
+
+static bool keep_none(void *data, const struct batch_record *r)
+{
+    (void)data;
+    (void)r;
+    return false;
+}
+
+static void thin__keeps_offsets_times_and_what_the_header_says(void **state)
+{
+    (void)state;
+    struct bytes in, out;
+    struct batch_info before, after;
+    struct batch_iter it;
+    struct batch_record r;
+    uint32_t removed;
+    bytes_init(&in, 4096);
+    bytes_init(&out, 4096);
+    build(&in);
+    batch_stamp(in.data, LOG_OFFSET(100), LOG_TERM(3), 777);
+    assert_int_equal(batch_check(in.data, in.len, &before, &err), 0);
+    assert_int_equal(batch_thin(in.data, in.len, keep_odd, NULL, &out, &removed, &err), 0);
+    assert_int_equal(removed, 2);
+    assert_int_equal(batch_check(out.data, out.len, &after, &err), 0);
+    assert_int_equal(after.size, out.len);
+    assert_int_equal(after.record_count, 1);
+    assert_int_equal(after.last_offset_delta, before.last_offset_delta);
+    assert_int_equal(batch_offsets(&after), 3);
+    assert_int_equal(after.max_timestamp_ms, 777);
+    assert_int_equal(batch_producer_of(out.data).records, 3);
+    assert_int_equal(batch_iter_init(&it, out.data, out.len, &err), 0);
+    assert_int_equal(batch_iter_next(&it, &r, &err), 1);
+    assert_int_equal(r.offset.v, 101);
+    assert_int_equal(r.timestamp_ms, 777);
+    assert_int_equal(batch_iter_next(&it, &r, &err), 0);
+    out.len = 0;
+    assert_int_equal(batch_thin(in.data, in.len, keep_none, NULL, &out, &removed, &err), 0);
+    assert_int_equal(out.len, BATCH_HEADER_SIZE);
+    assert_int_equal(batch_check(out.data, out.len, &after, &err), 0);
+    assert_int_equal(after.record_count, 0);
+    assert_int_equal(batch_offsets(&after), 3);
+    assert_int_equal(batch_iter_init(&it, out.data, out.len, &err), 0);
+    assert_int_equal(batch_iter_next(&it, &r, &err), 0);
+    bytes_close(&in);
+    bytes_close(&out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -187,6 +239,7 @@ int main(void)
         cmocka_unit_test(check__any_flipped_bit_behind_the_epoch_is_found),
         cmocka_unit_test(check__any_shorter_batch_is_refused),
         cmocka_unit_test(check__records_that_lie_are_refused_although_the_checksum_fits),
+        cmocka_unit_test(thin__keeps_offsets_times_and_what_the_header_says),
         cmocka_unit_test(builder__empty_or_too_big_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
