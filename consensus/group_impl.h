@@ -436,6 +436,7 @@ raft_index repair_first_whole(struct group *g, raft_index start);
 /* Damaged, and somebody may yet have what is missing: does not campaign. */
 bool repair_pending(const struct group *g);
 void repair_tick(struct group *g);
+void repair_head(struct group *g, const struct peer_repair_ask *ask, struct peer_repair *ret);
 void repair_asked(struct group *g, struct group_peer *from, const struct peer_repair_ask *ask);
 void repair_answered(struct group *g, struct group_peer *from, const struct peer_repair *answer);
 /* retain.c */

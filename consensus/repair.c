@@ -322,8 +322,13 @@ void repair_answered(struct group *g, struct group_peer *from, const struct peer
         if (n > 0) {
             log_warn("raft_repair_refused", "group=%u from=%u reason=" LOG_Q, g->options.id,
                      from->id, err.text);
-        } else if (!answer->matched) {
-            cut_off(g, &hole, answer->commit);
+        } else {
+            if (answer->begins > hole.first.v) {
+                partition_others_begin(g->partition, LOG_INDEX(answer->begins));
+            }
+            if (!answer->matched) {
+                cut_off(g, &hole, answer->commit);
+            }
         }
     }
 }
@@ -355,6 +360,24 @@ static int give_entry(void *data, const struct partition_entry *entry)
     return 0;
 }
 
+/* What is known here of what was asked for, without its entries. */
+void repair_head(struct group *g, const struct peer_repair_ask *ask, struct peer_repair *ret)
+{
+    raft_index durable = partition_durable_index(g->partition).v;
+    raft_term term = ask->anchor <= durable ? storage_term(g, ask->anchor) : 0;
+    *ret = (struct peer_repair){
+        .first = ask->first,
+        .matched = ask->anchor != 0 && term != 0 && term == ask->anchor_term,
+        .commit = known_commit(g),
+        .begins = partition_first_index(g->partition).v,
+    };
+    /* An anchor that can't be told from another here (it is damaged, or before our begin) must not
+     * look like another one that is committed: who asks would cut its log there. */
+    if (term == 0 && ask->anchor != 0 && ret->commit >= ask->anchor) {
+        ret->commit = ask->anchor - 1;
+    }
+}
+
 void repair_asked(struct group *g, struct group_peer *from, const struct peer_repair_ask *ask)
 {
     if (g->phase == GROUP_CLOSING || g->phase == GROUP_BOOTING) {
@@ -365,14 +388,9 @@ void repair_asked(struct group *g, struct group_peer *from, const struct peer_re
         return; /* asked again */
     }
     raft_index durable = partition_durable_index(g->partition).v;
-    struct peer_repair answer = {
-        .first = ask->first,
-        .matched = ask->anchor != 0 && ask->anchor <= durable &&
-                   storage_term(g, ask->anchor) == ask->anchor_term,
-        .commit = known_commit(g),
-        .begins = partition_first_index(g->partition).v,
-        .entries = giving->entries,
-    };
+    struct peer_repair answer;
+    repair_head(g, ask, &answer);
+    answer.entries = giving->entries;
     giving->last = answer.matched ? ask->last : answer.commit;
     giving->last = giving->last < durable ? giving->last : durable;
     if (ask->first >= answer.begins && ask->first <= giving->last) {

@@ -32,6 +32,11 @@ bool partition_damaged(const struct partition *p);
 /* The entry is in a hole. */
 bool partition_in_hole(const struct partition *p, struct log_index index);
 
+/* Another replica's log begins with entry `index`: it was decided that what is before it goes. So
+ * it goes here too, a hole at the log's begin (which file `begin` is lost) along with it, as far as
+ * whole segments lie there. */
+void partition_others_begin(struct partition *p, struct log_index index);
+
 /* The last entry of the hole that `index` is in, or `index` itself. */
 struct log_index partition_hole_end(const struct partition *p, struct log_index index);
 /* The file that has the entry, and a byte position in it at or before it: for reading the file

@@ -44,6 +44,12 @@ void retention_later(struct partition *p)
     }
 }
 
+/* One whose file is lost is pinned, but nobody reads it. */
+static bool is_in_use(const struct segment *seg)
+{
+    return seg->pins > seg->lost;
+}
+
 /* How many segments at the front hold nothing that is still wanted, when entries above `keep`
  * stay. The first one that stays holds a committed entry, so that no truncation can reach it. */
 static uint32_t count_old(const struct partition *p, uint64_t keep)
@@ -53,7 +59,7 @@ static uint32_t count_old(const struct partition *p, uint64_t keep)
         const struct segment *next = p->segments[n + 1];
         if (next->planned || next->first_offset.v > p->begin.start_offset.v ||
             next->first_index.v - 1 > keep || next->first_index.v > p->commit ||
-            next->first_index.v > p->durable || p->segments[n]->pins > 0) {
+            next->first_index.v > p->durable || is_in_use(p->segments[n])) {
             break;
         }
         n++;
@@ -193,6 +199,16 @@ void partition_set_start(struct partition *p, struct log_offset start)
             p->high_watermark = start.v; /* below it all was committed */
         }
         retention_work(p);
+    }
+}
+
+void partition_others_begin(struct partition *p, struct log_index index)
+{
+    uint32_t i = partition_segment_at(p, index.v);
+    const struct segment *seg = p->segments[i];
+    if (i > 0 && !seg->planned && seg->first_index.v <= index.v &&
+        seg->first_index.v <= p->commit) {
+        partition_set_start(p, seg->first_offset);
     }
 }
 

@@ -473,6 +473,12 @@ unsigned partition_damage(struct partition *p, struct partition_hole *ret_holes,
     return 0;
 }
 
+void partition_others_begin(struct partition *p, struct log_index index)
+{
+    (void)p;
+    (void)index;
+}
+
 int partition_mend(struct partition *p, struct log_index first, const struct log_entry *entries,
                    unsigned n, struct error *err)
 {

@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "cluster.h"
+#include "consensus/group_impl.h"
 #include "log/damage.h"
 
 #define BATCHES  160
@@ -242,6 +243,30 @@ static void a_leader_that_finds_damage__is_mended(void **state)
     await_whole();
 }
 
+/* Who asks would cut off entries that nobody else has any more. */
+static void an_anchor_that_is_damaged_here__is_not_told_to_be_another_one(void **state)
+{
+    (void)state;
+    begin();
+    uint32_t leader = cluster_await_leader(&c), id = leader % CLUSTER_NODES + 1;
+    for (uint32_t k = 1; k <= CLUSTER_NODES; k++) {
+        cluster_stop(&c, k);
+    }
+    assert_true(list_segments(id) >= 3);
+    raft_index first = segments[1];
+    assert_int_equal(unlink(segment_file(id, 1, "log")), 0);
+    restart(id);
+    struct peer_repair_ask ask = {
+        .first = first, .last = first + 2, .anchor = first + 3, .anchor_term = 1};
+    struct peer_repair answer;
+    repair_head(c.nodes[id].group, &ask, &answer);
+    assert_false(answer.matched);
+    assert_true(answer.commit < ask.anchor);
+    ask.anchor = first - 1;
+    repair_head(c.nodes[id].group, &ask, &answer);
+    assert_true(answer.commit > first + 3); /* known, and of another term: told as it is */
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -251,6 +276,7 @@ int main(void)
         T(two_nodes_damaged_in_different_places__mend_each_other_without_the_third),
         T(damage_everywhere__is_told_and_ends_when_a_good_copy_comes),
         T(a_leader_that_finds_damage__is_mended),
+        T(an_anchor_that_is_damaged_here__is_not_told_to_be_another_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

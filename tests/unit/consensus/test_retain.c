@@ -6,12 +6,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "base/logging.h"
 #include "base/metrics.h"
 #include "cluster.h"
+#include "log/damage.h"
 
 static struct cluster c;
 
@@ -132,6 +134,48 @@ static void group__brings_back_a_node_whose_entries_the_leader_no_longer_has(voi
     cluster_await_equal(&c);
 }
 
+static uint32_t without_begin;
+
+/* The files of what is before its begin are gone; entry 1 is the last to go. */
+static bool files_are_gone(struct cluster *cl)
+{
+    char path[160];
+    (void)snprintf(path, sizeof(path), "%s/%u/%020u.log", cl->dir, without_begin, 1);
+    return access(path, F_OK) != 0;
+}
+
+static bool is_whole(struct cluster *cl)
+{
+    struct partition *p = group_partition(cl->nodes[without_begin].group);
+    cluster_propose_many(cl, 20, 10, 1000); /* retention goes on */
+    return !partition_damaged(p) && partition_first_index(p).v > 100;
+}
+
+static void a_replica_that_lost_the_file_begin__takes_over_where_the_others_begin(void **state)
+{
+    (void)state;
+    struct error err;
+    char path[160];
+    c.retain_bytes = 256 << 10;
+    cluster_start_all(&c);
+    uint32_t leader = cluster_await_leader(&c);
+    cluster_propose_many(&c, 1500, 50, 1000);
+    assert_true(cluster_run_until(&c, all_begin_late));
+    cluster_await_equal(&c);
+    without_begin = leader % CLUSTER_NODES + 1;
+    assert_true(cluster_run_until(&c, files_are_gone));
+    cluster_stop(&c, without_begin);
+    (void)snprintf(path, sizeof(path), "%s/%u/begin", c.dir, without_begin);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(cluster_start(&c, without_begin, &err), 0);
+    assert_true(partition_damaged(group_partition(c.nodes[without_begin].group)));
+    assert_true(cluster_run_until(&c, is_whole));
+    cluster_await_equal(&c);
+    cluster_stop(&c, without_begin);
+    assert_int_equal(cluster_start(&c, without_begin, &err), 0);
+    assert_true(is_whole(&c));
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -139,6 +183,7 @@ int main(void)
         TEST(retention__by_bytes_goes_on_all_replicas),
         TEST(retention__by_age_hides_records_in_the_newest_segment_too),
         TEST(group__brings_back_a_node_whose_entries_the_leader_no_longer_has),
+        TEST(a_replica_that_lost_the_file_begin__takes_over_where_the_others_begin),
     };
     log_set_level(LOG_WARN);
     return cmocka_run_group_tests(tests, NULL, NULL);
