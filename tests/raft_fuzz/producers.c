@@ -30,6 +30,7 @@ struct proposal {
     struct sim_node *node;
     struct producer_sim *producer; /* NULL: not numbered */
     uint64_t id;
+    uint64_t sent_ns;
 };
 
 static void batch_of(struct producer_sim *producer, uint64_t id, int status)
@@ -53,6 +54,7 @@ static void proposed(struct group_propose *req, int status)
     struct proposal *p = req->data;
     if (status == 0) {
         sim.n_acked++;
+        sim_stream_acked(sim.now_ns - p->sent_ns);
         sim_check(p->node);
         sim_check_ack(p->node, p->id, req->base.v);
     } else if (status == WEIR_EUNKNOWN) {
@@ -72,7 +74,8 @@ static int propose(struct sim_node *n, struct producer_sim *producer, const stru
     if (p == NULL) {
         return WEIR_ENOMEM;
     }
-    *p = (struct proposal){.req.data = p, .node = n, .producer = producer, .id = b->id};
+    *p = (struct proposal){
+        .req.data = p, .node = n, .producer = producer, .id = b->id, .sent_ns = sim.now_ns};
     p->req.age_ms = b->doubtful;
     store_le64(batch + 16, b->id);
     store_le32(batch + 24, b->records);

@@ -155,6 +155,7 @@ void sim_produce(struct sim_node *n);
 
 /* stream.c */
 void sim_stream(void);
+void sim_stream_acked(uint64_t latency_ns);
 
 /* fake_env.c */
 void sim_env_init(struct sim_node *n);
