@@ -341,6 +341,7 @@ void founding_asked(struct group *g, struct group_peer *from, const struct peer_
         bring_back(g, from, question->voter);
         return;
     }
+    from->lost = true;
     struct peer_state answer = {
         .nonce = question->nonce,
         .welcome = is_welcome(g, from, question),

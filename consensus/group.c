@@ -49,6 +49,9 @@ static int fsm_snapshot(struct raft_fsm *fsm, struct raft_buffer *bufs[], unsign
      * is not committed. Its own mark of an uncommitted one is lost in a restart: the log decides.
      */
     raft_index last = storage_last(g);
+    if (g->disk_differs) {
+        return RAFT_BUSY; /* the configuration in use may be one that the disk refused */
+    }
     if (guard_on(GUARD_SNAPSHOT) &&
         partition_config_index(g->partition, LOG_INDEX(last)).v > g->raft.last_applied) {
         return RAFT_BUSY;
@@ -112,6 +115,7 @@ int group_start_raft(struct group *g, struct error *err)
     g->receiving = 0;
     g->was = RAFT_UNAVAILABLE;
     g->catchup.from = NULL;
+    g->disk_differs = false;
     g->raft_started = true;
     g->phase = GROUP_UP;
     rv = raft_start(&g->raft);
@@ -216,7 +220,7 @@ static void group_free(struct group *g)
 
 static void finish_close(struct group *g)
 {
-    if (g->raft_started && !partition_failed(g->partition)) {
+    if (g->raft_started && !g->disk_differs && !partition_failed(g->partition)) {
         struct error err;
         storage_note_snapshot(g);
         if (storage_save_snapshot(g, &err) != 0) {

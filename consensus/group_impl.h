@@ -112,6 +112,7 @@ struct group_peer {
     /* Founding: it had not founded either; the life that asked us last, and since which entry of
      * ours, of which term. */
     bool unfounded;
+    bool lost; /* has asked as one that lost its promises, and acknowledged nothing since */
     uint64_t life;
     raft_index fence;
     raft_term fence_term;
@@ -285,6 +286,7 @@ struct group {
     bool may_propose;       /* 3: leader, and the own barrier is applied */
     unsigned reloads;       /* 16: without progress in between */
     uint64_t answered_ns;   /* 14: when the disk last completed an append */
+    bool disk_differs;      /* 14: libraft has entries that the disk took back */
     uint64_t refused_ns;    /* 14: when the disk was last full; 0: never */
     struct catchup catchup; /* 8 */
     struct {

@@ -120,6 +120,7 @@ static void disk_refused(struct group *g, int status)
         g->may_propose = false;
         guard_drop_held(g);
     }
+    g->disk_differs = true;
     g->refused_ns = env_now_ns(g->env);
     guard_settle(g);
     group_later(g);
@@ -529,6 +530,7 @@ static void deliver_result(struct group *g, struct group_peer *from, struct mess
             }
             raft_index last = storage_last(g);
             raft_index match = result->last_log_index < last ? result->last_log_index : last;
+            from->lost = false;
             if (from->role != GROUP_NONE) { /* libraft forgets servers that were removed */
                 from->match = match > from->match ? match : from->match;
             }

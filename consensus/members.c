@@ -35,7 +35,16 @@ bool members_settled(struct group *g)
                g->raft.commit_index;
 }
 
-/* Would the others be enough after this change? Safety does not depend on it: the group's life
+/* It takes part in this leadership: it has acknowledged something, and is there still. */
+static bool takes_part(struct group *g, uint32_t id)
+{
+    const struct group_peer *peer = group_peer(g, id);
+    return id == g->self_id || (peer != NULL && peer->match > 0 && !peer->lost &&
+                                transport_connected(g->transport, id));
+}
+
+/* Would they be enough after this change? libraft itself waits for one that is to become a voter.
+ * Safety does not depend on it: the group's life
  * does. */
 static bool quorum_is_there(struct group *g, uint32_t id, enum group_role role)
 {
@@ -45,7 +54,7 @@ static bool quorum_is_there(struct group *g, uint32_t id, enum group_role role)
         uint32_t server = (uint32_t)c->servers[i].id;
         bool voter = server == id ? role == GROUP_VOTER : c->servers[i].role == RAFT_VOTER;
         voters += voter;
-        there += voter && (server == g->self_id || transport_connected(g->transport, server));
+        there += voter && (server == id || takes_part(g, server));
     }
     return there > voters / 2;
 }

@@ -99,6 +99,24 @@ static void check_memory(struct sim_node *n)
     }
 }
 
+/* Raft uses the newest configuration in the log. */
+static void check_configuration(struct sim_node *n)
+{
+    struct sim_disk *d = &n->disk;
+    uint64_t at = d->last;
+    if (!list_empty(&n->group->appends)) {
+        return; /* libraft takes it up when it is written */
+    }
+    while (at > d->begin.first_index.v && d->log[at].type != LOG_ENTRY_CONFIG) {
+        at--;
+    }
+    if (at >= d->begin.first_index.v && at > 0 && d->last >= at &&
+        d->log[at].type == LOG_ENTRY_CONFIG &&
+        !sim_same_configuration(&n->group->raft.configuration, &d->log[at])) {
+        sim_violate(SIM_MEMORY_DISK, n, "another configuration in use than the log's newest");
+    }
+}
+
 void sim_check(struct sim_node *n)
 {
     if (!n->up || n->group == NULL || !n->group->raft_started) {
@@ -113,6 +131,7 @@ void sim_check(struct sim_node *n)
     }
     check_leader(n);
     check_memory(n);
+    check_configuration(n);
 }
 
 /* An acknowledged proposal is in the committed log, with the offset it was told. */
@@ -135,6 +154,12 @@ void sim_check_end(void)
 {
     for (uint32_t id = 1; id <= sim.n_nodes; id++) {
         struct sim_node *n = &sim.nodes[id];
+        if (!sim_is_member(n)) {
+            if (!sim.members) {
+                sim_violate(SIM_STUCK, n, "lost its disk and was not taken in again");
+            }
+            continue;
+        }
         if (!n->up || n->group->phase != GROUP_UP || n->checked + 5 < sim.committed_last) {
             sim_violate(SIM_STUCK, n, "does not catch up after healing");
             continue;

@@ -393,6 +393,7 @@ int partition_set_meta(struct partition *p, const struct partition_meta *meta, s
     if (meta->term.v < d->meta.term.v) {
         sim_violate(SIM_DISK_MISUSE, p->node, "the metadata's term goes back");
     }
+    sim_check_snapshot(p->node, meta);
     assert(meta->snapshot_config_len <= sizeof(d->config));
     d->meta = *meta;
     if (meta->snapshot_config_len > 0) {

@@ -3,8 +3,9 @@
  *
  *   raft_fuzz [--runs N] [--seed S] [--steps N] [--nodes N] [--for SECONDS] [--without-guard G]...
  * [--without-fault BITS]
- *             [--stream] [--expect-violation] [--verbose]
+ *             [--stream] [--members] [--losses] [--expect-violation] [--verbose]
  *
+ * --members changes members and leaders meanwhile, --losses loses disks (members.c).
  * --stream is one directed run instead (stream.c). A run is one seed: the same seed does the same
  * again. --without-guard takes a guard of docs/raft-guards.md away;
  * --expect-violation then stops at the first run that finds something, and fails if none does. */
@@ -32,7 +33,7 @@ struct options {
     unsigned runs, steps, nodes, seconds;
     uint64_t seed;
     uint32_t faults;
-    bool expect, verbose, stream;
+    bool expect, verbose, stream, members, losses;
 };
 
 uint64_t sim_random(void)
@@ -68,7 +69,7 @@ void sim_boot(struct sim_node *n)
 {
     uint32_t voters[SIM_NODES_MAX];
     struct error err;
-    for (uint32_t i = 0; i < sim.n_nodes; i++) {
+    for (uint32_t i = 0; i < sim.n_voters; i++) {
         voters[i] = i + 1;
     }
     struct group_options o = {
@@ -76,7 +77,7 @@ void sim_boot(struct sim_node *n)
         .dir = "sim",
         .vote_log = (struct vote_log *)(void *)n,
         .voters = voters,
-        .n_voters = sim.n_nodes,
+        .n_voters = n->id <= sim.n_voters ? sim.n_voters : 0,
         .heartbeat_ms = 40,
         .election_ms = 160,
         .inflight_bytes_max = sim.inflight_bytes_max,
@@ -91,8 +92,10 @@ void sim_boot(struct sim_node *n)
     n->up = true;
     n->closing = false;
     if (group_open(&n->env, &n->transport, &o, &events, &n->group, &err) != 0) {
-        sim_violate(SIM_STUCK, n, err.text);
-        n->up = false;
+        if (!n->disk.bad) {
+            sim_violate(SIM_STUCK, n, err.text);
+        }
+        n->disk.bad = n->up = false; /* another disk is put in */
         return;
     }
     for (uint32_t id = 1; id <= sim.n_nodes; id++) {
@@ -115,7 +118,7 @@ static void down(struct sim_node *n)
     }
 }
 
-static void crash(struct sim_node *n)
+void sim_crash(struct sim_node *n)
 {
     if (n->up) {
         sim.n_crashes++;
@@ -253,7 +256,7 @@ static void step_links(void)
 
 static void step_disk_faults(void)
 {
-    unsigned bad = 0;
+    unsigned bad = 0, most = (sim.n_nodes - 1) / 2;
     for (uint32_t id = 1; id <= sim.n_nodes; id++) {
         bad += sim.nodes[id].disk.bad || sim.nodes[id].disk.stalled ||
                (sim.nodes[id].up && sim.nodes[id].group->phase == GROUP_FAILED);
@@ -264,9 +267,9 @@ static void step_disk_faults(void)
     }
     if (n->disk.stalled) {
         n->disk.stalled = false;
-    } else if (bad == 0 && (sim.faults & FAULT_SLOW) != 0 && sim_chance(1, 2)) {
+    } else if (bad < most && (sim.faults & FAULT_SLOW) != 0 && sim_chance(1, 2)) {
         n->disk.stalled = true;
-    } else if (bad == 0 && (sim.faults & FAULT_DISK) != 0) {
+    } else if (bad < most && (sim.faults & FAULT_DISK) != 0) {
         n->disk.bad = true;
     }
 }
@@ -276,7 +279,7 @@ static void step_restarts(void)
     for (uint32_t id = 1; id <= sim.n_nodes; id++) {
         struct sim_node *n = &sim.nodes[id];
         if (n->up && n->group->phase == GROUP_FAILED && sim_chance(1, 8)) {
-            crash(n); /* the operator puts in another disk */
+            sim_crash(n); /* the operator puts in another disk */
         } else if (!n->up && sim_chance(1, 2)) {
             sim_boot(n);
         }
@@ -299,6 +302,16 @@ void sim_end_turns(bool all)
             tell_links(n);
         }
         sim_check(n);
+    }
+}
+
+static void step_members(void)
+{
+    if (sim.members) {
+        sim_chance(1, 3) ? sim_transfer() : sim_change();
+    }
+    if (sim.losses && sim_chance(1, 8)) {
+        sim_lose_a_disk();
     }
 }
 
@@ -331,12 +344,14 @@ static void step(void)
         step_disk_faults();
     } else if (x < 957) {
         if ((sim.faults & FAULT_CRASH) != 0) {
-            crash(any_node());
+            sim_crash(any_node());
         }
     } else if (x < 959) {
         if ((sim.faults & FAULT_CRASH) != 0) {
             shut_down(any_node());
         }
+    } else if (x < 975 && (sim.members || sim.losses)) {
+        step_members();
     } else {
         step_restarts();
     }
@@ -349,7 +364,7 @@ static void guarded(void (*fn)(void))
     if (setjmp(sim.crash_now) == 0) {
         fn();
     } else {
-        crash(sim.crashing);
+        sim_crash(sim.crashing);
     }
     sim.crash_armed = false;
 }
@@ -370,7 +385,7 @@ static void heal_round(unsigned round)
             sim_boot(n);
         }
         if (n->up && n->group->phase == GROUP_FAILED) {
-            crash(n);
+            sim_crash(n);
             continue;
         }
         if (n->up && n->transport.attached) {
@@ -407,7 +422,7 @@ static void heal(void)
     for (uint32_t a = 1; a <= sim.n_nodes; a++) {
         sim.nodes[a].disk.stalled = false;
         if (sim.nodes[a].disk.bad) {
-            crash(&sim.nodes[a]);
+            sim_crash(&sim.nodes[a]);
         }
         for (uint32_t b = 1; b <= sim.n_nodes; b++) {
             sim.link[a][b] = 1;
@@ -430,6 +445,7 @@ static void heal(void)
 /* What a run tells its parent. */
 struct tally {
     uint64_t committed, acked, unknown, installs, crashes, resets;
+    uint64_t changes, transfers, wipes;
 };
 
 static void dump(void)
@@ -469,6 +485,9 @@ static unsigned run(uint64_t seed, const struct options *o)
             sim.link[a][b] = 1;
         }
     }
+    sim.members = o->members;
+    sim.losses = o->losses;
+    sim.n_voters = o->members ? 1 + (unsigned)(sim_random() % sim.n_nodes) : sim.n_nodes;
     for (uint32_t a = 1; a <= sim.n_nodes; a++) {
         sim_boot(&sim.nodes[a]);
     }
@@ -504,6 +523,9 @@ static void count_run(struct totals *t, uint64_t seed, int status, const struct 
     t->sum.crashes += tally->crashes;
     t->sum.resets += tally->resets;
     t->sum.installs += tally->installs;
+    t->sum.changes += tally->changes;
+    t->sum.transfers += tally->transfers;
+    t->sum.wipes += tally->wipes;
     bool bad = !WIFEXITED(status) || WEXITSTATUS(status) != 0;
     if (!bad) {
         return;
@@ -542,8 +564,17 @@ static void run_forked(struct totals *t, uint64_t seed, const struct options *o)
     if (pid == 0) {
         alarm(120);
         unsigned violations = run(seed, o);
-        tally = (struct tally){sim.committed_last, sim.n_acked,   sim.n_unknown,
-                               sim.n_installs,     sim.n_crashes, sim.n_resets};
+        tally = (struct tally){
+            .committed = sim.committed_last,
+            .acked = sim.n_acked,
+            .unknown = sim.n_unknown,
+            .installs = sim.n_installs,
+            .crashes = sim.n_crashes,
+            .resets = sim.n_resets,
+            .changes = sim.n_changes,
+            .transfers = sim.n_transfers,
+            .wipes = sim.n_wipes,
+        };
         fflush(stdout);
         ssize_t n = write(fds[1], &tally, sizeof(tally));
         _exit(n == (ssize_t)sizeof(tally) ? (int)violations : 127);
@@ -562,7 +593,7 @@ static void usage(void)
     fprintf(stderr,
             "usage: raft_fuzz [--runs N] [--seed S] [--steps N] [--nodes N] [--for SECONDS]\n"
             "                 [--without-guard G]... [--without-fault BITS] "
-            "[--stream] [--expect-violation] [--verbose]\n");
+            "[--stream] [--members] [--losses] [--expect-violation] [--verbose]\n");
     exit(2);
 }
 
@@ -588,6 +619,8 @@ static void parse(int argc, char **argv, struct options *o)
         {"without-fault", required_argument, NULL, 'x'},
         {"expect-violation", no_argument, NULL, 'e'},
         {"stream", no_argument, NULL, 'S'},
+        {"members", no_argument, NULL, 'm'},
+        {"losses", no_argument, NULL, 'l'},
         {"verbose", no_argument, NULL, 'v'},
         {NULL, 0, NULL, 0},
     };
@@ -620,6 +653,12 @@ static void parse(int argc, char **argv, struct options *o)
             break;
         case 'S':
             o->stream = true;
+            break;
+        case 'm':
+            o->members = true;
+            break;
+        case 'l':
+            o->losses = true;
             break;
         case 'v':
             o->verbose = true;
@@ -665,6 +704,11 @@ int main(int argc, char **argv)
            t.crashed, (unsigned long long)(t.sum.committed / per),
            (unsigned long long)(t.sum.acked / per), (unsigned long long)(t.sum.unknown / per),
            (unsigned long long)(t.sum.crashes / per), (unsigned long long)t.sum.resets);
+    if (o.members || o.losses) {
+        printf("raft_fuzz: a run: %.1f changes, %.1f transfers, %.1f disks lost\n",
+               (double)t.sum.changes / per, (double)t.sum.transfers / per,
+               (double)t.sum.wipes / per);
+    }
     bool pass = o.expect ? t.bad > 0 : t.bad == 0;
     if (o.expect) {
         printf("%s: first violation at seed %llu\n", pass ? "found" : "NOT FOUND",

@@ -111,11 +111,14 @@ struct sim_node {
     uint64_t checked;                  /* committed entries compared so far */
     uint64_t commit_seen;
     uint64_t leader_checked_term;
+    bool lost; /* its disk was lost and it is not back yet */
 };
 
 struct sim {
     uint64_t rng, now_ns;
-    unsigned n_nodes;
+    unsigned n_nodes, n_voters; /* nodes 1..n_voters found the group */
+    bool members, losses;       /* --members, --losses */
+    uint64_t n_changes, n_transfers, n_wipes;
     uint64_t inflight_bytes_max;
     uint32_t faults;
     bool healing, verbose;
@@ -144,6 +147,7 @@ void sim_violate(enum sim_violation v, const struct sim_node *n, const char *tex
 
 /* main.c */
 void sim_boot(struct sim_node *n);
+void sim_crash(struct sim_node *n);
 void sim_read(struct sim_node *n);
 void sim_end_turns(bool all);
 
@@ -152,6 +156,14 @@ void sim_end_turns(bool all);
 void sim_propose(struct sim_node *n);
 /* A producer sends what it has, perhaps for a second time. */
 void sim_produce(struct sim_node *n);
+
+/* members.c */
+void sim_change(void);
+void sim_transfer(void);
+void sim_lose_a_disk(void);
+bool sim_is_member(const struct sim_node *n);
+bool sim_same_configuration(const struct raft_configuration *a, const struct sim_entry *e);
+void sim_check_snapshot(const struct sim_node *n, const struct partition_meta *meta);
 
 /* stream.c */
 void sim_stream(void);
