@@ -100,11 +100,8 @@ static int save_meta(struct group *g, struct error *err)
 static int save_meta_later(struct group *g, struct error *err)
 {
     struct partition_meta meta = meta_now(g);
-    int rv = partition_save_meta(g->partition, &meta, err);
-    if (rv == 0) {
-        meta_saved(g);
-    }
-    return rv;
+    /* Not known to be on disk: what a snapshot covers must stay in the log (retain.c). */
+    return partition_save_meta(g->partition, &meta, err);
 }
 
 int storage_save_snapshot(struct group *g, struct error *err)
@@ -313,7 +310,7 @@ int storage_newest_configuration(struct group *g, struct raft_configuration *ret
 {
     struct log_index at = partition_config_index(g->partition, LOG_INDEX(storage_last(g)));
     raft_configuration_init(ret_conf);
-    if (at.v > g->snapshot.config_index) {
+    if (at.v > g->snapshot.index) { /* else the snapshot has it, and the log may begin behind it */
         int rv = partition_read(g->partition, at, 1, decode_entry, ret_conf, err);
         return rv < 0 ? rv : 0;
     }
@@ -398,8 +395,9 @@ static int load(struct raft_io *io, raft_term *term, raft_id *voted_for,
     *term = g->term;
     *voted_for = g->vote;
     if (last_term > g->term) {
-        *term = g->term = last_term;
-        *voted_for = g->vote = 0;
+        storage_promise(g, last_term, 0); /* the vote log must not be behind what we go by */
+        *term = g->term;
+        *voted_for = g->vote;
     }
     *snapshot = s;
     *start_index = start;

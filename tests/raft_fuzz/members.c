@@ -135,8 +135,10 @@ static void lose(struct sim_node *n)
     unsigned what = d->begin.first_index.v <= 1 && d->last > 0 ? (unsigned)(sim_random() % 3) : 0;
     if (what == 0) {
         memset(d, 0, sizeof(*d));
+        memset(&n->votes, 0, sizeof(n->votes));
     } else if (what == 1) {
         d->meta = (struct partition_meta){.recovering = true};
+        memset(&n->votes, 0, sizeof(n->votes));
     } else {
         d->last = 1 + sim_random() % d->last;
         d->durable = d->last;
