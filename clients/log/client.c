@@ -596,6 +596,9 @@ int weir_client_new(struct env *env, const struct weir_client_options *options,
     c->secret = strdup(options->secret);
     c->name = strdup(options->name != NULL ? options->name : "client");
     c->named = (struct named){.id = -1, .wanted = true};
+    while (c->named.owner == 0) {
+        c->named.owner = env_random_u64(env);
+    }
     if (options->producer_name != NULL) {
         c->named.name = strdup(options->producer_name);
     }

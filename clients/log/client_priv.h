@@ -45,6 +45,7 @@ struct named {
     uint32_t epoch; /* the newest one that is ours */
     bool wanted;    /* a (further) epoch is needed */
     bool fenced;    /* another client has taken the name: for good */
+    uint64_t owner; /* ours for life */
     uint64_t ask_at_ns;
     struct client_broker *broker;
     struct broker_request request;

@@ -25,6 +25,11 @@ static void on_producer(struct broker_request *req, int status, const struct fra
     if (c->closing) {
         return;
     }
+    if (status == WEIR_EFENCED) {
+        n->fenced = true;
+        pump_all(c);
+        return;
+    }
     if (status != 0) {
         /* Also when the outcome is unknown: a further epoch does no harm. */
         n->ask_at_ns = env_now_ns(c->env) + ASK_AGAIN_US * 1000u;
@@ -69,6 +74,8 @@ void named_ask(struct weir_client *c)
         return;
     }
     m.name = n->name;
+    m.owner = n->owner;
+    m.again = n->id >= 0;
     n->request.data = c;
     n->broker = b;
     (void)broker_link_request(b->link, BROKER_INIT_PRODUCER, &m.base, NULL, 0, BROKER_PRODUCER,

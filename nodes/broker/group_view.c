@@ -215,6 +215,7 @@ static int put_producer(struct group_view *v, const Weir__NamedProducer *m)
     }
     p->id = m->id;
     p->epoch = m->epoch;
+    p->owner = m->owner;
     return 0;
 }
 
@@ -306,18 +307,19 @@ void group_put_offset(struct batch_builder *b, int64_t now_ms, const char *group
     batch_add(b, now_ms, key, (size_t)n, value, weir__groups_record__pack(&m, value));
 }
 
-void group_put_producer(struct batch_builder *b, int64_t now_ms, const char *name, int64_t id,
-                        uint32_t epoch)
+void group_put_producer(struct batch_builder *b, int64_t now_ms,
+                        const struct view_producer *producer)
 {
     char key[KEY_MAX];
     uint8_t value[2 * KEY_MAX];
-    Weir__NamedProducer producer = WEIR__NAMED_PRODUCER__INIT;
+    Weir__NamedProducer p = WEIR__NAMED_PRODUCER__INIT;
     Weir__GroupsRecord m = WEIR__GROUPS_RECORD__INIT;
-    int n = snprintf(key, sizeof(key), "producer/%s", name);
-    producer.name = text(name);
-    producer.id = id;
-    producer.epoch = epoch;
+    int n = snprintf(key, sizeof(key), "producer/%s", producer->name);
+    p.name = text(producer->name);
+    p.id = producer->id;
+    p.epoch = producer->epoch;
+    p.owner = producer->owner;
     m.body_case = WEIR__GROUPS_RECORD__BODY_PRODUCER;
-    m.producer = &producer;
+    m.producer = &p;
     batch_add(b, now_ms, key, (size_t)n, value, weir__groups_record__pack(&m, value));
 }

@@ -43,6 +43,7 @@ struct view_producer {
     char name[GROUP_NAME_MAX + 1];
     int64_t id;
     uint32_t epoch;
+    uint64_t owner; /* whose epoch it is; 0: not known */
 };
 
 struct group_view {
@@ -71,7 +72,7 @@ bool group_name_valid(const char *name);
 void group_put_offset(struct batch_builder *b, int64_t now_ms, const char *group, const char *topic,
                       uint32_t partition, int64_t offset, uint64_t generation);
 /* Same for a named producer. */
-void group_put_producer(struct batch_builder *b, int64_t now_ms, const char *name, int64_t id,
-                        uint32_t epoch);
+void group_put_producer(struct batch_builder *b, int64_t now_ms,
+                        const struct view_producer *producer);
 
 #endif

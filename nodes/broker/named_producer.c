@@ -13,9 +13,7 @@ struct init {
     struct conn *conn;
     struct replica *replica;
     uint64_t correlation;
-    char name[GROUP_NAME_MAX + 1];
-    int64_t id;
-    uint32_t epoch;
+    struct view_producer next; /* the incarnation it makes */
 };
 
 static void on_committed(struct group_propose *req, int status)
@@ -26,10 +24,10 @@ static void on_committed(struct group_propose *req, int status)
     list_remove(&init->link);
     if (status == 0) {
         Weir__BrokerProducer m = WEIR__BROKER_PRODUCER__INIT;
-        m.id = init->id;
-        m.epoch = init->epoch;
-        log_info("producer_named", "name=\"%s\" id=%lld epoch=%u client=\"%s\"", init->name,
-                 (long long)init->id, init->epoch, c->name);
+        m.id = init->next.id;
+        m.epoch = init->next.epoch;
+        log_info("producer_named", "name=\"%s\" id=%lld epoch=%u client=\"%s\"", init->next.name,
+                 (long long)init->next.id, init->next.epoch, c->name);
         broker_conn_reply(c, BROKER_PRODUCER, init->correlation, &m.base);
     } else {
         broker_conn_reply_error(c, init->correlation, status, error_name(status), init->replica);
@@ -42,7 +40,7 @@ static bool is_pending(const struct coordinator *co, const char *name)
 {
     LIST_FOREACH(it, &co->inits)
     {
-        if (strcmp(list_entry(it, struct init, link)->name, name) == 0) {
+        if (strcmp(list_entry(it, struct init, link)->next.name, name) == 0) {
             return true;
         }
     }
@@ -52,8 +50,8 @@ static bool is_pending(const struct coordinator *co, const char *name)
 static void next_incarnation(struct init *init, struct env *env, const struct view_producer *known)
 {
     bool fresh = known == NULL || known->epoch >= INT16_MAX;
-    init->id = fresh ? (int64_t)(env_random_u64(env) >> 1) : known->id;
-    init->epoch = fresh ? 0 : known->epoch + 1;
+    init->next.id = fresh ? (int64_t)(env_random_u64(env) >> 1) : known->id;
+    init->next.epoch = fresh ? 0 : known->epoch + 1;
 }
 
 static int propose(struct conn *c, struct init *init)
@@ -64,7 +62,7 @@ static int propose(struct conn *c, struct init *init)
     int64_t now_ms = env_wall_ms(b->env);
     bytes_init(&batch, 4096);
     batch_begin(&builder, &batch, now_ms);
-    group_put_producer(&builder, now_ms, init->name, init->id, init->epoch);
+    group_put_producer(&builder, now_ms, &init->next);
     int rv = batch_finish(&builder);
     if (rv > 0) {
         rv = group_propose(init->replica->group, &init->req, batch.data, batch.len, on_committed);
@@ -73,9 +71,10 @@ static int propose(struct conn *c, struct init *init)
     return rv;
 }
 
-static int begin(struct conn *c, uint64_t correlation, const char *name,
+static int begin(struct conn *c, uint64_t correlation, const Weir__BrokerInitProducer *m,
                  struct replica **ret_replica)
 {
+    const char *name = m->name;
     struct coordinator *co = c->broker->coordinator;
     const struct view_producer *known = NULL;
     *ret_replica = NULL;
@@ -89,6 +88,10 @@ static int begin(struct conn *c, uint64_t correlation, const char *name,
     if (is_pending(co, name)) {
         return WEIR_EBUSY;
     }
+    /* One that was fenced without having heard of it must not fence its successor in turn. */
+    if (m->again && known != NULL && known->owner != 0 && known->owner != m->owner) {
+        return WEIR_EFENCED;
+    }
     if (known == NULL && part_of(co, name)->view.n_producers >= GROUP_VIEW_GROUPS_MAX) {
         return WEIR_ETOOBIG;
     }
@@ -100,7 +103,8 @@ static int begin(struct conn *c, uint64_t correlation, const char *name,
     init->conn = c;
     init->replica = *ret_replica;
     init->correlation = correlation;
-    memcpy(init->name, name, strlen(name) + 1);
+    memcpy(init->next.name, name, strlen(name) + 1);
+    init->next.owner = m->owner;
     next_incarnation(init, c->broker->env, known);
     rv = propose(c, init);
     if (rv != 0) {
@@ -118,7 +122,7 @@ int broker_handle_init_producer(struct conn *c, const struct frame *frame,
     const Weir__BrokerInitProducer *m = (const Weir__BrokerInitProducer *)head;
     struct replica *r;
     (void)err;
-    int rv = begin(c, frame->correlation, m->name, &r);
+    int rv = begin(c, frame->correlation, m, &r);
     if (rv != 0) {
         broker_conn_reply_error(c, frame->correlation, rv, error_name(rv), r);
     }

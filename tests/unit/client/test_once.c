@@ -319,6 +319,32 @@ static void named_producer__fences_who_had_the_name_before_on_every_partition(vo
     harness_close(&h);
 }
 
+/* It was away while another one took its name, and comes back with batches that timed out. */
+static void named_producer__that_lost_its_name_without_a_word_does_not_take_it_back(void **state)
+{
+    static struct harness h;
+    (void)state;
+    harness_open(&h, "");
+    struct weir_client_options options = {.producer_name = "payments"};
+    struct weir_client *old = harness_client(&h, &options);
+    assert_int_equal(produce_named(&h, old, 0), 0);
+    struct client_partition *p = &client_topic_get(old, "many")->partitions[0];
+    p->numbering.over = true; /* a further epoch of its own: nobody else has the name */
+    assert_int_equal(produce_named(&h, old, 0), 0);
+    assert_int_equal(old->named.epoch, 1);
+    struct weir_client *young = harness_client(&h, &options);
+    assert_int_equal(produce_named(&h, young, 1), 0);
+    p->numbering.over = true;
+    assert_int_equal(produce_named(&h, old, 0), WEIR_EFENCED);
+    assert_true(old->named.fenced);
+    assert_int_equal(produce_named(&h, young, 0), 0);
+    assert_int_equal(produce_named(&h, young, 1), 0);
+    assert_int_equal(young->named.epoch, 2);
+    harness_free_client(&h, old);
+    harness_free_client(&h, young);
+    harness_close(&h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -326,6 +352,7 @@ int main(void)
         cmocka_unit_test(all_brokers_restart_with_answers_lost__every_record_is_stored_once),
         cmocka_unit_test(answers_lost_beyond_the_timeout__is_unknown_and_the_partition_goes_on),
         cmocka_unit_test(named_producer__fences_who_had_the_name_before_on_every_partition),
+        cmocka_unit_test(named_producer__that_lost_its_name_without_a_word_does_not_take_it_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
