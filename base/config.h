@@ -82,8 +82,8 @@ struct config {
     uint32_t log_node_inflight_mib; /* same, per node */
     uint32_t log_batch_kib_max;
     uint32_t log_catchup_mib_s; /* into this node, all replicas together; 0: no bound */
-    uint32_t log_free_mib_min; /* produce is refused below this much free disk */
-    uint32_t log_scrub_mib_s;  /* 0: no scrubbing by itself */
+    uint32_t log_free_mib_min;  /* produce is refused below this much free disk */
+    uint32_t log_scrub_mib_s;   /* 0: no scrubbing by itself */
     uint32_t log_group_retain_ms;
     /* raft */
     uint32_t raft_heartbeat_ms, raft_election_ms;

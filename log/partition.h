@@ -127,7 +127,7 @@ int partition_read(struct partition *p, struct log_index first, uint64_t bytes_m
 
 struct partition_meta {
     struct log_term term;
-    uint64_t vote;   /* server id, 0: none in this term */
+    uint64_t vote;     /* server id, 0: none in this term */
     bool votes_shared; /* term and vote are in the node's vote log; here is a lower bound */
     bool recovering; /* promises were lost: neither votes nor acknowledges (consensus/founding.c) */
     struct log_index snapshot_index; /* 0: no metadata snapshot */

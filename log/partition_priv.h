@@ -142,7 +142,7 @@ struct partition {
     struct env_file *meta_file, *mark_file;
     struct meta meta;
     struct meta_op *meta_op; /* a write of meta that nobody waits for; NULL: none */
-    struct mark mark; /* what was last given to the disk */
+    struct mark mark;        /* what was last given to the disk */
     struct background *mark_op;
     struct env_timer mark_timer;
     bool mark_timer_on;
