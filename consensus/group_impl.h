@@ -17,7 +17,7 @@
 #include "consensus/message.h"
 #include "consensus/vote_log.h"
 
-#define GROUP_VOTERS_MAX  15 /* members of a configuration */
+#define GROUP_VOTERS_MAX  16 /* members of a configuration: every node is one of `meta` */
 #define GROUP_PEERS_MAX   (2 * GROUP_VOTERS_MAX)
 #define LEAVE_MS          250 /* how long a leader that stops tries to hand over */
 #define GROUP_PENDING_MAX 64

@@ -164,6 +164,10 @@ static int plan_remove(const struct controller *k, const struct cluster *c,
                          "without %s there would be %u nodes for %u replicas: add a node first",
                          name, left, c->replicas);
     }
+    if (m->dead && !controller_settled(k)) {
+        return error_set(err, WEIR_EBUSY,
+                         "the controller has just begun: in a moment it knows who is alive");
+    }
     if (m->dead && live) {
         return error_set(err, WEIR_EINVAL, "node %s is alive: drain it, then remove it", name);
     }

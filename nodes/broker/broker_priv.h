@@ -56,6 +56,7 @@ struct replica {
     struct group_change change;
     struct group_transfer transfer;
     bool deleted;                /* nothing of it is on disk any more */
+    unsigned n_deleted;          /* files so far */
     char failed[ERROR_TEXT_MAX]; /* "": healthy */
     int failed_code;
     uint64_t reopen_ns;  /* when a replica that failed for want of disk space is tried again */

@@ -109,6 +109,11 @@ bool controller_live(const struct controller *k, uint32_t node_id)
     return false;
 }
 
+bool controller_settled(const struct controller *k)
+{
+    return k->leading && env_now_ns(k->broker->env) > k->since_ns + SETTLE_NS;
+}
+
 const struct part_seen *controller_part(const struct controller *k, uint32_t index)
 {
     return &k->parts[index];
@@ -427,7 +432,7 @@ void controller_tick(struct controller *k, uint64_t now_ns)
     }
     if (!roster->known) {
         found_more(k);
-    } else if (now_ns > k->since_ns + SETTLE_NS && !end_moves(k) && !begin_move(k) &&
+    } else if (controller_settled(k) && !end_moves(k) && !begin_move(k) &&
                placement_moving(&roster->cluster) == 0) {
         balance(k, now_ns);
     }

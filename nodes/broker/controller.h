@@ -74,6 +74,8 @@ void controller_take(struct controller *k, uint32_t node_id, const Weir__Report 
 /* This node leads `meta`, knows all of it, and can write. */
 bool controller_ready(const struct controller *k);
 bool controller_live(const struct controller *k, uint32_t node_id);
+/* It has led for long enough to have heard of everybody who lives. */
+bool controller_settled(const struct controller *k);
 const struct part_seen *controller_part(const struct controller *k, uint32_t index);
 /* What a partition's members should be, and are. */
 bool controller_part_is_placed(const struct controller *k, uint32_t index);

@@ -11,6 +11,7 @@
 #define FOLD_BYTES    (1u << 20) /* in one turn of the loop */
 #define FORGET_NS     3000000000u
 #define FILE_NAME_MAX 64
+#define DELETE_FILES  4 /* at once */
 
 /* --- Opening --- */
 
@@ -132,10 +133,10 @@ static int delete_one(void *data, const char *name)
         log_warn("file_not_deleted", "path=%s reason=\"%s\"", path, err.text);
         return 0;
     }
-    s->n++;
-    return 0;
+    return ++s->n == DELETE_FILES;
 }
 
+/* Some of them; the rest with the next ticks. */
 static void delete_files(struct roster *m, struct replica *r)
 {
     struct broker *b = m->broker;
@@ -143,12 +144,15 @@ static void delete_files(struct roster *m, struct replica *r)
     struct error err = {0};
     replica_dir(r, dir, sizeof(dir));
     struct sweep_files s = {.env = b->env, .dir = dir};
-    if (env_dir_list(b->env, dir, delete_one, &s, &err) == 0 && s.n > 0) {
+    (void)env_dir_list(b->env, dir, delete_one, &s, &err);
+    r->deleted = s.n < DELETE_FILES;
+    r->n_deleted += s.n;
+    if (r->deleted && r->n_deleted > 0) {
         (void)env_dir_sync(b->env, dir, &err);
         log_info("replica_deleted", "topic=%s partition=%u files=%u", r->topic->name, r->partition,
-                 s.n);
+                 r->n_deleted);
+        r->n_deleted = 0;
     }
-    r->deleted = true;
 }
 
 /* Only what the cluster is known to have placed elsewhere, and only when that is on disk here. */
@@ -226,6 +230,8 @@ static void tell_removed(struct roster *m)
     }
 }
 
+/* What a replica promises counts only while the file says that it belongs here: after a restart the
+ * file decides what is deleted. So replicas follow what is on disk. */
 static void act(struct roster *m)
 {
     struct broker *b = m->broker;
@@ -242,7 +248,9 @@ static void act(struct roster *m)
     save(m);
     tell_removed(m);
     add_peers(m);
-    update_replicas(m);
+    if (!m->unsaved) {
+        update_replicas(m);
+    }
     broker_tell_metadata(b);
 }
 
@@ -258,6 +266,9 @@ void roster_tick(struct roster *m, uint64_t now_ns)
     struct broker *b = m->broker;
     if (m->unsaved) {
         save(m);
+        if (!m->unsaved && m->known) {
+            update_replicas(m);
+        }
     }
     if (m->known && now_ns > m->done_ns + FORGET_NS) {
         remove_peers(m);
