@@ -60,13 +60,14 @@ static int read_small(struct partition *p, const char *name, uint8_t *buf, size_
     return rc;
 }
 
-static int load_meta(struct partition *p, struct error *err)
+static int load_meta(struct partition *p, struct recovery *rec, struct error *err)
 {
     uint8_t mark[MARK_SIZE];
     int rc = read_small(p, "mark", mark, sizeof(mark), err);
     if (rc == 0 && !mark_decode(mark, &p->mark)) {
         p->mark = (struct mark){0};
-        if (p->n_segments > 0) {
+        rec->mark_bad = p->n_segments > 0;
+        if (rec->mark_bad) {
             log_warn("log_mark_bad", "dir=" LOG_Q " what=\"absent or damaged: made anew\"", p->dir);
         }
     }
@@ -286,6 +287,43 @@ static int load_closed(struct partition *p, uint32_t i, struct error *err)
     return rc;
 }
 
+/* Nothing but zeros behind the last good frame, in a file as long as it was made. */
+static int tail_is_clean(struct partition *p, struct segment *seg, bool *ret_clean,
+                         struct error *err)
+{
+    uint8_t buf[4096];
+    int rc = 0;
+    *ret_clean = seg->size >= p->options.segment_bytes;
+    for (uint64_t at = seg->s.end; rc == 0 && *ret_clean && at < seg->size;) {
+        size_t n = 0;
+        rc = env_file_pread(seg->file, buf, sizeof(buf), at, &n, err);
+        for (size_t i = 0; i < n; i++) {
+            *ret_clean = *ret_clean && buf[i] == 0;
+        }
+        at += n > 0 ? n : sizeof(buf);
+    }
+    return rc;
+}
+
+/* A torn tail loses no promise, as long as the mark says so. Without one, what is torn may just as
+ * well have been durable. */
+static int suspect_tail(struct partition *p, struct recovery *rec, struct segment *seg,
+                        struct error *err)
+{
+    bool clean = true;
+    int rc = 0;
+    if (rec->mark_bad && !rec->lost_end && seg->s.last_index.v >= p->begin.first_index.v) {
+        rc = tail_is_clean(p, seg, &clean, err);
+    }
+    if (rc == 0 && !clean) {
+        rec->lost_end = true;
+        log_error("log_end_lost",
+                  "dir=" LOG_Q " last=%" PRIu64 " what=\"no mark, and no clean end\"", p->dir,
+                  seg->s.last_index.v);
+    }
+    return rc;
+}
+
 /* The last segment: its frames, and whether what follows them is a torn tail or damage. */
 static int load_last(struct partition *p, struct recovery *rec, struct error *err)
 {
@@ -307,6 +345,10 @@ static int load_last(struct partition *p, struct recovery *rec, struct error *er
         log_error("log_end_lost", "dir=" LOG_Q " last=%" PRIu64 " synced=%" PRIu64, p->dir,
                   seg->s.last_index.v, known);
         known = seg->s.last_index.v;
+    }
+    rc = suspect_tail(p, rec, seg, err);
+    if (rc != 0) {
+        return rc;
     }
     rec->known = known;
     rec->clean = p->mark.clean_end == seg->s.end && p->mark.synced.v == seg->s.last_index.v;
@@ -546,7 +588,7 @@ int partition_recover(struct partition *p, struct error *err)
                            ENV_OPEN_WRITE | ENV_OPEN_LOCK | ENV_OPEN_CREATE, &p->meta_file, err);
     }
     if (rc == 0) {
-        rc = load_meta(p, err);
+        rc = load_meta(p, &rec, err);
     }
     if (rc == 0) {
         rc = begin_load(p, &rec.begin_damaged, err);

@@ -10,6 +10,7 @@ struct recovery {
     bool clean;         /* closed in order, exactly here */
     bool has_close;     /* the last segment has a close record although no segment follows */
     bool begin_damaged; /* to be written anew */
+    bool mark_bad;      /* nothing says how far the log was durable */
     bool lost_meta;     /* term and vote are not those that were durable */
     bool lost_end;      /* entries that were durable stood behind the last one */
     uint64_t drop_from; /* segment files from this one on are no use; 0: none */

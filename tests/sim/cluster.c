@@ -149,12 +149,32 @@ void node_boot(struct machine *m)
     event_at(boot, p, sim.now_ns, on_boot, p);
 }
 
+static void damage(struct machine *m)
+{
+    if (m->disk.eio_one_in != 0) {
+        return; /* what it noted last may be missing */
+    }
+    for (; m->damage_due > 0 && !sim.healing; m->damage_due--) {
+        disk_damage(&m->disk);
+    }
+    if (m->wipe_due && !sim.healing) {
+        sim_say("machine %u: a new disk", m->id);
+        disk_wipe(&m->disk);
+    }
+}
+
 /* The program ends; the kernel closes what it left. */
 static void on_closed(void *data)
 {
     struct process *p = data;
-    sim_say("node %u: stopped", p->machine->id);
-    machine_crash(p->machine, CRASH_KILL, sim_between(10, 1000) * SIM_MS);
+    struct machine *m = p->machine;
+    sim_say("node %u: stopped", m->id);
+    sim.running = NULL; /* goes on here */
+    machine_crash(m, CRASH_KILL, sim_between(10, 1000) * SIM_MS);
+    damage(m);
+    m->damage_due = 0;
+    m->wipe_due = false;
+    longjmp(sim.crash_now, 1);
 }
 
 static void on_stop(struct event *event)
@@ -209,6 +229,10 @@ void machine_crash(struct machine *m, enum crash how, uint64_t back_in_ns)
     p->dead = true;
     m->process = NULL;
     m->disk.crash_in = 0;
+    if (!p->closing) {
+        m->damage_due = 0; /* it died before it was stopped */
+        m->wipe_due = false;
+    }
     files_abandon(p);
     net_abandon(p, how == CRASH_KILL);
     if (how == CRASH_POWER) {

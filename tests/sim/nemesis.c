@@ -57,31 +57,30 @@ static void act_all_down(void)
     }
 }
 
-/* Of one node only: the others have what it loses. */
-static struct machine *victim_down(void)
+/* Of one node only: the others have what it loses. And of one that was stopped in good order: what
+ * was synced in the second before a crash, and is not noted yet, looks when damaged like what was
+ * never synced. */
+static struct machine *victim(void)
 {
     if (sim.victim == 0) {
         sim.victim = any_node()->id;
     }
-    struct machine *m = &sim.machines[sim.victim];
-    machine_crash(m, sim_one_in(2) ? CRASH_KILL : CRASH_POWER, short_or_long());
-    return m;
+    return &sim.machines[sim.victim];
 }
 
 static void act_damage(void)
 {
-    struct machine *m = victim_down();
-    for (uint64_t n = sim_between(1, 4); m->process == NULL && n > 0; n--) {
-        disk_damage(&m->disk);
-    }
+    struct machine *m = victim();
+    m->damage_due = (unsigned)sim_between(1, 4);
+    node_stop(m);
 }
 
 static void act_wipe(void)
 {
-    struct machine *m = victim_down();
-    if (m->process == NULL && sim_one_in(3)) {
-        sim_say("machine %u: a new disk", m->id);
-        disk_wipe(&m->disk);
+    if (sim_one_in(3)) {
+        struct machine *m = victim();
+        m->wipe_due = true;
+        node_stop(m);
     }
 }
 

@@ -75,6 +75,8 @@ struct machine {
     struct disk disk;
     struct process *process; /* NULL: none runs */
     unsigned lives;
+    unsigned damage_due; /* damages, once it has stopped */
+    bool wipe_due;
 };
 
 /* One life of one program. The env comes first: it is what the code under test knows. */
