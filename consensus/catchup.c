@@ -160,9 +160,6 @@ void catchup_reset(struct group *g, struct group_peer *from, const struct peer_r
     if (!list_empty(&g->appends) || !list_empty(&g->held_appends)) {
         return; /* asked again when they are through */
     }
-    if (prev <= storage_last(g) && storage_term(g, prev) == 0) {
-        return; /* it can't be read: what stands behind it may be committed; repair.c comes first */
-    }
     struct catchup kept = *c;
     metric_add(metric_counter("weir_raft_resets_total", "", "Replicas begun anew"), 1);
     log_warn("raft_reset", "group=%u from=%u last=%llu first=%llu", g->options.id, from->id,

@@ -243,6 +243,7 @@ struct group {
         uint32_t config_len;
     } snapshot;
     raft_index snapshot_stored;      /* index of the one on disk */
+    raft_index snapshot_given;       /* of the newest one that is at least on its way there */
     uint64_t snapshot_bytes_pending; /* applied since */
 
     /* Requests of libraft that are answered as soon as its call has returned. */

@@ -81,7 +81,7 @@ static struct partition_meta meta_now(const struct group *g)
 
 static void meta_saved(struct group *g)
 {
-    g->snapshot_stored = g->snapshot.index;
+    g->snapshot_stored = g->snapshot_given = g->snapshot.index;
     g->snapshot_bytes_pending = 0;
 }
 
@@ -100,8 +100,12 @@ static int save_meta(struct group *g, struct error *err)
 static int save_meta_later(struct group *g, struct error *err)
 {
     struct partition_meta meta = meta_now(g);
-    /* Not known to be on disk: what a snapshot covers must stay in the log (retain.c). */
-    return partition_save_meta(g->partition, &meta, err);
+    int rv = partition_save_meta(g->partition, &meta, err);
+    if (rv == 0) { /* not stored yet: what a snapshot covers must stay in the log (retain.c) */
+        g->snapshot_given = g->snapshot.index;
+        g->snapshot_bytes_pending = 0;
+    }
+    return rv;
 }
 
 int storage_save_snapshot(struct group *g, struct error *err)
@@ -183,7 +187,7 @@ static int open_snapshot(struct group *g, struct error *err)
         g->snapshot.index = meta.snapshot_index.v;
         g->snapshot.term = meta.snapshot_term.v;
         g->snapshot.config_index = meta.snapshot_config_index.v;
-        g->snapshot_stored = g->snapshot.index;
+        g->snapshot_stored = g->snapshot_given = g->snapshot.index;
     }
     if (storage_last(g) >= g->snapshot.index) {
         return 0;
@@ -504,7 +508,7 @@ static int snapshot_put(struct raft_io *io, unsigned trailing, struct raft_io_sn
         .config_len = (uint32_t)config.len,
     };
     if (g->snapshot_bytes_pending >= SNAPSHOT_SAVE_BYTES ||
-        g->snapshot.index - g->snapshot_stored >= SNAPSHOT_SAVE_ENTRIES) {
+        g->snapshot.index - g->snapshot_given >= SNAPSHOT_SAVE_ENTRIES) {
         struct error err;
         if (save_meta_later(g, &err) != 0 && err.code != WEIR_ENOMEM) {
             group_fail(g, &err);

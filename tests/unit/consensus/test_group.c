@@ -232,12 +232,12 @@ static void group_open__refuses_options_that_make_no_group(void **state)
     struct error err;
     cluster_start_all(&c);
     struct group_options o = {
-        .id = 9, .dir = "/nowhere", .n_voters = 16, .heartbeat_ms = 50, .election_ms = 500};
+        .id = 9, .dir = "/nowhere", .n_voters = 17, .heartbeat_ms = 50, .election_ms = 500};
     struct group_events events = {0};
     struct group *g = NULL;
     assert_int_equal(group_open(c.nodes[2].env, c.nodes[2].transport, &o, &events, &g, &err),
                      WEIR_EINVAL);
-    assert_string_equal(err.text, "group 9: 16 founding voters, at most 15");
+    assert_string_equal(err.text, "group 9: 17 founding voters, at most 16");
     assert_null(g);
 }
 
