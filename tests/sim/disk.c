@@ -82,20 +82,17 @@ static struct change *change_add(struct inode *inode, bool resize, uint64_t at, 
     return c;
 }
 
-void inode_write(struct disk *d, struct inode *inode, const void *data, size_t n, uint64_t at)
+void inode_write(struct inode *inode, const void *data, size_t n, uint64_t at)
 {
-    uint64_t before = inode->now.size;
     content_write(&inode->now, data, n, at);
-    d->used += inode->now.size - before;
     struct change *c = change_add(inode, false, at, n);
     if (n > 0) {
         memcpy(c->data, data, n);
     }
 }
 
-void inode_resize(struct disk *d, struct inode *inode, uint64_t size)
+void inode_resize(struct inode *inode, uint64_t size)
 {
-    d->used += size - inode->now.size;
     content_resize(&inode->now, size);
     (void)change_add(inode, true, size, 0);
 }
@@ -172,12 +169,6 @@ void disk_set_name(struct disk *d, const char *path, struct inode *inode)
 {
     struct name *n = name_get(d, path, true);
     struct name_change *c = sim_alloc(sizeof(*c));
-    if (n->now != NULL && n->now != inode) {
-        d->used -= n->now->now.size; /* approximately: a rename's source comes next */
-    }
-    if (inode != NULL && n->now != inode) {
-        d->used += inode->now.size;
-    }
     n->now = inode;
     c->name = n;
     c->inode = inode;
@@ -219,6 +210,15 @@ int disk_walk(struct disk *d, const char *dir, disk_name_cb cb, void *data)
         rv = name != NULL ? cb(data, name) : 0;
     }
     return rv;
+}
+
+uint64_t disk_used(const struct disk *d)
+{
+    uint64_t used = 0;
+    for (size_t i = 0; i < d->n_names; i++) {
+        used += d->names[i]->now != NULL ? d->names[i]->now->now.size : 0;
+    }
+    return used;
 }
 
 /* --- Power --- */
@@ -291,11 +291,8 @@ void disk_power_loss(struct disk *d)
         content_write(&inode->now, inode->durable.data, inode->durable.size, 0);
         inode->locked = false;
     }
-    d->used = 0;
     for (size_t i = 0; i < d->n_names; i++) {
-        struct name *n = d->names[i];
-        n->now = n->durable;
-        d->used += n->now != NULL ? n->now->now.size : 0;
+        d->names[i]->now = d->names[i]->durable;
     }
 }
 
@@ -334,12 +331,10 @@ void disk_damage(struct disk *d)
     switch (sim_below(8)) {
     case 0:
         sim_say("%s is cut to %llu bytes", name->path, (unsigned long long)at);
-        d->used -= c->size - at;
         set_content(name->now, at);
         break;
     case 1:
         sim_say("%s is removed", name->path);
-        d->used -= c->size;
         disk_set_name(d, name->path, NULL);
         name->durable = NULL;
         break;
@@ -360,5 +355,4 @@ void disk_wipe(struct disk *d)
     for (struct list *it; (it = list_pop(&d->journal)) != NULL;) {
         free(list_entry(it, struct name_change, link));
     }
-    d->used = 0;
 }

@@ -88,7 +88,7 @@ static void changed(struct env *env)
 
 static bool room_for(const struct disk *d, uint64_t size, uint64_t end)
 {
-    return end <= size || d->used + (end - size) <= d->capacity;
+    return end <= size || disk_used(d) + (end - size) <= d->capacity;
 }
 
 /* --- Changes --- */
@@ -102,10 +102,10 @@ static int do_write(struct env_file *file, const void *buf, size_t n, uint64_t o
         return WEIR_ENOSPC;
     }
     if (change_fails(file->env)) {
-        inode_write(d, inode, buf, sim_below(n + 1), offset);
+        inode_write(inode, buf, sim_below(n + 1), offset);
         return WEIR_EIO;
     }
-    inode_write(d, inode, buf, n, offset);
+    inode_write(inode, buf, n, offset);
     changed(file->env);
     return 0;
 }
@@ -134,7 +134,7 @@ static int do_resize(struct env_file *file, uint64_t size)
     if (change_fails(file->env)) {
         return WEIR_EIO;
     }
-    inode_resize(d, inode, size);
+    inode_resize(inode, size);
     changed(file->env);
     return 0;
 }
@@ -286,7 +286,8 @@ static int op_free_bytes(struct env *env, const char *path, uint64_t *ret_bytes,
     const struct disk *d = disk_of(env);
     (void)path;
     (void)err;
-    *ret_bytes = d->used < d->capacity ? d->capacity - d->used : 0;
+    uint64_t used = disk_used(d);
+    *ret_bytes = used < d->capacity ? d->capacity - used : 0;
     return 0;
 }
 
@@ -455,7 +456,7 @@ void files_abandon(struct process *p)
             if (!room_for(&p->machine->disk, f->inode->now.size, at + n)) {
                 break;
             }
-            inode_write(&p->machine->disk, f->inode, io->iov[i].iov_base, n, at);
+            inode_write(f->inode, io->iov[i].iov_base, n, at);
             at += n;
         }
     }

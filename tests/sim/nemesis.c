@@ -77,7 +77,8 @@ static void act_damage(void)
 
 static void act_wipe(void)
 {
-    if (sim_one_in(3)) {
+    /* A node with an empty disk knows the nodes of its configuration only. */
+    if (sim_one_in(3) && sim.n_founders == sim.n_nodes) {
         struct machine *m = victim();
         m->wipe_due = true;
         node_stop(m);
@@ -198,7 +199,7 @@ static void act_eio(void)
 static void act_full(void)
 {
     struct disk *d = &any_node()->disk;
-    d->capacity = d->capacity != DISK_BYTES ? DISK_BYTES : d->used + sim_below(3u << 20);
+    d->capacity = d->capacity != DISK_BYTES ? DISK_BYTES : disk_used(d) + sim_below(3u << 20);
 }
 
 /* Somebody looks at the nodes now and then, and starts those anew that can't go on. */

@@ -54,7 +54,7 @@ struct disk {
     struct name **names; /* in byte order; with those that mean nothing any more */
     size_t n_names, names_room;
     struct list journal; /* of struct name_change: not synced */
-    uint64_t capacity, used;
+    uint64_t capacity;
     /* Faults */
     unsigned eio_one_in;     /* writes and syncs; 0: never */
     unsigned slow;           /* factor; 1: as usual */
@@ -205,10 +205,11 @@ void process_busy(struct process *p, uint64_t ns);
 /* disk.c */
 void disk_init(struct disk *d, uint64_t capacity);
 struct inode *disk_inode_new(struct disk *d);
-void inode_write(struct disk *d, struct inode *inode, const void *data, size_t n, uint64_t at);
-void inode_resize(struct disk *d, struct inode *inode, uint64_t size);
+void inode_write(struct inode *inode, const void *data, size_t n, uint64_t at);
+void inode_resize(struct inode *inode, uint64_t size);
 void inode_sync(struct inode *inode);
 void inode_forget(struct inode *inode); /* a failed sync: the kernel drops what it had to write */
+uint64_t disk_used(const struct disk *d);
 struct inode *disk_find(struct disk *d, const char *path);
 void disk_set_name(struct disk *d, const char *path, struct inode *inode); /* NULL: none */
 void disk_names_sync(struct disk *d, const char *dir);
