@@ -222,6 +222,9 @@ int storage_reopen(struct group *g, struct error *err)
     return open_snapshot(g, err);
 }
 
+/* Neither ever fails towards libraft, whose convertToCandidate then calls itself a follower with a
+ * candidate's half of the union: the next conversion frees `disrupt_leader`, address 1. When the
+ * disk fails, the group does, and what waits for the promise never leaves (gate.c). */
 static int set_term(struct raft_io *io, raft_term term)
 {
     struct group *g = group_of(io);
