@@ -294,6 +294,8 @@ struct group {
         uint64_t decided_ns;
         struct group_propose req;
         bool pending;
+        bool repeat;              /* somebody may not know of the last compaction */
+        raft_index compact_index; /* committed when a compaction was last decided; 0: long ago */
     } retain;
     struct group_reads reads; /* 13 */
     struct repair repair;

@@ -15,6 +15,9 @@ void retain_applied(struct group *g, const void *payload, size_t len)
     }
     if (control.kind == CONTROL_START) {
         partition_set_start(g->partition, control.offset);
+    } else if (control.kind == CONTROL_COMPACT) {
+        partition_compact(g->partition, control.offset, control.time_ms);
+        g->retain.compact_index = g->raft.commit_index;
     }
 }
 

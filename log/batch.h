@@ -48,7 +48,7 @@ struct batch_info {
     int32_t base_sequence;
 };
 
-/* How many offsets it takes: as many as it had records before compaction (log/compact.h). */
+/* How many offsets it takes: as many as it had records before compaction (log/compact.c). */
 static inline uint32_t batch_offsets(const struct batch_info *info)
 {
     return (uint32_t)info->last_offset_delta + 1;

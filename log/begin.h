@@ -12,7 +12,7 @@
  *   40  8  start offset: no record below it may be read
  *   48  8  newest append time before the first entry, ms
  *   56  8  highest index of a configuration entry before the first entry, 0: none
- *   64  8  compacted below this offset, 0: never (log/compact.h)
+ *   64  8  compacted below this offset, 0: never (log/compact.c)
  *   72  8  tombstones appended before this time are gone, ms
  *   80  4  flags; bit 0: resetting
  *   84  4  length of the configuration, n

@@ -31,6 +31,7 @@ static void partition_free(struct partition *p)
     mending_drop(p);
     env_timer_close(&p->mark_timer);
     env_timer_close(&p->remove_timer);
+    env_timer_close(&p->compact.timer);
     env_defer_cancel(&p->kick);
     while (p->n_segments > 0) {
         segment_pop(p);
@@ -65,7 +66,8 @@ static int partition_alloc(struct env *env, const char *dir,
     p->next_op = calloc(1, sizeof(*p->next_op));
     int rc = state_init(p);
     if (rc != 0 || p->mark_op == NULL || p->next_op == NULL ||
-        env_timer_init(env, &p->mark_timer) != 0 || env_timer_init(env, &p->remove_timer) != 0) {
+        env_timer_init(env, &p->mark_timer) != 0 || env_timer_init(env, &p->remove_timer) != 0 ||
+        compact_init(p) != 0) {
         partition_free(p);
         return WEIR_ENOMEM;
     }
@@ -99,6 +101,7 @@ int partition_open(struct env *env, const char *dir, const struct partition_opti
     p->start_stored = p->begin.start_offset;
     tail_init(&p->tail, p->durable + 1);
     state_load(p);
+    compact_start(p);
     *ret_partition = p;
     return 0;
 }
@@ -110,6 +113,7 @@ void partition_close(struct partition *p)
     }
     assert(!partition_busy(p));
     retention_stop(p);
+    compact_stop(p);
     if (p->next_file != NULL) {
         env_file_wait(p->next_file);
         env_file_close(p->next_file);

@@ -109,6 +109,23 @@ uint64_t partition_size_bytes(const struct partition *p);
 int partition_retained_from(struct partition *p, int64_t oldest_ms, uint64_t bytes_max,
                             struct log_offset *ret_start, struct error *err);
 
+/* Compaction (log/compact.c). A CONTROL_COMPACT was applied: of the records below `upto` each key
+ * keeps the newest; a tombstone (null value) in a batch appended before tombstones_ms goes too.
+ * Records without a key stay, offsets stay, entries stay, perhaps without records. Done in the
+ * background, in closed segments, once they are committed; what is in the last one waits until it
+ * is closed. Never goes back. Not on disk at once: after a crash it may be an earlier one again.
+ * What is left depends on the log and these two numbers only, not on segments or memory. */
+void partition_compact(struct partition *p, struct log_offset upto, int64_t tombstones_ms);
+struct partition_compaction {
+    struct log_offset upto; /* of partition_compact */
+    int64_t tombstones_ms;
+    bool running; /* not all of it is done yet */
+};
+void partition_compaction(const struct partition *p, struct partition_compaction *ret);
+/* Where the next compaction should end: when at least half of what is in closed and committed
+ * segments was never compacted. False: not yet. */
+bool partition_compactable(const struct partition *p, struct log_offset *ret_upto);
+
 /* One entry with its payload, malloc'd or borrowed from the tail. */
 struct partition_entry {
     struct log_index index;

@@ -95,6 +95,7 @@ static int take_entries(struct partition *p, const struct partition_append *req)
     }
     if (rc == 0) {
         state_take(p, req, n_segments);
+        compact_appended(p, req);
         return 0;
     }
     log_warn("log_append_refused", "dir=" LOG_Q " index=%" PRIu64 " error=" LOG_Q, p->dir,

@@ -190,6 +190,8 @@ static void take_empty(struct partition *p)
     p->high_watermark = p->begin.start_offset.v;
     p->start_stored = p->begin.start_offset;
     p->keep = 0;
+    p->compact.stored = (struct segment_clean){0};
+    p->compact.pending_index = 0;
     p->write_at = partition_active(p)->s.end;
     tail_close(&p->tail);
     tail_init(&p->tail, p->begin.first_index.v);
@@ -235,6 +237,7 @@ int partition_reset(struct partition *p, const struct partition_begin *to, const
                          to->first_index.v, config_len);
     }
     retention_stop(p);
+    compact_stop(p);
     if (detach_background(p) != 0) {
         return error_set(err, WEIR_ENOMEM, "%s: out of memory", p->dir);
     }

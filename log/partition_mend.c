@@ -123,6 +123,7 @@ static void carry_on(struct partition *p, uint32_t i)
 static void mended(struct partition *p, uint64_t segment, const char *how)
 {
     state_mended(p);
+    compact_unmark(p, p->segments[partition_segment_at(p, segment)]);
     metric_add(metric_counter("weir_log_holes_mended_total", "", "Holes of logs that were mended."),
                1);
     log_info("log_mended", "dir=" LOG_Q " segment=%" PRIu64 " how=" LOG_Q, p->dir, segment, how);
@@ -313,6 +314,7 @@ static int mending_commit(struct partition *p, struct segment *seg, struct error
     seg->index = fresh->index;
     seg->salt = fresh->salt;
     seg->s = fresh->s;
+    seg->clean = (struct segment_clean){0};
     seg->size =
         active && p->options.segment_bytes > seg->s.end ? p->options.segment_bytes : seg->s.end;
     seg->allocated = !active;

@@ -17,8 +17,10 @@
 
 #include "base/metrics.h"
 #include "log/begin.h"
+#include "log/control.h"
 #include "log/hole.h"
 #include "log/index.h"
+#include "log/keymap.h"
 #include "log/meta.h"
 #include "log/partition.h"
 #include "log/segment.h"
@@ -33,6 +35,7 @@
 #define MARK_INTERVAL_US 50000
 #define NEXT_NAME        "next.tmp"
 #define MEND_NAME        "mend.tmp"
+#define COMPACT_NAME     "compact.tmp"
 #define DAMAGED_DIR      "damaged"
 
 struct segment {
@@ -48,6 +51,7 @@ struct segment {
     bool header_bad;        /* its header is to be written anew */
     bool has_close;         /* while opening: `close` was read */
     struct segment_close close;
+    struct segment_clean clean;
     unsigned pins; /* walks that read from its file */
     bool loaded;   /* file and index are there; always, but for closed ones */
     uint64_t used; /* when it was last needed, by p->use_clock */
@@ -70,6 +74,25 @@ struct mending {
     bool on;
     uint64_t segment;     /* first index */
     struct segment fresh; /* what is in the new file so far */
+};
+
+/* Compaction under way (compact.c). What is to be done stands in p->begin. */
+struct compaction {
+    enum { COMPACT_IDLE, COMPACT_MAPPING, COMPACT_CHECKING, COMPACT_COPYING, COMPACT_SWITCH } phase;
+    struct env_timer timer;
+    /* The newest decision in the log that was not committed when it came; index 0: none. */
+    uint64_t pending_index;
+    struct control pending;
+    /* This round: [dirty_from, clean.upto) is in the map. */
+    struct segment_clean clean;
+    int64_t dirty_from;
+    struct keymap map;
+    size_t map_bytes_max;
+    uint64_t next, last;    /* entries: the next one to look at, the last one that takes part */
+    uint64_t segment, salt; /* which one is being looked at */
+    struct segment fresh;   /* what is in its new file so far */
+    struct compact_op *op;  /* NULL: no new file */
+    struct segment_clean stored; /* what the file `begin` says */
 };
 
 /* The fold, and where to begin when the log's end goes away. */
@@ -108,6 +131,7 @@ struct partition {
     struct tail tail;
     struct holes holes;
     struct mending mending;
+    struct compaction compact;
     uint64_t durable, submitted; /* indexes */
     uint64_t commit;
     int64_t high_watermark;
@@ -259,6 +283,22 @@ void mending_drop(struct partition *p);
 
 void retention_later(struct partition *p); /* removes leftovers, in a while */
 void retention_stop(struct partition *p);  /* before a close or reset */
+
+void retention_work(struct partition *p); /* writes `begin` if there is news for it */
+
+/* --- compact.c --- */
+
+int compact_init(struct partition *p); /* WEIR_ENOMEM */
+/* Goes on with what an earlier life had to do. */
+void compact_start(struct partition *p);
+/* Gives up what is under way; the timer stays. Before a close or reset. */
+void compact_stop(struct partition *p);
+/* Entries were appended, the commit mark has moved, entries from `from` on were removed. */
+void compact_appended(struct partition *p, const struct partition_append *req);
+void compact_committed(struct partition *p);
+void compact_truncated(struct partition *p, uint64_t from);
+/* A segment has got entries from elsewhere. */
+void compact_unmark(struct partition *p, struct segment *seg);
 
 /* --- partition_meta.c --- */
 

@@ -157,6 +157,7 @@ void partition_set_commit(struct partition *p, struct log_index index)
     }
     p->commit = commit;
     p->high_watermark = mark > p->high_watermark ? mark : p->high_watermark;
+    compact_committed(p);
 }
 
 /* The entry to begin with so that the batch with `offset` is met: perhaps some before it. */

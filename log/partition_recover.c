@@ -21,7 +21,7 @@
 
 struct listing {
     struct partition *p;
-    bool has_next, has_mend;
+    bool has_next, has_mend, has_compact;
 };
 
 static int on_name(void *data, const char *name)
@@ -30,6 +30,7 @@ static int on_name(void *data, const char *name)
     uint64_t first = segment_name_parse(name);
     l->has_next = l->has_next || strcmp(name, NEXT_NAME) == 0;
     l->has_mend = l->has_mend || strcmp(name, MEND_NAME) == 0;
+    l->has_compact = l->has_compact || strcmp(name, COMPACT_NAME) == 0;
     if (first == 0) {
         (void)state_name(l->p, name);
         return 0;
@@ -152,6 +153,7 @@ static int load_header(struct partition *p, struct segment *seg, struct error *e
         seg->header_bad = true;
         seg->lost = !salt_from_index(p, seg);
     }
+    (void)segment_clean_decode(buf + SEGMENT_CLEAN_AT, seg->salt, &seg->clean);
     seg->has_close = segment_close_decode(buf + SEGMENT_CLOSE_AT, seg->salt, &seg->close);
     return 0;
 }
@@ -538,7 +540,9 @@ static int settle_closed(struct partition *p, struct segment *seg, struct error 
 static int remove_unfinished(struct partition *p, const struct listing *l, struct error *err)
 {
     int rc = l->has_next ? env_unlink(p->env, partition_path(p, NEXT_NAME), err) : 0;
-    return rc == 0 && l->has_mend ? env_unlink(p->env, partition_path(p, MEND_NAME), err) : rc;
+    rc = rc == 0 && l->has_mend ? env_unlink(p->env, partition_path(p, MEND_NAME), err) : rc;
+    return rc == 0 && l->has_compact ? env_unlink(p->env, partition_path(p, COMPACT_NAME), err)
+                                     : rc;
 }
 
 static int settle(struct partition *p, const struct recovery *rec, const struct listing *l,

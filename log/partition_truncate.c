@@ -41,6 +41,7 @@ int truncate_memory(struct partition *p, uint64_t from, struct error *err)
         tail_cut(&p->tail, from);
     }
     state_rewind(p);
+    compact_truncated(p, from);
     return 0;
 }
 
@@ -136,6 +137,7 @@ int truncate_to(struct partition *p, uint64_t from, struct error *err)
         apply_state(p, &state);
         p->write_at = state.end;
         state_rewind(p);
+        compact_truncated(p, from);
     }
     return rc;
 }

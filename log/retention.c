@@ -91,12 +91,15 @@ static void on_begin_durable(struct env_io *io, int status)
     struct begin_op *op = io->data;
     struct partition *p = op->p;
     if (status == 0 && p != NULL) {
-        struct log_offset start = p->begin.start_offset;
+        struct begin now = p->begin; /* may have moved on */
         struct error err;
         uint32_t had = p->n_segments;
         p->start_stored = op->begin.start_offset;
         p->begin = op->begin;
-        p->begin.start_offset = start.v > op->begin.start_offset.v ? start : op->begin.start_offset;
+        p->begin.start_offset = now.start_offset;
+        p->begin.compacted = now.compacted;
+        p->begin.tombstones_ms = now.tombstones_ms;
+        p->compact.stored = (struct segment_clean){op->begin.compacted.v, op->begin.tombstones_ms};
         if (begin_drop_segments(p, &err) != 0) {
             log_warn("log_segments_not_removed", "dir=" LOG_Q " error=" LOG_Q, p->dir, err.text);
         } else if (p->n_segments < had) {
@@ -168,13 +171,15 @@ static void start_writing(struct partition *p, uint32_t n)
     env_file_write(op->file, &op->io, on_begin_written);
 }
 
-static void retention_work(struct partition *p)
+void retention_work(struct partition *p)
 {
     if (p->failed || p->begin_op != NULL) {
         return;
     }
     uint32_t n = count_old(p, p->keep);
-    if (n > 0 || p->begin.start_offset.v > p->start_stored.v) {
+    if (n > 0 || p->begin.start_offset.v > p->start_stored.v ||
+        p->begin.compacted.v > p->compact.stored.upto ||
+        p->begin.tombstones_ms > p->compact.stored.tombstones_ms) {
         start_writing(p, n);
     }
 }

@@ -11,6 +11,7 @@
 
 #define HEADER_MAGIC   "WEIRSEG1"
 #define CLOSE_MAGIC    "WEIRCLOS"
+#define CLEAN_MAGIC    "WEIRCMPT"
 #define HEADER_VERSION 1
 #define HEADER_USED    40
 #define INDEX_DIGITS   20
@@ -106,6 +107,28 @@ bool segment_close_decode(const uint8_t in[SEGMENT_CLOSE_SIZE], uint64_t salt,
         .last_time_ms = (int64_t)load_le64(in + 40),
         .config_index = LOG_INDEX(load_le64(in + 48)),
     };
+    return true;
+}
+
+void segment_clean_encode(const struct segment_clean *c, uint64_t salt,
+                          uint8_t out[SEGMENT_CLEAN_SIZE])
+{
+    memset(out, 0, SEGMENT_CLEAN_SIZE);
+    memcpy(out, CLEAN_MAGIC, 8);
+    store_le64(out + 16, (uint64_t)c->upto);
+    store_le64(out + 24, (uint64_t)c->tombstones_ms);
+    store_le32(out + 8, crc32c(frame_seed(salt), out + 12, SEGMENT_CLEAN_SIZE - 12));
+}
+
+bool segment_clean_decode(const uint8_t in[SEGMENT_CLEAN_SIZE], uint64_t salt,
+                          struct segment_clean *ret_clean)
+{
+    if (memcmp(in, CLEAN_MAGIC, 8) != 0 ||
+        load_le32(in + 8) != crc32c(frame_seed(salt), in + 12, SEGMENT_CLEAN_SIZE - 12)) {
+        return false;
+    }
+    ret_clean->upto = (int64_t)load_le64(in + 16);
+    ret_clean->tombstones_ms = (int64_t)load_le64(in + 24);
     return true;
 }
 

@@ -17,8 +17,11 @@
  *    552   8   newest append time, ms
  *    560   8   highest index of a configuration entry in the log so far, 0: none
  *    568   4   zero
- *   2048  40   the first 40 bytes once more, in a sector of their own; absent (zeros) in older
- * files 4096   .   frames (log/frame.h), then zeros
+ *   1024   8   magic "WEIRCMPT": how far it is compacted (log/compact.c); zeros: not at all, or
+ * older 1032   4   crc32c of bytes 1036..1055, continuing that of the salt 1036   4   zero 1040   8
+ * no record here has a newer one of its key below this offset 1048   8   tombstones appended before
+ * this time are gone, ms 2048  40   the first 40 bytes once more, in a sector of their own; absent
+ * (zeros) in older files 4096   .   frames (log/frame.h), then zeros
  *
  * A segment gets its name only when header and first frames are durable, and a frame goes to the
  * next segment only when all those before it are durable: so all but the last segment are whole.
@@ -36,6 +39,8 @@
 #define SEGMENT_CLOSE_AT    512
 #define SEGMENT_COPY_AT     2048
 #define SEGMENT_CLOSE_SIZE  60
+#define SEGMENT_CLEAN_AT    1024
+#define SEGMENT_CLEAN_SIZE  32
 
 struct segment_header {
     struct log_index first_index;
@@ -51,6 +56,12 @@ struct segment_close {
     struct log_index config_index;
 };
 
+/* How far a segment is compacted. */
+struct segment_clean {
+    int64_t upto;
+    int64_t tombstones_ms;
+};
+
 void segment_name(uint64_t first_index, char out[SEGMENT_NAME_SIZE]);
 /* The first index in a name of that form; 0 for any other name. */
 uint64_t segment_name_parse(const char *name);
@@ -63,6 +74,11 @@ void segment_close_encode(const struct segment_close *c, uint64_t salt,
                           uint8_t out[SEGMENT_CLOSE_SIZE]);
 bool segment_close_decode(const uint8_t in[SEGMENT_CLOSE_SIZE], uint64_t salt,
                           struct segment_close *ret_close);
+
+void segment_clean_encode(const struct segment_clean *c, uint64_t salt,
+                          uint8_t out[SEGMENT_CLEAN_SIZE]);
+bool segment_clean_decode(const uint8_t in[SEGMENT_CLEAN_SIZE], uint64_t salt,
+                          struct segment_clean *ret_clean);
 
 /* Reads frames one after the other. */
 struct segment_reader {

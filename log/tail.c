@@ -123,6 +123,12 @@ void tail_cut(struct tail *t, uint64_t from)
     t->first = t->n == 0 || from < t->first ? t->next : t->first;
 }
 
+void tail_skip(struct tail *t, uint64_t upto)
+{
+    assert(upto < t->next);
+    t->first = upto + 1 > t->first ? upto + 1 : t->first;
+}
+
 void tail_trim(struct tail *t, uint64_t bytes_max, uint64_t upto)
 {
     while (t->n > 0 && t->bytes > bytes_max) {
@@ -130,7 +136,7 @@ void tail_trim(struct tail *t, uint64_t bytes_max, uint64_t upto)
         if (c->n == 0 || c->first + c->n - 1 > upto) {
             break;
         }
-        t->first = c->first + c->n;
+        t->first = c->first + c->n > t->first ? c->first + c->n : t->first;
         t->bytes -= c->cap;
         free(c);
         t->head++;

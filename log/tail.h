@@ -29,6 +29,8 @@ int tail_reserve(struct tail *t, uint32_t len);
 void tail_add(struct tail *t, const struct frame *f, const void *payload);
 /* Forgets the entries at and above `from`. */
 void tail_cut(struct tail *t, uint64_t from);
+/* Forgets the entries up to `upto`, which is below t->next; their memory goes with its chunk. */
+void tail_skip(struct tail *t, uint64_t upto);
 /* Frees the oldest chunks while they take more than bytes_max and hold nothing above `upto`. */
 void tail_trim(struct tail *t, uint64_t bytes_max, uint64_t upto);
 

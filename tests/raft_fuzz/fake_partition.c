@@ -315,6 +315,27 @@ void partition_set_start(struct partition *p, struct log_offset start)
     }
 }
 
+/* Nothing is compacted here: to libraft an entry is the same before and after. */
+void partition_compact(struct partition *p, struct log_offset upto, int64_t tombstones_ms)
+{
+    (void)p;
+    (void)upto;
+    (void)tombstones_ms;
+}
+
+void partition_compaction(const struct partition *p, struct partition_compaction *ret)
+{
+    (void)p;
+    *ret = (struct partition_compaction){.upto = {0}};
+}
+
+bool partition_compactable(const struct partition *p, struct log_offset *ret_upto)
+{
+    (void)p;
+    (void)ret_upto;
+    return false;
+}
+
 /* The highest entry that could be the log's first. */
 static uint64_t first_possible(const struct partition *p)
 {
