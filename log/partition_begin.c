@@ -132,13 +132,31 @@ int begin_remove_leftovers(struct partition *p, struct error *err)
 
 /* --- Beginning anew --- */
 
+/* What would be taken for a part of the new log. The rest is before its begin: it may go later. */
+static int remove_overlapping(struct partition *p, struct error *err)
+{
+    uint32_t kept = 0;
+    int rc = 0;
+    for (uint32_t i = 0; i < p->n_leftovers; i++) {
+        uint64_t first = p->leftovers[i];
+        if (rc == 0 && first > p->begin.first_index.v) {
+            rc = remove_files(p, first, err);
+        }
+        if (rc != 0 || first < p->begin.first_index.v) {
+            p->leftovers[kept++] = first;
+        }
+    }
+    p->n_leftovers = kept;
+    return rc;
+}
+
 int begin_finish_reset(struct partition *p, struct error *err)
 {
     /* The mark must not say that more is there than will be. */
     struct mark mark = {.meta_counter = p->mark.meta_counter};
     assert(p->begin.resetting);
     int rc = mark_write_now(p, &mark, err);
-    rc = rc == 0 ? begin_remove_leftovers(p, err) : rc;
+    rc = rc == 0 ? remove_overlapping(p, err) : rc;
     rc = rc == 0 ? env_dir_sync(p->env, p->dir, err) : rc;
     rc = rc == 0 ? partition_create_first(p, err) : rc;
     if (rc == 0) {
@@ -269,6 +287,7 @@ int partition_reset(struct partition *p, const struct partition_begin *to, const
         partition_fail(p, rc, why.text);
         return error_set(err, rc, "%s: reset: %s", p->dir, why.text);
     }
+    retention_later(p);
     return 0;
 }
 

@@ -177,9 +177,15 @@ static int insert_lost(struct partition *p, uint32_t i, uint64_t first, struct e
 static int find_missing(struct partition *p, struct error *err)
 {
     int rc = 0;
-    if (p->n_segments > 0 && p->segments[0]->first_index.v > p->begin.first_index.v) {
-        rc = insert_lost(p, 0, p->begin.first_index.v, err);
+    uint32_t at = 0;
+    /* A file has the name of the log's first entry. What is before it may be of an earlier life. */
+    while (at < p->n_segments && p->segments[at]->first_index.v < p->begin.first_index.v) {
+        at++;
     }
+    if (at < p->n_segments && p->segments[at]->first_index.v > p->begin.first_index.v) {
+        rc = insert_lost(p, at, p->begin.first_index.v, err);
+    }
+    rc = rc == 0 ? begin_drop_segments(p, err) : rc;
     for (uint32_t i = 0; rc == 0 && i + 1 < p->n_segments; i++) {
         const struct segment *seg = p->segments[i];
         uint64_t next = p->segments[i + 1]->first_index.v;
@@ -486,7 +492,6 @@ static int load_segments(struct partition *p, struct recovery *rec, struct error
     }
     if (rc == 0) {
         join_lost(p);
-        rc = begin_drop_segments(p, err);
     }
     if (rc == 0 && p->n_segments > 0 && p->segments[0]->first_index.v != p->begin.first_index.v) {
         rc = error_set(err, WEIR_ECORRUPT, "%s: the file is missing",
@@ -557,7 +562,8 @@ static int settle(struct partition *p, const struct recovery *rec, const struct 
     }
     if (rc == 0 && p->begin.resetting) {
         rc = begin_start_reset(p, err);
-        return rc == 0 ? begin_finish_reset(p, err) : rc;
+        rc = rc == 0 ? begin_finish_reset(p, err) : rc;
+        return rc == 0 ? begin_remove_leftovers(p, err) : rc;
     }
     if (rc == 0 && rec->begin_damaged) {
         rc = begin_store(p, &p->begin, err);
