@@ -111,6 +111,7 @@ int group_start_raft(struct group *g, struct error *err)
     raft_set_snapshot_threshold(&g->raft, GROUP_MEMORY_ENTRIES);
     raft_set_snapshot_trailing(&g->raft, GROUP_MEMORY_ENTRIES);
     raft_set_pre_vote(&g->raft, true);
+    raft_set_max_catch_up_round_duration(&g->raft, GROUP_ROUND_MS);
     g->verified = 0; /* guard 2 */
     g->receiving = 0;
     g->was = RAFT_UNAVAILABLE;

@@ -33,6 +33,7 @@
 #define GROUP_MEMORY_ENTRIES     256u
 #define GROUP_LOAD_TRAILING                                                                        \
     64u /* entries below the snapshot that a start loads, for followers a little behind */
+#define GROUP_ROUND_MS      5000u /* how long libraft waits for a standby to catch up */
 #define FLOW_PIECE_BYTES    (256u << 10)
 #define CATCHUP_FETCH_BYTES (1u << 20)
 #else
@@ -40,6 +41,7 @@
 #define GROUP_MEMORY_ENTRIES_MIN 4u
 #define GROUP_MEMORY_ENTRIES     6u
 #define GROUP_LOAD_TRAILING      3u
+#define GROUP_ROUND_MS           400u
 #define FLOW_PIECE_BYTES         120u
 #define CATCHUP_FETCH_BYTES      300u
 #endif

@@ -18,7 +18,7 @@
 
 #define METRICS_BYTES_MAX (4u << 20)
 #define EXIT_USAGE        2
-#define NODES_MIN         3
+#define NODES_MIN         3 /* of which any one may fail */
 
 enum node_phase { NODE_RUNNING, NODE_STOPPING_ROLES, NODE_STOPPING_HTTP };
 
@@ -240,18 +240,6 @@ static int run(struct process *p)
     return rv == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
-/* Tools may be pointed at one node; a node itself needs others to agree with. */
-static int check_voters(const struct config *config, struct error *err)
-{
-    if (config->n_nodes >= NODES_MIN) {
-        return 0;
-    }
-    return error_set(err, WEIR_ECONFIG,
-                     "cluster.node: a cluster has at least %d nodes, of which any one may fail; "
-                     "%u given (they may all run on one machine)",
-                     NODES_MIN, config->n_nodes);
-}
-
 int node_main(int argc, char **argv)
 {
     static const struct argp argp = {
@@ -280,13 +268,16 @@ int node_main(int argc, char **argv)
         return EXIT_FAILURE;
     }
     int rv = EXIT_SUCCESS;
-    if (config_load(a.config_path, &p->config, &err) != 0 || check_voters(&p->config, &err) != 0) {
+    if (config_load(a.config_path, &p->config, &err) != 0) {
         fprintf(stderr, "weir node: %s\n", err.text);
         rv = EXIT_USAGE;
     } else if (a.check) {
         printf("%s: good, node %s of %u\n", a.config_path, p->config.node_name, p->config.n_nodes);
     } else {
         log_set_level((enum log_level)p->config.log_level);
+        if (p->config.n_nodes < NODES_MIN) {
+            log_warn("few_nodes", "nodes=%u enough_to_lose_one=%d", p->config.n_nodes, NODES_MIN);
+        }
         rv = run(p);
     }
     free(p);

@@ -307,8 +307,10 @@ void sim_end_turns(bool all)
 
 static void step_members(void)
 {
-    if (sim.members) {
-        sim_chance(1, 3) ? sim_transfer() : sim_change();
+    if (sim.members && (sim.transfers || sim_chance(1, 3))) {
+        sim_transfer();
+    } else if (sim.members) {
+        sim_change();
     }
     if (sim.losses && sim_chance(1, 8)) {
         sim_lose_a_disk();
@@ -350,7 +352,7 @@ static void step(void)
         if ((sim.faults & FAULT_CRASH) != 0) {
             shut_down(any_node());
         }
-    } else if (x < 975 && (sim.members || sim.losses)) {
+    } else if (x < (sim.transfers ? 988u : 975u) && (sim.members || sim.losses)) {
         step_members();
     } else {
         step_restarts();
@@ -489,7 +491,9 @@ static unsigned run(uint64_t seed, const struct options *o)
     }
     sim.members = o->members;
     sim.losses = o->losses;
-    sim.n_voters = o->members ? 1 + (unsigned)(sim_random() % sim.n_nodes) : sim.n_nodes;
+    sim.transfers = o->members && sim_chance(1, 3); /* nothing else: changes take their time */
+    sim.n_voters =
+        o->members && !sim.transfers ? 1 + (unsigned)(sim_random() % sim.n_nodes) : sim.n_nodes;
     for (uint32_t a = 1; a <= sim.n_nodes; a++) {
         sim_boot(&sim.nodes[a]);
     }

@@ -116,8 +116,8 @@ struct sim_node {
 
 struct sim {
     uint64_t rng, now_ns;
-    unsigned n_nodes, n_voters; /* nodes 1..n_voters found the group */
-    bool members, losses;       /* --members, --losses */
+    unsigned n_nodes, n_voters;      /* nodes 1..n_voters found the group */
+    bool members, losses, transfers; /* --members, --losses; transfers alone */
     uint64_t n_changes, n_transfers, n_wipes;
     uint64_t inflight_bytes_max;
     uint32_t faults;
