@@ -526,7 +526,9 @@ static void listener__tells_garbage_what_is_wrong_and_lives(void **state)
     send_junk(&h, header, sizeof(header), text, sizeof(text));
     assert_non_null(strstr(text, "limit"));
     struct broker_link *link = harness_link(&h, 0);
-    fetch(&h, link, 0, 1, &a);
+    do { /* on a slow machine its replica may have lost sight of the leader for a moment */
+        fetch(&h, link, 0, 1, &a);
+    } while (a.status == WEIR_EUNAVAILABLE);
     assert_int_equal(a.status, 0);
     harness_close_link(&h, link);
     bytes_close(&junk);
