@@ -12,6 +12,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct config config;
     static const char text[] = "node.name = n1\nnode.data = /d\ncluster.secret = 0123456789abcdef\n"
+                               "tls.plain = yes\n"
                                "log.topic = a partitions=6\nlog.topic = meta partitions=1\n"
                                "cluster.node = n1 id=1 peer=h:1 broker=h:2 http=h:3 rtmp=h:4\n";
     struct cluster c;
