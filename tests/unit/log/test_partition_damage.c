@@ -188,6 +188,29 @@ static void a_hole__is_found_by_later_frames_when_the_mark_is_lost(void **state)
     end(image);
 }
 
+/* A log cut inside its last frame looks like a torn tail; without the mark nothing says it is not.
+ */
+static void a_lost_mark_and_a_cut_log__cost_the_promises(void **state)
+{
+    (void)state;
+    struct fault_image *image = damage_image(&h, false);
+    struct partition_meta meta;
+    size_t size;
+    fault_env_restore(h.env, image);
+    fault_env_remove(h.env, HARNESS_DIR "/mark");
+    char path[64];
+    (void)snprintf(path, sizeof(path), "%s", damage_last_segment(&h));
+    const uint8_t *data = fault_env_data(h.env, path, &size);
+    while (size > 0 && data[size - 1] == 0) {
+        size--; /* reserved, not written */
+    }
+    fault_env_resize(h.env, path, size - 1);
+    assert_int_equal(harness_open(&h, &err), 0);
+    partition_meta(h.p, &meta);
+    assert_true(meta.recovering);
+    end(image);
+}
+
 static void damage_found_while_running__is_a_hole_and_the_partition_goes_on(void **state)
 {
     (void)state;
@@ -256,6 +279,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(a_hole_below_the_mark__keeps_the_rest_readable_and_names_file_and_place),
         T(a_hole__is_found_by_later_frames_when_the_mark_is_lost),
+        T(a_lost_mark_and_a_cut_log__cost_the_promises),
         T(damage_found_while_running__is_a_hole_and_the_partition_goes_on),
         T(a_cut_above_a_hole__leaves_it_and_one_below_forgets_it),
         T(any_missing_file__is_harmless_or_mended_or_said_to_cost_the_promises),
