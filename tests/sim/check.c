@@ -28,6 +28,7 @@ struct oracle {
     uint64_t last, room;
     uint64_t *ids; /* [offset] */
     int64_t end, ids_room;
+    int64_t start; /* the highest start offset that a node has committed */
     uint64_t last_sequence[SIM_CLIENTS_MAX][256]; /* by client and life: order */
     uint8_t leader[TERMS_MAX];                    /* [term]: node id, 0: none seen */
 };
@@ -194,6 +195,14 @@ static void check_leader(const struct process *p, unsigned group, const struct g
     }
 }
 
+/* Records of the second topic may go. */
+static bool retained(unsigned group)
+{
+    const struct config_topic *t = sim.config[1].topics;
+    return group >= sim.n_written || (group >= t[0].partitions && sim.retain_ms > 0 &&
+                                      group < t[0].partitions + t[1].partitions);
+}
+
 static void check_replica(struct process *p, unsigned group, const struct replica *r)
 {
     struct node_watch *w = p->watch;
@@ -217,6 +226,15 @@ static void check_replica(struct process *p, unsigned group, const struct replic
                     p->machine->id, term, w->term[group]);
     }
     w->term[group] = term;
+    int64_t start = partition_start_offset(g->partition).v;
+    if (start > oracles[group].start) {
+        oracles[group].start = start;
+        if (!retained(group)) {
+            sim_violate(SIM_LOST,
+                        "%s on node %u begins at offset %" PRId64 ", and all is to be kept",
+                        group_text(group), p->machine->id, start);
+        }
+    }
     if (commit > w->commit[group]) {
         w->commit[group] = commit;
         if (commit > checked[p->machine->id][group]) {
@@ -269,13 +287,19 @@ void check_acked(unsigned group, int64_t offset, uint64_t id)
 
 void check_consumed(unsigned group, int64_t offset, uint64_t id, int64_t *next)
 {
-    if (offset != *next || !is_at(group, offset, id)) {
+    bool skipped = offset > *next && *next < oracles[group].start;
+    if ((offset != *next && !skipped) || !is_at(group, offset, id)) {
         sim_violate(SIM_CONSUMED,
                     "%s: a consumer got record %016" PRIx64 " at offset %" PRId64
                     ", expected offset %" PRId64 " of %" PRId64,
                     group_text(group), id, offset, *next, oracles[group].end);
     }
     *next = offset + 1;
+}
+
+int64_t check_start_offset(unsigned group)
+{
+    return oracles[group].start;
 }
 
 int64_t check_end_offset(unsigned group)

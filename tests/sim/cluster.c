@@ -56,7 +56,11 @@ static void configure(unsigned id, unsigned n_topics, unsigned replicas, unsigne
                      k, k, k, PEER_PORT, k, BROKER_PORT, k, k);
     }
     for (unsigned k = 0; k < n_topics; k++) {
-        bytes_printf(&text, "log.topic = %s partitions=%u\n", topics[k].name, topics[k].partitions);
+        bytes_printf(&text, "log.topic = %s partitions=%u", topics[k].name, topics[k].partitions);
+        if (k == 1 && sim.retain_ms > 0) {
+            bytes_printf(&text, " retain_ms=%u", sim.retain_ms);
+        }
+        bytes_printf(&text, "\n");
     }
     bytes_printf(&text, "log.topic = meta partitions=1\n");
     if (id > sim.n_founders) {
@@ -96,6 +100,7 @@ void cluster_init(void)
     if (sim.n_nodes > 3 && sim_one_in(2)) {
         sim.n_founders = 3;
     }
+    sim.retain_ms = sim_one_in(2) ? (unsigned)sim_between(1000, 6000) : 0;
     unsigned replicas = sim_one_in(2) ? sim.n_founders : 3;
     network_init(sim.n_nodes + sim.n_clients);
     for (unsigned i = 1; i <= sim.n_nodes + sim.n_clients; i++) {

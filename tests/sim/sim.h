@@ -159,6 +159,7 @@ struct sim {
     struct machine machines[SIM_MACHINES_MAX + 1]; /* by id */
     struct config config[SIM_NODES_MAX + 1];
     struct broker_sizes sizes;
+    unsigned retain_ms; /* of the second topic; 0: all is kept */
     /* The network: by (from, to) */
     bool cut[SIM_MACHINES_MAX + 1][SIM_MACHINES_MAX + 1];
     uint64_t delay_ns[SIM_MACHINES_MAX + 1][SIM_MACHINES_MAX + 1];
@@ -267,6 +268,8 @@ void check_acked(unsigned group, int64_t offset, uint64_t id);
 /* A consumer got a record; *next is what it has to be. */
 void check_consumed(unsigned group, int64_t offset, uint64_t id, int64_t *next);
 int64_t check_end_offset(unsigned group);
+/* Records below have been taken away on some node, as they may be. */
+int64_t check_start_offset(unsigned group);
 /* What a replica of the node says that can not go on; NULL: all can. */
 const char *check_failed_replica(unsigned node);
 bool check_converged(const char **ret_why);

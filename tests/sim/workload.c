@@ -174,15 +174,22 @@ static void on_records(void *data, struct weir_consumer *consumer,
     }
 }
 
+static void consume(struct sim_client *c, unsigned group, int64_t from);
+
 static void on_failed(void *data, struct weir_consumer *consumer, int status, const char *text)
 {
-    const struct reader *r = data;
-    (void)consumer;
+    struct reader *r = data;
+    if (status == WEIR_ERANGE && r->next < check_start_offset(r->group)) {
+        weir_consumer_close(consumer);
+        r->paused = false;
+        consume(r->client, r->group, WEIR_OFFSET_BEGIN);
+        return;
+    }
     sim_violate(SIM_CONSUMED, "a consumer of %s at offset %lld failed: %d, %s",
                 group_text(r->group), (long long)r->next, status, text);
 }
 
-static void consume(struct sim_client *c, unsigned group)
+static void consume(struct sim_client *c, unsigned group, int64_t from)
 {
     struct reader *r = &c->readers[group];
     struct error err = {0};
@@ -191,7 +198,7 @@ static void consume(struct sim_client *c, unsigned group)
     struct weir_consumer_events events = {.data = r, .records = on_records, .failed = on_failed};
     r->client = c;
     r->group = group;
-    if (weir_consume(c->client, topic->name, partition, 0, &events, &r->consumer, &err) != 0) {
+    if (weir_consume(c->client, topic->name, partition, from, &events, &r->consumer, &err) != 0) {
         sim_violate(SIM_CONSUMED, "weir_consume: %s", err.text);
     }
 }
@@ -260,7 +267,7 @@ static void on_client(struct event *event)
     env_timer_start(&c->timer, 1000, on_timer);
     for (unsigned g = 0; g < sim.n_written; g++) {
         if (sim_one_in(2) || p->machine->id == sim.n_nodes + 1) {
-            consume(c, g); /* the first client: all */
+            consume(c, g, 0); /* the first client: all */
         }
     }
 }
@@ -308,7 +315,8 @@ const char *workload_missing(void)
         }
         for (unsigned g = 0; g < sim.n_written; g++) {
             const struct reader *r = &p->client->readers[g];
-            if (r->consumer != NULL && r->next < check_end_offset(g)) {
+            if (r->consumer != NULL && r->next < check_end_offset(g) &&
+                check_start_offset(g) < check_end_offset(g)) {
                 (void)snprintf(text, sizeof(text), "client %u has read %s up to %lld of %lld", i,
                                group_text(g), (long long)r->next, (long long)check_end_offset(g));
                 return text;
