@@ -13,6 +13,7 @@ enum {
     AT_INDEX = 16,
     AT_TERM = 24,
     AT_SECTIONS = 32,
+    AT_ZERO = 36,
     HEADER_SIZE = 40,
 };
 
@@ -125,6 +126,9 @@ int log_state_decode(struct log_state *s, const void *data, size_t n, struct err
     }
     if (load_le32(p + AT_VERSION) != VERSION) {
         return error_set(err, WEIR_EVERSION, "state: version %u", load_le32(p + AT_VERSION));
+    }
+    if (load_le32(p + AT_ZERO) != 0) {
+        return error_set(err, WEIR_ECORRUPT, "state: header");
     }
     struct log_state fresh;
     struct cursor c;
