@@ -36,6 +36,8 @@ struct group_options {
     uint64_t free_bytes_min;     /* proposals are refused below this much free disk; 0: no limit */
     /* What a leader decides about the log: 0: for ever, however much. */
     uint64_t retain_ms, retain_bytes;
+    bool compact;          /* of each key only the newest record is wanted */
+    uint64_t tombstone_ms; /* how long a null value is kept at least; 0: a day */
     uint64_t decide_ms; /* how often it does; 0: every 10 s, or a quarter of a shorter retain_ms */
 };
 

@@ -1,11 +1,13 @@
 /* What the leader decides about the log itself, by control entries (log/control.h): where it
- * starts. It decides every so often; every replica acts when the entry is applied. */
+ * starts, and how far it is compacted. It decides every so often; every replica acts when the entry
+ * is applied. */
 #include <string.h>
 
 #include "base/logging.h"
 #include "consensus/group_impl.h"
 
-#define DECIDE_MS 10000
+#define DECIDE_MS    10000
+#define TOMBSTONE_MS 86400000 /* Kafka's delete.retention.ms */
 
 void retain_applied(struct group *g, const void *payload, size_t len)
 {
@@ -69,6 +71,57 @@ static void decide_start(struct group *g)
     }
 }
 
+/* Everybody in the configuration is there and has the last decision to compact. */
+static bool all_have_compacted(const struct group *g)
+{
+    struct group_member members[GROUP_PEERS_MAX + 1];
+    unsigned n = group_members(g, members, GROUP_PEERS_MAX + 1);
+    for (unsigned i = 0; i < n && i < GROUP_PEERS_MAX + 1; i++) {
+        if (members[i].id != g->self_id &&
+            (!members[i].connected || members[i].match.v < g->retain.compact_index)) {
+            return false;
+        }
+    }
+    return g->retain.compact_index > 0;
+}
+
+/* A tombstone may go when nobody has an older record of its key any more: when it is old, and all
+ * below it was compacted before, everywhere. */
+static int64_t tombstones_before(const struct group *g, int64_t now_ms, int64_t settled_ms)
+{
+    uint64_t keep_ms =
+        g->options.tombstone_ms > 0 ? g->options.tombstone_ms : (uint64_t)TOMBSTONE_MS;
+    int64_t old_ms = now_ms - (int64_t)keep_ms;
+    if (!all_have_compacted(g) || old_ms < 0) {
+        return 0;
+    }
+    return old_ms < settled_ms ? old_ms : settled_ms;
+}
+
+static void decide_compact(struct group *g)
+{
+    struct partition_compaction done;
+    struct control control = {.kind = CONTROL_COMPACT};
+    int64_t settled_ms;
+    if (!g->options.compact) {
+        return;
+    }
+    partition_compaction(g->partition, &done);
+    control.offset = done.upto;
+    control.time_ms = done.tombstones_ms;
+    if (!done.running && partition_compactable(g->partition, &control.offset, &settled_ms)) {
+        int64_t ms = tombstones_before(g, env_wall_ms(g->env), settled_ms);
+        control.time_ms = ms > control.time_ms ? ms : control.time_ms;
+        /* Once more later: an entry behind it, for those whose last segment has to be closed. */
+        g->retain.repeat = true;
+    } else if (!g->retain.repeat || done.upto.v == 0) {
+        return;
+    } else {
+        g->retain.repeat = false;
+    }
+    propose(g, &control);
+}
+
 void retain_tick(struct group *g)
 {
     uint64_t now_ns = env_now_ns(g->env);
@@ -84,5 +137,8 @@ void retain_tick(struct group *g)
     keep(g);
     if (group_is_leader(g) && !g->retain.pending) {
         decide_start(g);
+    }
+    if (group_is_leader(g) && !g->retain.pending) {
+        decide_compact(g);
     }
 }

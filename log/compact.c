@@ -89,10 +89,18 @@ int compact_init(struct partition *p)
     return env_timer_init(p->env, &p->compact.timer);
 }
 
+/* What takes part and stands in the last segment waits until that is closed: soon. */
+static void close_last(struct partition *p)
+{
+    struct segment *seg = partition_active(p);
+    seg->full = seg->first_offset.v < p->begin.compacted.v;
+}
+
 void compact_start(struct partition *p)
 {
     p->compact.stored = (struct segment_clean){p->begin.compacted.v, p->begin.tombstones_ms};
     if (p->begin.compacted.v > 0) {
+        close_last(p);
         later(p, STEP_US);
     }
 }
@@ -623,6 +631,7 @@ void partition_compact(struct partition *p, struct log_offset upto, int64_t tomb
     if (tombstones_ms > p->begin.tombstones_ms) {
         p->begin.tombstones_ms = tombstones_ms;
     }
+    close_last(p);
     retention_work(p);
     if (p->compact.phase == COMPACT_IDLE) {
         later(p, STEP_US);
@@ -674,7 +683,23 @@ void partition_compaction(const struct partition *p, struct partition_compaction
     };
 }
 
-bool partition_compactable(const struct partition *p, struct log_offset *ret_upto)
+/* Append time of the first batch that is not compacted. */
+static int64_t settled_ms(struct partition *p)
+{
+    struct bytes out;
+    struct log_offset next;
+    int64_t ms = 0;
+    bytes_init(&out, BUFFER_MAX);
+    if (p->begin.compacted.v > 0 && p->begin.compacted.v < p->high_watermark &&
+        partition_fetch(p, p->begin.compacted, 1, &out, &next, NULL) == 0 && out.len > 0) {
+        ms = batch_append_ms(out.data);
+    }
+    bytes_close(&out);
+    return ms;
+}
+
+bool partition_compactable(struct partition *p, struct log_offset *ret_upto,
+                           int64_t *ret_settled_ms)
 {
     uint64_t dirty = 0, all = 0;
     int64_t upto = 0;
@@ -691,5 +716,6 @@ bool partition_compactable(const struct partition *p, struct log_offset *ret_upt
         return false;
     }
     *ret_upto = LOG_OFFSET(upto);
+    *ret_settled_ms = settled_ms(p);
     return true;
 }

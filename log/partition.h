@@ -123,8 +123,10 @@ struct partition_compaction {
 };
 void partition_compaction(const struct partition *p, struct partition_compaction *ret);
 /* Where the next compaction should end: when at least half of what is in closed and committed
- * segments was never compacted. False: not yet. */
-bool partition_compactable(const struct partition *p, struct log_offset *ret_upto);
+ * segments was never compacted. False: not yet. *ret_settled_ms: what was appended before it has
+ * been compacted here before; 0: nothing, or it can't be read. */
+bool partition_compactable(struct partition *p, struct log_offset *ret_upto,
+                           int64_t *ret_settled_ms);
 
 /* One entry with its payload, malloc'd or borrowed from the tail. */
 struct partition_entry {

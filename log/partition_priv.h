@@ -46,6 +46,7 @@ struct segment {
     struct segment_close s; /* what is in it so far; last_index = first_index - 1 when empty */
     bool planned;           /* has no name on disk yet */
     bool closed;            /* no more frames come */
+    bool full;              /* the next frame goes into another one */
     bool allocated;         /* `size` is reserved */
     bool lost;              /* no readable file: all of it is a hole */
     bool header_bad;        /* its header is to be written anew */

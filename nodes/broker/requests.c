@@ -232,6 +232,11 @@ static void fill_replica(Weir__BrokerReplicaStatus *m, const struct replica *r)
     m->start_offset = partition_start_offset(p).v;
     m->high_watermark = partition_high_watermark(p).v;
     m->end_offset = partition_end_offset(p).v;
+    struct partition_compaction compaction;
+    partition_compaction(p, &compaction);
+    m->compacted_offset = compaction.upto.v;
+    m->tombstones_ms = compaction.tombstones_ms;
+    m->compacting = compaction.running;
 }
 
 struct status_memory {

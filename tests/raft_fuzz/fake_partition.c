@@ -329,8 +329,10 @@ void partition_compaction(const struct partition *p, struct partition_compaction
     *ret = (struct partition_compaction){.upto = {0}};
 }
 
-bool partition_compactable(const struct partition *p, struct log_offset *ret_upto)
+bool partition_compactable(struct partition *p, struct log_offset *ret_upto,
+                           int64_t *ret_settled_ms)
 {
+    (void)ret_settled_ms;
     (void)p;
     (void)ret_upto;
     return false;

@@ -113,6 +113,8 @@ static int open_group(struct cluster *c, struct cluster_node *n, struct error *e
         .free_bytes_min = c->free_bytes_min,
         .retain_ms = c->retain_ms,
         .retain_bytes = c->retain_bytes,
+        .compact = c->compact,
+        .tombstone_ms = 1,
         .decide_ms = 100,
     };
     struct group_events events = {.data = n, .failed = on_failed};
@@ -257,7 +259,9 @@ int cluster_propose(struct cluster *c, unsigned records, size_t bytes)
     bytes_init(&batch, 16 << 20);
     batch_begin(&b, &batch, 1000);
     for (unsigned i = 0; i < records; i++) {
-        batch_add(&b, 1000, "key", 3, value, bytes);
+        char key[24];
+        (void)snprintf(key, sizeof(key), "key-%u", (c->keys++ * 7) % 50);
+        batch_add(&b, 1000, key, strlen(key), c->keys % 5 == 0 ? NULL : value, bytes);
     }
     assert_true(batch_finish(&b) > 0);
     struct proposal *p = calloc(1, sizeof(*p));

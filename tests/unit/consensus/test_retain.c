@@ -176,11 +176,73 @@ static void a_replica_that_lost_the_file_begin__takes_over_where_the_others_begi
     assert_true(is_whole(&c));
 }
 
+static void status_of(uint32_t id, struct partition_compaction *ret)
+{
+    partition_compaction(group_partition(c.nodes[id].group), ret);
+}
+
+static bool all_compacted(struct cluster *cl)
+{
+    struct partition_compaction first = {0}, other;
+    for (uint32_t id = 1; id <= CLUSTER_NODES; id++) {
+        if (cl->nodes[id].group == NULL) {
+            continue;
+        }
+        status_of(id, &other);
+        first = first.upto.v == 0 ? other : first;
+        if (other.running || other.upto.v == 0 || other.upto.v != first.upto.v ||
+            other.tombstones_ms != first.tombstones_ms ||
+            partition_size_bytes(group_partition(cl->nodes[id].group)) > (3 << 20)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool tombstones_went(struct cluster *cl)
+{
+    struct partition_compaction compaction;
+    status_of(1, &compaction);
+    return compaction.tombstones_ms > 0 && all_compacted(cl);
+}
+
+static void compaction__by_a_leaders_decision_leaves_equal_logs(void **state)
+{
+    (void)state;
+    struct error err;
+    c.compact = true;
+    cluster_start_all(&c);
+    uint32_t away = cluster_await_leader(&c) % CLUSTER_NODES + 1;
+    cluster_propose_many(&c, 1500, 50, 1000);
+    assert_true(cluster_run_until(&c, all_compacted));
+    cluster_await_equal(&c);
+    /* One that comes back gets compacted entries, and then compacts its own. */
+    cluster_stop(&c, away);
+    cluster_propose_many(&c, 1500, 50, 1000);
+    assert_true(cluster_run_until(&c, all_compacted));
+    assert_int_equal(cluster_start(&c, away, &err), 0);
+    cluster_propose_many(&c, 1500, 50, 1000);
+    assert_true(cluster_run_until(&c, all_compacted));
+    cluster_await_equal(&c);
+    cluster_propose_many(&c, 1500, 50, 1000);
+    assert_true(cluster_run_until(&c, tombstones_went));
+    cluster_await_equal(&c);
+    for (uint32_t id = 1; id <= CLUSTER_NODES; id++) {
+        cluster_stop(&c, id);
+    }
+    cluster_start_all(&c);
+    cluster_await_leader(&c);
+    cluster_propose_many(&c, 500, 50, 1000);
+    assert_true(cluster_run_until(&c, all_compacted));
+    cluster_await_equal(&c);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(retention__by_bytes_goes_on_all_replicas),
+        TEST(compaction__by_a_leaders_decision_leaves_equal_logs),
         TEST(retention__by_age_hides_records_in_the_newest_segment_too),
         TEST(group__brings_back_a_node_whose_entries_the_leader_no_longer_has),
         TEST(a_replica_that_lost_the_file_begin__takes_over_where_the_others_begin),

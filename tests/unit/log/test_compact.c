@@ -385,16 +385,19 @@ static void compactable__when_half_of_what_is_closed_is_new(void **state)
 {
     (void)state;
     struct log_offset upto;
+    int64_t settled_ms;
     live(61);
-    assert_true(partition_compactable(h.p, &upto));
+    assert_true(partition_compactable(h.p, &upto, &settled_ms));
     assert_int_equal(upto.v, closed_end(&h));
+    assert_int_equal(settled_ms, 0);
     partition_compact(h.p, upto, 0);
     settle(&h);
-    assert_false(partition_compactable(h.p, &upto));
+    assert_false(partition_compactable(h.p, &upto, &settled_ms));
     append_many(&h, 100, 7);
-    assert_false(partition_compactable(h.p, &upto)); /* not committed */
+    assert_false(partition_compactable(h.p, &upto, &settled_ms)); /* not committed */
     partition_set_commit(h.p, partition_last_index(h.p));
-    assert_true(partition_compactable(h.p, &upto));
+    assert_true(partition_compactable(h.p, &upto, &settled_ms));
+    assert_true(settled_ms > 0);
     harness_close(&h);
 }
 
