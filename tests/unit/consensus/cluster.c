@@ -259,9 +259,12 @@ int cluster_propose(struct cluster *c, unsigned records, size_t bytes)
     bytes_init(&batch, 16 << 20);
     batch_begin(&b, &batch, 1000);
     for (unsigned i = 0; i < records; i++) {
-        char key[24];
-        (void)snprintf(key, sizeof(key), "key-%u", (c->keys++ * 7) % 50);
-        batch_add(&b, 1000, key, strlen(key), c->keys % 5 == 0 ? NULL : value, bytes);
+        char key[24] = "key";
+        if (c->compact) {
+            (void)snprintf(key, sizeof(key), "key-%u", (c->keys++ * 7) % 50);
+        }
+        bool gone = c->compact && c->keys % 5 == 0;
+        batch_add(&b, 1000, key, strlen(key), gone ? NULL : value, bytes);
     }
     assert_true(batch_finish(&b) > 0);
     struct proposal *p = calloc(1, sizeof(*p));
