@@ -351,18 +351,35 @@ static const struct group *group_on(unsigned node, unsigned group)
     return r != NULL ? r->group : NULL;
 }
 
+/* What the cluster is, as the node knows it that has read most of `meta`. */
+static const struct cluster *newest_cluster(void)
+{
+    const struct cluster *newest = NULL;
+    for (unsigned i = 1; i <= sim.n_founders; i++) {
+        const struct process *p = sim.machines[i].process;
+        const struct broker *b = p != NULL ? p->broker : NULL;
+        if (b != NULL && (newest == NULL || b->roster.cluster.next > newest->next)) {
+            newest = &b->roster.cluster;
+        }
+    }
+    return newest;
+}
+
+/* A node that is removed while it is down may never hear of it, and one that was just asked in may
+ * not know yet: what the others say counts, and then what it does itself. */
 static bool wanted_on(unsigned node, unsigned group)
 {
     const struct process *p = sim.machines[node].process;
+    const struct cluster *cluster = newest_cluster();
+    const struct cluster_node *n = cluster != NULL ? cluster_node(cluster, node) : NULL;
+    if (n == NULL || n->state == CLUSTER_REMOVED) {
+        return cluster == NULL;
+    }
     if (p == NULL || p->broker == NULL) {
-        return node <= sim.n_founders;
+        return true;
     }
-    const struct roster *roster = &p->broker->roster;
-    const struct cluster_node *self = roster_self(roster);
-    if (node > sim.n_founders && !roster->known) {
-        return false; /* nobody has asked it in, or it does not know yet */
-    }
-    return self != NULL && self->state != CLUSTER_REMOVED && replica_of(p->broker, group)->wanted;
+    return (node <= sim.n_founders || p->broker->roster.known) &&
+           replica_of(p->broker, group)->wanted;
 }
 
 /* Replicas that can't go on: their process has to be started anew. */
