@@ -9,6 +9,8 @@
 #include "base/crc32c.h"
 #include "sim.h"
 
+#define SECTOR 512u
+
 struct file {
     struct env_file base;
     struct list link; /* process.files */
@@ -102,7 +104,9 @@ static int do_write(struct env_file *file, const void *buf, size_t n, uint64_t o
         return WEIR_ENOSPC;
     }
     if (change_fails(file->env)) {
-        inode_write(inode, buf, sim_below(n + 1), offset);
+        uint64_t end =
+            (offset + sim_below(n + 1)) / SECTOR * SECTOR; /* no sector is half written */
+        inode_write(inode, buf, end > offset ? end - offset : 0, offset);
         return WEIR_EIO;
     }
     inode_write(inode, buf, n, offset);
