@@ -144,6 +144,21 @@ static void add(struct totals *t, const struct report *r)
     t->sum.count.elections += r->count.elections;
 }
 
+/* What else the run hangs on. */
+static void say_options(const struct sim_options *o)
+{
+    if (o->nodes != 0) {
+        printf(" --nodes %u", o->nodes);
+    }
+    if (o->seconds != 0) {
+        printf(" --trouble %u", o->seconds);
+    }
+    if (o->faults_off != 0) {
+        printf(" --without %#x", o->faults_off);
+    }
+    printf("\n");
+}
+
 static void finish(struct job *job, struct totals *t, const struct options *o)
 {
     struct report r = {0};
@@ -163,8 +178,9 @@ static void finish(struct job *job, struct totals *t, const struct options *o)
         t->bad++;
         t->first_bad = t->first_bad == 0 || job->seed < t->first_bad ? job->seed : t->first_bad;
         if (!o->expect) {
-            printf("seed %llu: FAILED; again with: ./dev sim --seed %llu\n",
+            printf("seed %llu: FAILED; again with: ./dev sim --seed %llu",
                    (unsigned long long)job->seed, (unsigned long long)job->seed);
+            say_options(&o->run);
         }
     }
     (void)fflush(stdout);
