@@ -210,9 +210,8 @@ static void on_failed(void *data, struct weir_consumer *c, int status, const cha
         fail(g, status, text);
         return;
     }
-    log_warn("group_offset_out_of_range", "group=%s topic=%s partition=%u offset=%lld goes_on=%s",
-             g->name, held_topic(h), h->partition, (long long)h->next,
-             g->options.from == WEIR_OFFSET_END ? "end" : "begin");
+    log_warn("group_offset_out_of_range", "group=%s topic=%s partition=%u reason=\"%s\"", g->name,
+             held_topic(h), h->partition, text);
     stop_consumer(h);
     h->state = HELD_RESOLVING;
     ask_bounds(h);
@@ -243,6 +242,19 @@ void group_start(struct held *h)
     }
 }
 
+/* Sets where to go on, now that the log's bounds are known. What retention took is gone, what it
+ * left is not skipped: "from the end" is for who has no place in the log, or one behind its end. */
+static bool begins_at_end(struct held *h, int64_t start, int64_t high_watermark)
+{
+    if (h->next >= start && h->next <= high_watermark) {
+        return false;
+    }
+    bool at_end =
+        h->group->options.from == WEIR_OFFSET_END && (h->next < 0 || h->next > high_watermark);
+    h->next = at_end ? high_watermark : start;
+    return at_end;
+}
+
 static void on_bounds(struct weir_offsets_req *req, int status)
 {
     struct held *h = req->data;
@@ -260,10 +272,10 @@ static void on_bounds(struct weir_offsets_req *req, int status)
         ask_bounds(h);
         return;
     }
-    h->next = g->options.from == WEIR_OFFSET_END ? req->high_watermark : req->start;
-    if (g->options.from == WEIR_OFFSET_END) {
+    if (begins_at_end(h, req->start, req->high_watermark)) {
         /* Who takes over before our first commit must begin here too, not at a later end. */
         h->state = HELD_SETTING;
+        h->committed = h->committing = -1;
         g->commit_now = true;
         group_step_soon(g);
     } else {

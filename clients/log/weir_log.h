@@ -145,8 +145,9 @@ struct weir_group_options {
     const char *group;         /* 1 to 63 letters, digits, '.', '_' and '-'; copied */
     const char *const *topics; /* copied */
     unsigned n_topics;         /* 1 to 64 */
-    /* Where to begin when the group has no offset in a partition, or one that is no longer (or not)
-     * in the log: WEIR_OFFSET_BEGIN or WEIR_OFFSET_END; 0: begin. */
+    /* Where to begin when the group has no offset in a partition, or one behind the log's end:
+     * WEIR_OFFSET_BEGIN or WEIR_OFFSET_END; 0: begin. One that retention has taken: at the oldest
+     * record that is left, always. */
     int64_t from;
     uint32_t session_ms; /* silence after which others take over; 0: 10,000 */
     uint32_t commit_ms;  /* how often what is processed is committed; 0: 1,000 */
@@ -161,8 +162,9 @@ struct weir_group_events {
     /* No more of it will come. What is processed when this returns is committed before anybody else
      * gets it. */
     void (*revoked)(void *data, struct weir_group *g, const char *topic, uint32_t partition);
-    /* Borrowed during the callback; in order and without a gap from the assigned offset on. Records
-     * during which the group is closed count as processed only as far as weir_group_done says. */
+    /* Borrowed during the callback; in order and without a gap from the assigned offset on, but for
+     * what retention took before it was read. Records during which the group is closed count as
+     * processed only as far as weir_group_done says. */
     void (*records)(void *data, struct weir_group *g, const char *topic, uint32_t partition,
                     const struct batch_record *records, unsigned n, int64_t high_watermark);
     /* The group can't go on: no such topic, a wrong name. To be closed. */

@@ -425,6 +425,91 @@ static void weir_group_join__at_the_end_commits_it_before_the_first_record(void 
     harness_close(&h);
 }
 
+/* --- A group that was away for longer than the log keeps its records --- */
+
+struct away {
+    struct weir_group *group;
+    int64_t first; /* -1: not yet */
+    bool begun, closed;
+};
+
+static void away_closed(void *data)
+{
+    struct away *a = data;
+    a->closed = true;
+}
+
+static void away_records(void *data, struct weir_group *g, const char *topic, uint32_t partition,
+                         const struct batch_record *records, unsigned n, int64_t high_watermark)
+{
+    struct away *a = data;
+    (void)n;
+    (void)high_watermark;
+    if (!a->begun) {
+        a->begun = true;
+        a->first = records[0].offset.v;
+        weir_group_done(g, topic, partition, records[0].offset.v + 1);
+        weir_group_close(g, away_closed, a);
+    }
+}
+
+static void away_join(struct harness *h, struct weir_client *client, struct away *a, int64_t from)
+{
+    static const char *const topics[] = {"short"};
+    struct weir_group_options o = {.group = "g", .topics = topics, .n_topics = 1, .from = from};
+    struct weir_group_events events = {.data = a, .records = away_records, .failed = on_failed};
+    struct error err = {0};
+    *a = (struct away){.first = -1};
+    assert_int_equal(weir_group_join(client, &o, &events, &a->group, &err), 0);
+    harness_run_until(h, &a->closed);
+}
+
+static void produce_mebibytes(struct harness *h, struct weir_client *client, unsigned n)
+{
+    static uint8_t value[128u << 10];
+    struct sending s = {.n = 8 * n};
+    struct weir_produce *reqs = calloc(8 * (size_t)n, sizeof(*reqs));
+    assert_non_null(reqs);
+    for (unsigned i = 0; i < 8 * n; i++) {
+        reqs[i].data = &s;
+        assert_int_equal(
+            weir_produce(client, "short", 0, NULL, 0, value, sizeof(value), &reqs[i], on_produced),
+            0);
+    }
+    harness_run_until(h, &s.done);
+    free(reqs);
+}
+
+static struct ends short_bounds(struct harness *h, struct weir_client *client)
+{
+    struct ends e = {.n_done = PARTITIONS - 1};
+    e.req[0].data = &e;
+    assert_int_equal(weir_offsets(client, "short", 0, true, &e.req[0], on_offsets), 0);
+    harness_run_until(h, &e.done);
+    return e;
+}
+
+static void weir_group_join__at_the_end_skips_nothing_that_retention_has_left(void **state)
+{
+    struct harness h;
+    struct away a;
+    struct ends e;
+    (void)state;
+    harness_open(&h, "log.topic = short partitions=1 retain_mib=2\n");
+    struct weir_client *client = harness_client(&h, &(struct weir_client_options){0});
+    produce_mebibytes(&h, client, 1);
+    away_join(&h, client, &a, WEIR_OFFSET_BEGIN); /* it stands at 1 now */
+    assert_int_equal(a.first, 0);
+    produce_mebibytes(&h, client, 6);
+    do {
+        e = short_bounds(&h, client);
+    } while (e.req[0].start <= 1);
+    away_join(&h, client, &a, WEIR_OFFSET_END);
+    assert_in_range(a.first, e.req[0].start, e.req[0].high_watermark - 1);
+    harness_free_client(&h, client);
+    harness_close(&h);
+}
+
 struct explicit_commit {
     struct weir_group_commit req;
     int status;
@@ -524,6 +609,7 @@ int main(void)
         cmocka_unit_test(weir_group__survives_its_coordinator_without_a_gap_or_a_repeat),
         cmocka_unit_test(weir_group__takes_over_from_a_dead_member_at_its_last_commit),
         cmocka_unit_test(weir_group_join__at_the_end_commits_it_before_the_first_record),
+        cmocka_unit_test(weir_group_join__at_the_end_skips_nothing_that_retention_has_left),
         cmocka_unit_test(weir_group_commit__commits_what_is_done_and_no_more),
         cmocka_unit_test(weir_group__that_is_long_gone_is_forgotten_but_not_one_that_is_idle),
         cmocka_unit_test(weir_group_join__of_no_topic_or_a_wrong_name_fails),
