@@ -258,12 +258,9 @@ static int check_commit(struct groups_part *part, const Weir__BrokerGroupCommit 
         return error_set(why, WEIR_EINVAL, "%zu partitions in a commit; 1 to %u are taken", n,
                          GROUP_COMMIT_MAX);
     }
-    if (part->view.n_offsets + n > GROUP_VIEW_OFFSETS_MAX) {
-        return error_set(why, WEIR_EBUSY, "too many offsets are committed");
-    }
-    if (part->view.n_groups >= GROUP_VIEW_GROUPS_MAX &&
-        group_view_find(&part->view, m->group) == NULL) {
-        return error_set(why, WEIR_EBUSY, "too many groups have offsets");
+    int rv = group_view_room(&part->view, m, why);
+    if (rv != 0) {
+        return rv;
     }
     if (member != NULL) {
         member->deadline_ns = env_now_ns(part->coordinator->broker->env) + member->session_ns;

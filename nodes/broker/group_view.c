@@ -108,6 +108,25 @@ const struct view_producer *group_view_producer(struct group_view *v, const char
     return producer_find(v, name);
 }
 
+int group_view_room(struct group_view *v, const Weir__BrokerGroupCommit *m, struct error *why)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < m->n_offsets; i++) {
+        const Weir__BrokerGroupTopic *t = m->offsets[i];
+        for (size_t k = 0; k < t->n_partitions; k++) {
+            n += t->offsets[k] >= 0 &&
+                 group_view_offset(v, m->group, t->topic, t->partitions[k]) < 0;
+        }
+    }
+    if (n > 0 && v->n_offsets + n > GROUP_VIEW_OFFSETS_MAX) {
+        return error_set(why, WEIR_EBUSY, "too many offsets are committed");
+    }
+    if (n > 0 && v->n_groups >= GROUP_VIEW_GROUPS_MAX && group_view_find(v, m->group) == NULL) {
+        return error_set(why, WEIR_EBUSY, "too many groups have offsets");
+    }
+    return 0;
+}
+
 /* --- Folding --- */
 
 static struct view_group *group_make(struct group_view *v, const char *name)

@@ -10,6 +10,7 @@
 #include "base/config.h"
 #include "base/list.h"
 #include "log/batch.h"
+#include "proto/broker.pb-c.h"
 
 #define GROUP_NAME_MAX         63     /* bytes of [A-Za-z0-9._-] */
 #define GROUP_VIEW_GROUPS_MAX  4096   /* of one partition of `groups` */
@@ -63,6 +64,9 @@ struct view_group *group_view_find(struct group_view *v, const char *group); /* 
 /* -1: none is committed. */
 int64_t group_view_offset(struct group_view *v, const char *group, const char *topic,
                           uint32_t partition);
+/* Is there room for what a commit adds? What is there already may always move on, or go. `m` is
+ * sound: as many offsets as partitions. WEIR_EBUSY. */
+int group_view_room(struct group_view *v, const Weir__BrokerGroupCommit *m, struct error *why);
 const struct view_producer *group_view_producer(struct group_view *v, const char *name);
 
 /* 1..GROUP_NAME_MAX bytes of letters, digits, '.', '_' and '-'. */

@@ -335,6 +335,48 @@ static void group_view__holds_the_newest_offset_of_each_partition_until_it_is_re
     group_view_close(&v);
 }
 
+static void group_view__that_is_full_takes_commits_of_what_it_has_and_no_more(void **state)
+{
+    struct group_view v;
+    struct batch_builder b;
+    struct bytes out;
+    struct error why = {0};
+    char g[] = "g", other[] = "other", chat[] = "chat";
+    uint32_t partitions[] = {3, 4};
+    int64_t offsets[] = {11, 12};
+    Weir__BrokerGroupTopic t = WEIR__BROKER_GROUP_TOPIC__INIT, *list[] = {&t};
+    Weir__BrokerGroupCommit m = WEIR__BROKER_GROUP_COMMIT__INIT;
+    (void)state;
+    group_view_init(&v);
+    bytes_init(&out, 1u << 20);
+    batch_begin(&b, &out, 1000);
+    group_put_offset(&b, 1000, g, chat, 3, 10, 5);
+    apply_all(&v, &b);
+    m.group = g;
+    m.offsets = list;
+    m.n_offsets = 1;
+    t.topic = chat;
+    t.partitions = partitions;
+    t.offsets = offsets;
+    t.n_partitions = t.n_offsets = 1;
+    v.n_offsets = GROUP_VIEW_OFFSETS_MAX;
+    v.n_groups = GROUP_VIEW_GROUPS_MAX;
+    assert_int_equal(group_view_room(&v, &m, &why), 0);
+    t.n_partitions = t.n_offsets = 2;
+    assert_int_equal(group_view_room(&v, &m, &why), WEIR_EBUSY);
+    offsets[1] = -1; /* a tombstone adds nothing */
+    assert_int_equal(group_view_room(&v, &m, &why), 0);
+    v.n_offsets = 1;
+    offsets[1] = 12;
+    assert_int_equal(group_view_room(&v, &m, &why), 0);
+    m.group = other;
+    assert_int_equal(group_view_room(&v, &m, &why), WEIR_EBUSY);
+    v.n_groups = 1;
+    assert_int_equal(group_view_room(&v, &m, &why), 0);
+    bytes_close(&out);
+    group_view_close(&v);
+}
+
 /* WEIR_MAKE_GOLDEN writes the file: once, when the format is new. */
 static void group_view__folds_the_golden_file_which_is_still_what_is_written(void **state)
 {
@@ -405,6 +447,7 @@ int main(void)
         cmocka_unit_test(group_state__ignores_an_overtaken_poll_and_refuses_too_many_members),
         cmocka_unit_test(group_state__never_has_two_holders_and_settles),
         cmocka_unit_test(group_view__holds_the_newest_offset_of_each_partition_until_it_is_removed),
+        cmocka_unit_test(group_view__that_is_full_takes_commits_of_what_it_has_and_no_more),
         cmocka_unit_test(group_view__folds_the_golden_file_which_is_still_what_is_written),
         cmocka_unit_test(group_name_valid__takes_what_fits_into_a_key),
     };
