@@ -180,8 +180,13 @@ void ask_close(struct ask *a)
     cli_loop_close(&a->loop);
 }
 
-/* What the members' brokers are; 0: nobody tells. */
-static unsigned members(struct ask *a, struct config_address *ret_brokers)
+struct member {
+    uint32_t id;
+    struct config_address broker;
+};
+
+/* The members with a broker; 0: nobody tells. */
+static unsigned members(struct ask *a, struct member ret_members[CONFIG_NODES_MAX])
 {
     Weir__BrokerMetadataRequest q = WEIR__BROKER_METADATA_REQUEST__INIT;
     const ProtobufCMessage *answer = NULL;
@@ -192,38 +197,68 @@ static unsigned members(struct ask *a, struct config_address *ret_brokers)
     const Weir__BrokerMetadata *m = (const Weir__BrokerMetadata *)answer;
     for (size_t i = 0; m != NULL && i < m->n_nodes && n < CONFIG_NODES_MAX; i++) {
         if (!m->nodes[i]->no_log) {
-            ret_brokers[n].port = (uint16_t)m->nodes[i]->port;
-            (void)snprintf(ret_brokers[n].host, sizeof(ret_brokers[n].host), "%s",
-                           m->nodes[i]->host);
-            n++;
+            struct member *out = &ret_members[n++];
+            out->id = m->nodes[i]->id;
+            out->broker.port = (uint16_t)m->nodes[i]->port;
+            (void)snprintf(out->broker.host, sizeof(out->broker.host), "%s", m->nodes[i]->host);
         }
     }
     return n;
 }
 
-static bool same(const struct config_address *a, unsigned n_a, const struct config_address *b,
-                 unsigned n_b)
+static bool same(const struct member *a, unsigned n_a, const struct config_address *b, unsigned n_b)
 {
     unsigned found = 0;
     for (unsigned i = 0; i < n_a; i++) {
         for (unsigned k = 0; k < n_b; k++) {
-            found += a[i].port == b[k].port && strcmp(a[i].host, b[k].host) == 0;
+            found += a[i].broker.port == b[k].port && strcmp(a[i].broker.host, b[k].host) == 0;
         }
     }
     return n_a == n_b && found == n_a;
 }
 
-enum cli_exit ask_open(struct ask *a, const struct cli_cluster *cluster)
+/* The configuration is older than the cluster: its members instead. */
+static enum cli_exit open_members(struct ask *a, const struct cli_cluster *cluster,
+                                  const struct member *members, unsigned n)
 {
     struct config_address brokers[CONFIG_NODES_MAX];
-    enum cli_exit rv = open_all(a, cluster, cluster->brokers, cluster->n_brokers);
-    unsigned n = rv == CLI_OK && cluster->brokers_text == NULL ? members(a, brokers) : 0;
-    if (n == 0 || same(brokers, n, cluster->brokers, cluster->n_brokers)) {
-        return rv;
+    for (unsigned i = 0; i < n; i++) {
+        brokers[i] = members[i].broker;
     }
-    /* The configuration is older than the cluster. */
     ask_close(a);
     return open_all(a, cluster, brokers, n);
+}
+
+/* Those that were named by hand keep the addresses they were named with. */
+static void add_members(struct ask *a, const struct member *members, unsigned n)
+{
+    unsigned first = a->n_nodes;
+    for (unsigned i = 0; i < n && a->n_nodes < CONFIG_NODES_MAX; i++) {
+        if (ask_find(a, members[i].id) == NULL) {
+            struct ask_node *node = &a->nodes[a->n_nodes++];
+            *node = (struct ask_node){.ask = a};
+            dial(node, &members[i].broker);
+        }
+    }
+    wait_for_answers(a);
+    for (unsigned i = first; i < a->n_nodes; i++) {
+        if (!a->nodes[i].ready) {
+            hang_up(&a->nodes[i]);
+        }
+    }
+}
+
+enum cli_exit ask_open(struct ask *a, const struct cli_cluster *cluster)
+{
+    struct member list[CONFIG_NODES_MAX];
+    enum cli_exit rv = open_all(a, cluster, cluster->brokers, cluster->n_brokers);
+    unsigned n = rv == CLI_OK ? members(a, list) : 0;
+    if (n > 0 && cluster->brokers_text != NULL) {
+        add_members(a, list, n);
+    } else if (n > 0 && !same(list, n, cluster->brokers, cluster->n_brokers)) {
+        rv = open_members(a, cluster, list, n);
+    }
+    return rv;
 }
 
 struct ask_node *ask_find(struct ask *a, uint32_t id)

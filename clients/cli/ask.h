@@ -35,7 +35,7 @@ struct ask {
 };
 
 /* Connects to all brokers: those of the configuration, or, when the cluster has changed since, the
- * members that the first one to answer names; brokers given by hand are taken as they are. Those
+ * members that the first one to answer names; to brokers given by hand and the other members. Those
  * that can't be reached within the timeout (at once, when they refuse) are marked failed.
  * CLI_UNAVAILABLE when none could. */
 enum cli_exit ask_open(struct ask *a, const struct cli_cluster *cluster);

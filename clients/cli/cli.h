@@ -102,5 +102,7 @@ enum cli_exit cli_fail(enum cli_exit status, const char *fmt, ...)
 enum cli_exit cli_exit_of(int code);
 /* Whole number in [min, max] with nothing behind it. */
 bool cli_parse_u64(const char *text, uint64_t min, uint64_t max, uint64_t *ret_value);
+/* RFC 3339 (2026-01-31T12:00:00Z), or milliseconds since 1970. */
+bool cli_parse_time(const char *text, int64_t *ret_ms);
 
 #endif

@@ -5,12 +5,26 @@
 
 #include "base/config.h"
 #include "base/murmur2.h"
-#include "clients/cli/ask.h"
 #include "clients/cli/log.h"
+#include "clients/cli/log_groups.h"
+
+enum { KEY_SET = 0x2000, KEY_DELETE };
+
+static const struct argp_option options[] = {
+    {"set", KEY_SET, "TOPIC[/PARTITION]=WHERE", 0,
+     "Where the group, which must have no members, goes on: an offset, begin, end, or time:TIME "
+     "(RFC 3339 or ms since 1970: the first record at or after it). May be given more than once",
+     1},
+    {"delete", KEY_DELETE, 0, 0, "Forget where the group, which must have no members, stands", 1},
+    {0},
+};
 
 struct arguments {
     struct cli_cluster cluster;
     char *group; /* NULL: all */
+    struct group_setting settings[GROUP_SETTINGS_MAX];
+    unsigned n_settings;
+    bool delete;
 };
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -26,13 +40,32 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         }
         a->group = arg;
         return 0;
+    case KEY_SET:
+        if (a->n_settings == GROUP_SETTINGS_MAX) {
+            argp_error(state, "--set: at most %d times", GROUP_SETTINGS_MAX);
+        } else if (!group_setting_parse(arg, &a->settings[a->n_settings++])) {
+            argp_error(state,
+                       "--set: TOPIC=WHERE or TOPIC/PARTITION=WHERE, where WHERE is an offset, "
+                       "begin, end or time:TIME, not '%s'",
+                       arg);
+        }
+        return 0;
+    case KEY_DELETE:
+        a->delete = true;
+        return 0;
+    case ARGP_KEY_END:
+        if ((a->n_settings > 0 || a->delete) && a->group == NULL) {
+            argp_error(state, "which GROUP?");
+        } else if (a->n_settings > 0 && a->delete) {
+            argp_error(state, "--set or --delete");
+        }
+        return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
 }
 
-/* Partitions of a topic, by any node's metadata; 0: not known. */
-static uint32_t partitions_of(struct ask *ask, const char *topic)
+uint32_t group_topic_partitions(struct ask *ask, const char *topic)
 {
     Weir__BrokerMetadataRequest m = WEIR__BROKER_METADATA_REQUEST__INIT;
     for (unsigned i = 0; i < ask->n_nodes; i++) {
@@ -91,7 +124,7 @@ static void print_brief(const Weir__BrokerGroupDescription *d, json_t *out)
 static enum cli_exit print_all(struct ask *ask, json_t *out)
 {
     static char none[] = "";
-    uint32_t n = partitions_of(ask, CONFIG_TOPIC_GROUPS);
+    uint32_t n = group_topic_partitions(ask, CONFIG_TOPIC_GROUPS);
     if (n == 0) {
         return cli_fail(CLI_UNAVAILABLE, "the cluster has no topic groups");
     }
@@ -255,7 +288,7 @@ static enum cli_exit print_one(struct ask *ask, char *group, json_t *out)
 {
     const Weir__BrokerGroups *groups = NULL;
     struct lines l = {.group = group};
-    uint32_t n = partitions_of(ask, CONFIG_TOPIC_GROUPS);
+    uint32_t n = group_topic_partitions(ask, CONFIG_TOPIC_GROUPS);
     enum cli_exit rv =
         describe(ask, group, n > 0 ? murmur2_partition(group, strlen(group), n) : 0, &groups);
     if (rv == CLI_OK) {
@@ -276,11 +309,13 @@ int log_groups(int argc, char **argv)
 {
     static const struct argp_child children[] = {{&cli_cluster_argp, 0, NULL, 0}, {0}};
     static const struct argp argp = {
+        .options = options,
         .parser = parse,
         .args_doc = "[GROUP]",
         .children = children,
         .doc = "The consumer groups of the cluster, or one of them: who consumes which partition, "
-               "what is committed, and how far that is from the end.\v" CLI_EXIT_HELP,
+               "what is committed, and how far that is from the end. With --set or --delete: "
+               "changes where it stands.\v" CLI_EXIT_HELP,
     };
     struct arguments a = {0};
     struct ask ask;
@@ -293,7 +328,13 @@ int log_groups(int argc, char **argv)
         return (int)rv;
     }
     json_t *out = !a.cluster.json ? NULL : a.group != NULL ? json_object() : json_array();
-    rv = a.group != NULL ? print_one(&ask, a.group, out) : print_all(&ask, out);
+    if (a.n_settings > 0) {
+        rv = group_set(&ask, a.group, a.settings, a.n_settings, out);
+    } else if (a.delete) {
+        rv = group_delete(&ask, a.group, out);
+    } else {
+        rv = a.group != NULL ? print_one(&ask, a.group, out) : print_all(&ask, out);
+    }
     if (out != NULL && rv == CLI_OK) {
         (void)json_dumpf(out, stdout, JSON_INDENT(1));
         printf("\n");

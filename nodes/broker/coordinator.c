@@ -154,6 +154,11 @@ struct group_state *part_state(struct groups_part *part, const char *group)
     return NULL;
 }
 
+bool part_is_new(const struct groups_part *part)
+{
+    return env_now_ns(part->coordinator->broker->env) - part->leading_since_ns < FAILOVER_NEWS_NS;
+}
+
 int part_state_make(struct groups_part *part, const char *group, struct group_state **ret_group)
 {
     uint64_t now = env_now_ns(part->coordinator->broker->env);
@@ -171,7 +176,7 @@ int part_state_make(struct groups_part *part, const char *group, struct group_st
     if (known != NULL && known->generation_max > generation) {
         generation = known->generation_max;
     }
-    bool claims = known != NULL && now - part->leading_since_ns < FAILOVER_NEWS_NS;
+    bool claims = known != NULL && part_is_new(part);
     int rv =
         group_state_new(group, generation, now, claims ? GROUP_FAILOVER_NS : GROUP_SETTLE_NS, &g);
     if (rv == 0) {

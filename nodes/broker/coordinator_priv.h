@@ -45,6 +45,8 @@ struct replica *part_replica(const struct groups_part *part); /* NULL: there is 
 struct groups_part *part_of(struct coordinator *co, const char *name);
 /* 0: this node leads the partition and has folded all of it. */
 int part_ready(struct groups_part *part);
+/* This node has led it for so short that members may not have said yet that they are. */
+bool part_is_new(const struct groups_part *part);
 struct group_state *part_state(struct groups_part *part, const char *group); /* or NULL */
 int part_state_make(struct groups_part *part, const char *group, struct group_state **ret_group);
 /* After any change of members: assigns when due, answers polls that have something to be told,

@@ -215,6 +215,10 @@ static int check_partition(struct groups_part *part, const Weir__BrokerGroupComm
 {
     uint32_t n = coordinator_topic_partitions(part->coordinator, t->topic);
     uint32_t partition = t->partitions[k];
+    if (member == NULL && t->offsets[k] == -1 &&
+        group_view_offset(&part->view, m->group, t->topic, partition) >= 0) {
+        return 0; /* to be forgotten, though the topic may be gone */
+    }
     if (partition >= n || t->offsets[k] < (member == NULL ? -1 : 0)) {
         return error_set(why, WEIR_EINVAL, "offset %lld of %.64s-%u", (long long)t->offsets[k],
                          t->topic, partition);
@@ -239,6 +243,10 @@ static int check_commit(struct groups_part *part, const Weir__BrokerGroupCommit 
     }
     if (m->member[0] == '\0' && g != NULL) {
         return error_set(why, WEIR_EBUSY, "group %s has members", m->group);
+    }
+    if (m->member[0] == '\0' && part_is_new(part)) {
+        return error_set(why, WEIR_EUNAVAILABLE,
+                         "the coordinator has just begun: members may not have told it yet");
     }
     for (size_t i = 0; i < m->n_offsets; i++) {
         const Weir__BrokerGroupTopic *t = m->offsets[i];

@@ -510,6 +510,52 @@ static void weir_group_join__at_the_end_skips_nothing_that_retention_has_left(vo
     harness_close(&h);
 }
 
+/* --- Operators --- */
+
+/* A commit without a member, to the next broker; the answer's text is cut to what matters. */
+static int operator_commit(struct harness *h, unsigned i, char *ret_text, size_t size)
+{
+    static char group[] = "g", nobody[] = "", many[] = "many";
+    uint32_t partition = 1;
+    int64_t offset = 0;
+    Weir__BrokerGroupTopic t = WEIR__BROKER_GROUP_TOPIC__INIT, *list[] = {&t};
+    Weir__BrokerGroupCommit m = WEIR__BROKER_GROUP_COMMIT__INIT;
+    struct answer a = {0};
+    t.topic = many;
+    t.partitions = &partition;
+    t.offsets = &offset;
+    t.n_partitions = t.n_offsets = 1;
+    m.group = group;
+    m.member = nobody;
+    m.offsets = list;
+    m.n_offsets = 1;
+    struct broker_link *link = harness_link(h, i % HARNESS_NODES);
+    harness_ask(h, link, BROKER_GROUP_COMMIT, &m.base, NULL, 0, BROKER_GROUP_COMMITTED, &a);
+    harness_close_link(h, link);
+    (void)snprintf(ret_text, size, "%s", a.text);
+    bytes_close(&a.attachment);
+    return a.status;
+}
+
+static void
+weir_group__of_a_coordinator_that_has_just_begun_is_not_set_before_members_could_tell(void **state)
+{
+    struct harness h;
+    char text[ERROR_TEXT_MAX];
+    unsigned i = 0;
+    (void)state;
+    harness_open(&h, "");
+    int status = operator_commit(&h, i, text, sizeof(text));
+    while (status == WEIR_ENOTLEADER ||
+           (status == WEIR_EUNAVAILABLE && strstr(text, "just begun") == NULL)) {
+        status = operator_commit(&h, ++i, text, sizeof(text));
+    }
+    assert_int_equal(status, WEIR_EUNAVAILABLE);
+    while (operator_commit(&h, i++, text, sizeof(text)) != 0) {}
+    assert_int_equal(ask_committed(&h, "g").n_partitions, 1);
+    harness_close(&h);
+}
+
 struct explicit_commit {
     struct weir_group_commit req;
     int status;
@@ -610,6 +656,8 @@ int main(void)
         cmocka_unit_test(weir_group__takes_over_from_a_dead_member_at_its_last_commit),
         cmocka_unit_test(weir_group_join__at_the_end_commits_it_before_the_first_record),
         cmocka_unit_test(weir_group_join__at_the_end_skips_nothing_that_retention_has_left),
+        cmocka_unit_test(
+            weir_group__of_a_coordinator_that_has_just_begun_is_not_set_before_members_could_tell),
         cmocka_unit_test(weir_group_commit__commits_what_is_done_and_no_more),
         cmocka_unit_test(weir_group__that_is_long_gone_is_forgotten_but_not_one_that_is_idle),
         cmocka_unit_test(weir_group_join__of_no_topic_or_a_wrong_name_fails),
