@@ -288,13 +288,14 @@ static const char *on_hello(struct peer_link *link, uint64_t incarnation, struct
     if (nonce == NULL || cursor_left(c) != 0 || wanted != t->self_id) {
         return "says hello to another node";
     }
-    if (link->peer == NULL) {
+    if (link->peer == NULL && !transport_may_visit(t, id, link->peer_cluster)) {
         refuse_stranger(link, id);
         return NULL;
     }
-    if (id > t->self_id) {
-        return "is not a node that dials this one";
+    if (link->peer != NULL && link->peer->guest) {
+        link->peer = NULL; /* its place may be another's by then */
     }
+    link->guest_id = id;
     struct bytes body;
     uint8_t proof[AUTH_PROOF_SIZE];
     bytes_init(&body, UNPROVEN_SIZE_MAX);
@@ -330,6 +331,11 @@ static const char *on_challenge(struct peer_link *link, uint64_t incarnation, st
                     AUTH_PROOF_SIZE)) {
         return "does not know the cluster secret";
     }
+    link->peer_incarnation = incarnation;
+    if (transport_link_is_surplus(link)) {
+        link_close(link, NULL);
+        return NULL;
+    }
     struct bytes body;
     uint8_t proof[AUTH_PROOF_SIZE];
     auth_prove(t->secret, SIDE_DIAL, link->hello_hash, link->challenge_hash, proof);
@@ -338,11 +344,22 @@ static const char *on_challenge(struct peer_link *link, uint64_t incarnation, st
     say(link, PEER_PROOF, &body);
     bytes_close(&body);
     if (link->state != LINK_CLOSING) {
-        link->peer_incarnation = incarnation;
         link->peer->dialing = NULL;
         transport_link_up(link);
     }
     return NULL;
+}
+
+/* Somebody may have told us of it since its hello, or that it was removed. */
+static const char *welcome_guest(struct peer_link *link)
+{
+    struct transport *t = link->transport;
+    uint32_t id = link->guest_id;
+    link->peer = transport_peer(t, id);
+    if (link->peer == NULL && transport_may_visit(t, id, link->peer_cluster)) {
+        link->peer = transport_guest(t, id);
+    }
+    return link->peer != NULL ? NULL : "is one guest too many";
 }
 
 static const char *on_proof(struct peer_link *link, uint64_t incarnation, struct cursor *c)
@@ -353,8 +370,13 @@ static const char *on_proof(struct peer_link *link, uint64_t incarnation, struct
                     c->len)) {
         return "does not know the cluster secret";
     }
-    transport_link_up(link);
-    return NULL;
+    const char *wrong = link->peer == NULL ? welcome_guest(link) : NULL;
+    if (wrong == NULL && transport_link_is_surplus(link)) {
+        link_close(link, NULL);
+    } else if (wrong == NULL) {
+        transport_link_up(link);
+    }
+    return wrong;
 }
 
 /* --- Reading --- */
@@ -510,6 +532,7 @@ int link_dial(struct transport *t, struct peer *peer, struct error *err)
         free(link);
         return rv;
     }
+    link->dialled = true;
     link->peer = peer;
     peer->dialing = link;
     return 0;

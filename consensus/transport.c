@@ -92,9 +92,24 @@ static void tell_groups(struct transport *t, uint32_t peer_id, bool up)
 
 /* --- Links --- */
 
+static bool lower_dialled(const struct peer_link *link)
+{
+    return link->dialled == (link->transport->self_id < link->peer->id);
+}
+
+bool transport_link_is_surplus(const struct peer_link *link)
+{
+    const struct peer_link *other = link->peer->link;
+    return other != NULL && other->peer_incarnation == link->peer_incarnation &&
+           lower_dialled(other) && !lower_dialled(link);
+}
+
 void transport_link_up(struct peer_link *link)
 {
     struct peer *peer = link->peer;
+    if (peer->dialing != NULL) {
+        link_close(peer->dialing, NULL); /* they were faster */
+    }
     if (peer->link != NULL) {
         /* The node lost its old connection, or has begun a new life: what the old one still says is
          * void. */
@@ -121,7 +136,8 @@ void transport_link_down(struct peer_link *link)
         return;
     }
     peer->link = NULL;
-    peer->next_dial_ns = env_now_ns(link->transport->env) + TRANSPORT_DIAL_RETRY_NS;
+    peer->alone_ns = env_now_ns(link->transport->env);
+    peer->next_dial_ns = peer->alone_ns + TRANSPORT_DIAL_RETRY_NS;
     log_info("peer_link_down", "peer=%s id=%u", peer->name, peer->id);
     tell_groups(link->transport, peer->id, false);
 }
@@ -180,11 +196,12 @@ int transport_send(struct transport *t, const struct transport_message *m)
 static void dial_if_due(struct transport *t, struct peer *peer, uint64_t now_ns)
 {
     struct error err;
-    if (peer->id <= t->self_id || peer->link != NULL || peer->dialing != NULL ||
-        now_ns < peer->next_dial_ns) {
+    bool ours = peer->id > t->self_id;
+    if (peer->id == 0 || peer->guest || peer->link != NULL || peer->dialing != NULL ||
+        now_ns < peer->next_dial_ns || (!ours && now_ns < peer->alone_ns + TRANSPORT_LONELY_NS)) {
         return;
     }
-    peer->next_dial_ns = now_ns + TRANSPORT_DIAL_RETRY_NS;
+    peer->next_dial_ns = now_ns + (ours ? TRANSPORT_DIAL_RETRY_NS : TRANSPORT_LONELY_RETRY_NS);
     if (link_dial(t, peer, &err) != 0 && now_ns >= peer->complain_ns) {
         peer->complain_ns = now_ns + TRANSPORT_COMPLAIN_NS;
         log_warn("peer_dial_failed", "peer=%s reason=\"%s\"", peer->name, err.text);
@@ -243,16 +260,85 @@ static uint64_t hash_members(const struct transport *t)
     return load_le64(hash);
 }
 
-/* A free place; NULL: none. */
-static struct peer *peer_place(struct transport *t)
+/* A place that is free, or whose guest has gone; NULL: none. */
+static struct peer *place_find(struct transport *t)
 {
     for (unsigned i = 0; i < t->n_peers; i++) {
         struct peer *p = &t->peers[i];
-        if (p->id == 0 && p->queued_bytes == 0 && p->link == NULL && p->dialing == NULL) {
+        if ((p->id == 0 || p->guest) && p->queued_bytes == 0 && p->link == NULL &&
+            p->dialing == NULL) {
+            env_defer_cancel(&p->flush);
             return p;
         }
     }
-    return t->n_peers < TRANSPORT_PEERS_MAX ? &t->peers[t->n_peers++] : NULL;
+    return t->n_peers < sizeof(t->peers) / sizeof(t->peers[0]) ? &t->peers[t->n_peers++] : NULL;
+}
+
+static struct peer *place_take(struct transport *t, uint32_t id)
+{
+    struct peer *peer = place_find(t);
+    if (peer != NULL) {
+        *peer = (struct peer){.transport = t, .id = id, .alone_ns = env_now_ns(t->env)};
+        list_init(&peer->queue);
+        list_init(&peer->flush.link);
+        peer->flush.data = peer;
+    }
+    return peer;
+}
+
+static unsigned count_members(const struct transport *t)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < t->n_peers; i++) {
+        n += t->peers[i].id != 0 && !t->peers[i].guest;
+    }
+    return n;
+}
+
+/* --- Guests, and those that are not welcome any more --- */
+
+static unsigned removed_position(const struct transport *t, uint32_t id)
+{
+    unsigned i = 0;
+    while (i < t->n_removed && t->removed[i] != id) {
+        i++;
+    }
+    return i;
+}
+
+static void removed_note(struct transport *t, uint32_t id)
+{
+    if (removed_position(t, id) == t->n_removed && t->n_removed < TRANSPORT_REMOVED_MAX) {
+        t->removed[t->n_removed++] = id;
+    }
+}
+
+static void removed_forget(struct transport *t, uint32_t id)
+{
+    unsigned at = removed_position(t, id);
+    if (at < t->n_removed) {
+        t->removed[at] = t->removed[--t->n_removed];
+    }
+}
+
+bool transport_may_visit(const struct transport *t, uint32_t id, uint64_t its_cluster)
+{
+    return id != 0 && id != t->self_id && t->cluster != 0 && its_cluster == t->cluster &&
+           t->n_removed < TRANSPORT_REMOVED_MAX && removed_position(t, id) == t->n_removed;
+}
+
+struct peer *transport_guest(struct transport *t, uint32_t id)
+{
+    unsigned guests = 0;
+    for (unsigned i = 0; i < t->n_peers; i++) {
+        guests += t->peers[i].guest && t->peers[i].link != NULL;
+    }
+    struct peer *peer = guests < TRANSPORT_GUESTS_MAX ? place_take(t, id) : NULL;
+    if (peer != NULL) {
+        peer->guest = true;
+        (void)snprintf(peer->name, sizeof(peer->name), "guest-%u", id);
+    }
+    return peer;
 }
 
 static void peer_hang_up(struct peer *peer, const char *why)
@@ -273,16 +359,16 @@ int transport_add_peer(struct transport *t, const struct transport_peer *from, s
         return error_set(err, WEIR_EINVAL, "peer %s: id %u, host \"%s\"", from->name, from->id,
                          from->host);
     }
-    if (peer == NULL) {
-        peer = peer_place(t);
-        if (peer == NULL) {
-            return error_set(err, WEIR_ETOOBIG, "peer %s: there are %d others already", from->name,
-                             TRANSPORT_PEERS_MAX);
-        }
-        *peer = (struct peer){.transport = t, .id = from->id};
-        list_init(&peer->queue);
-        list_init(&peer->flush.link);
-        peer->flush.data = peer;
+    if ((peer == NULL || peer->guest) && count_members(t) >= TRANSPORT_PEERS_MAX) {
+        return error_set(err, WEIR_ETOOBIG, "peer %s: there are %d others already", from->name,
+                         TRANSPORT_PEERS_MAX);
+    }
+    if (peer == NULL && (peer = place_take(t, from->id)) == NULL) {
+        return error_set(err, WEIR_ETOOBIG, "peer %s: no place is free yet", from->name);
+    }
+    removed_forget(t, from->id);
+    if (peer->port == 0) {
+        peer->guest = false; /* or new */
     } else if (strcmp(peer->host, from->host) != 0 || peer->port != from->port) {
         log_info("peer_moved", "peer=%s id=%u address=%s:%u", from->name, from->id, from->host,
                  from->port);
@@ -298,6 +384,7 @@ int transport_add_peer(struct transport *t, const struct transport_peer *from, s
 void transport_remove_peer(struct transport *t, uint32_t peer_id)
 {
     struct peer *peer = transport_peer(t, peer_id);
+    removed_note(t, peer_id);
     if (peer != NULL) {
         peer_hang_up(peer, "removed from the cluster");
         env_defer_cancel(&peer->flush);

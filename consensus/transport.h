@@ -1,11 +1,15 @@
 /* The links between nodes: one TCP connection per pair of nodes carries all groups, both ways. The
- * node with the lower id dials.
+ * node with the lower id dials; after two seconds without a link the other one does so too, for the
+ * lower one may not know it: a node that was down while another one joined. Of two links between
+ * the same lives of two nodes the one that the lower id dialled stays.
  *
  * Frames are those of proto/frame.h; the first ones on a link prove knowledge of the cluster secret
  * (HMAC over both sides' nonces) and carry the node id, the cluster's id and the sender's
  * incarnation. The cluster's id is a random number, made once and the same for ever, whoever joins
  * or leaves: a node of another cluster is refused, one that has none yet learns it from the first
- * peer that proves itself. Peers come, move and go while the transport runs. Sends of one turn of
+ * peer that proves itself. A node that nobody told us of is taken as a guest if it proves itself
+ * and names our cluster's id, unless it was removed: it may be the one to tell us what happened
+ * meanwhile. Peers come, move and go while the transport runs. Sends of one turn of
  * the loop leave in one writev per peer. Bounded: bytes queued per peer; past the bound messages
  * are dropped, which Raft tolerates. When the link to a peer closes every group is told at once: a
  * closed link is news (fast failover). Loop thread only. */
@@ -52,7 +56,8 @@ uint64_t transport_cluster(const struct transport *t); /* 0: not known */
 /* A node joined, or has another name or address (its link is then closed and dialled anew).
  * WEIR_EINVAL: an impossible id or host; WEIR_ETOOBIG: too many peers. Not from a handler. */
 int transport_add_peer(struct transport *t, const struct transport_peer *peer, struct error *err);
-/* It is no more: its link is closed, and it is refused from now on. Not from a handler. */
+/* It is no more: its link is closed, and it is refused from now on, also as a guest. Not from a
+ * handler. */
 void transport_remove_peer(struct transport *t, uint32_t peer_id);
 bool transport_connected(const struct transport *t, uint32_t peer_id);
 /* The port listened on (of use when it was 0). */

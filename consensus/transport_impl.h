@@ -7,6 +7,8 @@
 #include "consensus/transport.h"
 
 #define TRANSPORT_PEERS_MAX    15
+#define TRANSPORT_GUESTS_MAX   4
+#define TRANSPORT_REMOVED_MAX  64
 #define TRANSPORT_GROUPS_MAX   16384
 #define TRANSPORT_UNPROVEN_MAX 32
 
@@ -15,8 +17,11 @@
 /* After a node hung up before it had proven itself: it does not know us (yet). */
 #define TRANSPORT_REFUSED_NS 1000000000ull
 #define TRANSPORT_PROOF_NS   5000000000ull
-#define TRANSPORT_PING_NS    500000000ull
-#define TRANSPORT_SILENCE_NS 3000000000ull
+/* Without a link for so long the node with the higher id dials too, and how often it does. */
+#define TRANSPORT_LONELY_NS       2000000000ull
+#define TRANSPORT_LONELY_RETRY_NS 500000000ull
+#define TRANSPORT_PING_NS         500000000ull
+#define TRANSPORT_SILENCE_NS      3000000000ull
 /* How often a failing dial is logged. */
 #define TRANSPORT_COMPLAIN_NS 10000000000ull
 
@@ -36,12 +41,16 @@ struct out_frame {
 struct peer {
     struct transport *transport;
     uint32_t id; /* 0: free */
+    /* Nobody told us of it, but it knows the secret and the cluster. It has no address, and its
+     * place only for as long as its link is up. */
+    bool guest;
     char name[64];
     char host[128];
     uint16_t port;
     struct peer_link *link;    /* proven; NULL: none */
     struct peer_link *dialing; /* ours, not yet proven */
     uint64_t next_dial_ns, complain_ns;
+    uint64_t alone_ns; /* since when there is no link */
     struct list queue; /* of struct out_frame, this turn's */
     uint64_t queued_bytes;
     struct env_defer flush;
@@ -61,7 +70,9 @@ struct peer_link {
     struct env_stream *stream;
     struct list link; /* in transport->links */
     enum link_state state;
-    struct peer *peer; /* NULL: has not said who it is */
+    bool dialled;      /* by us */
+    struct peer *peer; /* NULL: has not said who it is, or is nobody we know */
+    uint32_t guest_id; /* then: who it says it is */
     struct frame_parser parser;
     uint64_t peer_incarnation;
     uint64_t peer_cluster; /* 0: it knows none */
@@ -88,8 +99,10 @@ struct transport {
     char *secret;
     uint64_t queue_bytes_max;
     struct env_listener *listener;
-    struct peer peers[TRANSPORT_PEERS_MAX];
-    unsigned n_peers;               /* places used at least once */
+    struct peer peers[TRANSPORT_PEERS_MAX + TRANSPORT_GUESTS_MAX];
+    unsigned n_peers; /* places used at least once */
+    uint32_t removed[TRANSPORT_REMOVED_MAX];
+    unsigned n_removed;
     struct transport_group *groups; /* by id */
     unsigned n_groups, cap_groups;
     struct list links;
@@ -107,6 +120,12 @@ struct transport {
 struct peer *transport_peer(struct transport *t, uint32_t id);
 void transport_learn_cluster(struct transport *t, uint64_t cluster_id);
 struct transport_group *transport_group(struct transport *t, uint32_t id);
+/* May such a node, that we have not been told of, have a link? */
+bool transport_may_visit(const struct transport *t, uint32_t id, uint64_t its_cluster);
+/* A place for it; NULL: none. */
+struct peer *transport_guest(struct transport *t, uint32_t id);
+/* There is a better link to this life of the peer: both ends come to the same decision. */
+bool transport_link_is_surplus(const struct peer_link *link);
 /* Link and peer agree that it is up, or that it is no more. */
 void transport_link_up(struct peer_link *link);
 void transport_link_down(struct peer_link *link);

@@ -77,8 +77,7 @@ static void act_damage(void)
 
 static void act_wipe(void)
 {
-    /* A node with an empty disk knows the nodes of its configuration only. */
-    if (sim_one_in(3) && sim.n_founders == sim.n_nodes) {
+    if (sim_one_in(3)) {
         struct machine *m = victim();
         m->wipe_due = true;
         node_stop(m);

@@ -14,6 +14,7 @@
 #include "base/logging.h"
 #include "cluster.h"
 #include "consensus/message.h"
+#include "consensus/transport_impl.h"
 #include "proto/frame.h"
 
 static struct cluster c;
@@ -359,6 +360,268 @@ static void transport_add_peer__refuses_what_can_not_be(void **state)
     assert_cluster_lives();
 }
 
+/* --- Who dials whom, and those that nobody told us of --- */
+
+/* A node of its own beside the three of the cluster. */
+struct extra {
+    struct transport *transport;
+    bool closed;
+};
+static struct extra a, b;
+
+static void extra_open(struct extra *e, uint32_t id, uint64_t cluster_id,
+                       const struct transport_peer *peers, unsigned n_peers)
+{
+    struct error err;
+    struct transport_options o = {
+        .self_id = id,
+        .cluster_id = cluster_id,
+        .joining = true,
+        .listen_host = "127.0.0.1",
+        .peers = peers,
+        .n_peers = n_peers,
+        .secret = c.secret[1],
+        .queue_bytes_max = 1 << 20,
+    };
+    e->closed = false;
+    assert_int_equal(transport_new(c.nodes[3].env, &o, &e->transport, &err), 0);
+}
+
+static bool extras_are_closed(struct cluster *cl)
+{
+    (void)cl;
+    return a.closed && b.closed;
+}
+
+static void extra_closed(void *data)
+{
+    struct extra *e = data;
+    e->closed = true;
+}
+
+static void extras_close(void)
+{
+    struct extra *extras[] = {&a, &b};
+    for (int i = 0; i < 2; i++) {
+        extras[i]->closed = extras[i]->transport == NULL;
+        if (extras[i]->transport != NULL) {
+            transport_close(extras[i]->transport, extra_closed, extras[i]);
+            extras[i]->transport = NULL;
+        }
+    }
+    assert_true(cluster_run_until(&c, extras_are_closed));
+}
+
+static struct transport_peer peer_at(uint32_t id, uint16_t port)
+{
+    return (struct transport_peer){.id = id, .name = "one", .host = "127.0.0.1", .port = port};
+}
+
+static bool one_and_three_meet(struct cluster *cl)
+{
+    return transport_connected(cl->nodes[1].transport, 3) &&
+           transport_connected(cl->nodes[3].transport, 1);
+}
+
+static bool one_and_three_part(struct cluster *cl)
+{
+    return !transport_connected(cl->nodes[1].transport, 3) &&
+           !transport_connected(cl->nodes[3].transport, 1);
+}
+
+static void a_peer_with_a_wrong_address_for_us__is_dialled(void **state)
+{
+    (void)state;
+    struct error err;
+    cluster_start_all(&c);
+    cluster_await_equal(&c);
+    /* It looks for node 3 where node 2 lives. */
+    struct transport_peer three = peer_at(3, c.nodes[2].port);
+    struct transport_peer one = peer_at(1, c.nodes[1].port);
+    assert_int_equal(transport_add_peer(c.nodes[3].transport, &one, &err), 0);
+    assert_int_equal(transport_add_peer(c.nodes[1].transport, &three, &err), 0);
+    assert_true(cluster_run_until(&c, one_and_three_part));
+    assert_true(cluster_run_until(&c, one_and_three_meet));
+    assert_true(cluster_run_until(&c, many_turns_passed));
+    assert_true(one_and_three_meet(&c));
+    assert_cluster_lives();
+}
+
+static bool guest_is_in(struct cluster *cl)
+{
+    return transport_connected(cl->nodes[1].transport, 4) && transport_connected(a.transport, 1);
+}
+
+static bool guest_is_out(struct cluster *cl)
+{
+    return !transport_connected(cl->nodes[1].transport, 4) && !transport_connected(a.transport, 1);
+}
+
+static void an_unknown_node_of_this_cluster__is_a_guest_until_it_is_removed(void **state)
+{
+    (void)state;
+    struct error err;
+    c.cluster_id[1] = c.cluster_id[2] = c.cluster_id[3] = 77;
+    cluster_start_all(&c);
+    cluster_await_leader(&c);
+    struct transport_peer one = peer_at(1, c.nodes[1].port);
+    extra_open(&a, 4, 77, &one, 1); /* has the higher id: has to dial all the same */
+    assert_true(cluster_run_until(&c, guest_is_in));
+    /* Told of it, node 1 keeps the link it has. */
+    struct peer *place = transport_peer(c.nodes[1].transport, 4);
+    struct peer_link *link = place->link;
+    assert_true(place->guest);
+    struct transport_peer four = peer_at(4, transport_port(a.transport));
+    assert_int_equal(transport_add_peer(c.nodes[1].transport, &four, &err), 0);
+    assert_false(place->guest);
+    assert_ptr_equal(place->link, link);
+    transport_remove_peer(c.nodes[1].transport, 4);
+    assert_true(cluster_run_until(&c, guest_is_out));
+    assert_true(cluster_run_until(&c, many_turns_passed));
+    assert_false(transport_may_visit(c.nodes[1].transport, 4, 77));
+    assert_true(guest_is_out(&c));
+    assert_int_equal(transport_add_peer(c.nodes[1].transport, &four, &err), 0);
+    assert_true(cluster_run_until(&c, guest_is_in));
+    extras_close();
+    assert_cluster_lives();
+}
+
+static void an_unknown_node__stays_out_without_the_cluster_id(void **state)
+{
+    (void)state;
+    c.cluster_id[1] = c.cluster_id[2] = c.cluster_id[3] = 77;
+    cluster_start_all(&c);
+    cluster_await_leader(&c);
+    struct transport_peer three = peer_at(3, c.nodes[3].port);
+    extra_open(&a, 2000, 0, &three, 1); /* to be added first */
+    a.transport->peers[0].alone_ns = 0; /* dials at once, as all below */
+    extra_open(&b, 2001, 78, &three, 1);
+    b.transport->peers[0].alone_ns = 0;
+    assert_true(cluster_run_until(&c, many_turns_passed));
+    assert_false(transport_connected(c.nodes[3].transport, 2000));
+    assert_false(transport_connected(c.nodes[3].transport, 2001));
+    assert_int_equal(transport_cluster(a.transport), 0);
+    assert_false(transport_may_visit(c.nodes[3].transport, 2000, 0));
+    assert_false(transport_may_visit(c.nodes[3].transport, 3, 77)); /* its own id */
+    extras_close();
+}
+
+static bool enough_guests(struct cluster *cl)
+{
+    unsigned n = 0;
+    for (uint32_t id = 101; id < 101 + TRANSPORT_GUESTS_MAX; id++) {
+        n += transport_connected(cl->nodes[1].transport, id);
+    }
+    return n == TRANSPORT_GUESTS_MAX;
+}
+
+static void guests__are_few_and_leave_room_for_members(void **state)
+{
+    (void)state;
+    struct error err;
+    struct extra guests[TRANSPORT_GUESTS_MAX];
+    c.cluster_id[1] = c.cluster_id[2] = c.cluster_id[3] = 77;
+    cluster_start_all(&c);
+    cluster_await_leader(&c);
+    struct transport *t = c.nodes[1].transport;
+    struct transport_peer one = peer_at(1, c.nodes[1].port);
+    for (unsigned i = 0; i < TRANSPORT_GUESTS_MAX; i++) {
+        extra_open(&guests[i], 101 + i, 77, &one, 1);
+        guests[i].transport->peers[0].alone_ns = 0;
+    }
+    assert_true(cluster_run_until(&c, enough_guests));
+    extra_open(&b, 99, 77, &one, 1);
+    b.transport->peers[0].alone_ns = 0;
+    assert_true(cluster_run_until(&c, many_turns_passed));
+    assert_false(transport_connected(t, 99));
+    for (uint32_t id = 4; id < 4 + 13; id++) {
+        struct transport_peer p = peer_at(id, 1);
+        assert_int_equal(transport_add_peer(t, &p, &err), 0);
+    }
+    for (unsigned i = 0; i < TRANSPORT_GUESTS_MAX; i++) {
+        a = guests[i];
+        extras_close();
+    }
+    assert_false(transport_connected(t, 101));
+    assert_cluster_lives();
+}
+
+static bool the_two_meet(struct cluster *cl)
+{
+    (void)cl;
+    return transport_connected(a.transport, 9) && transport_connected(b.transport, 8);
+}
+
+static unsigned turns_to_go;
+
+static bool turns_are_over(struct cluster *cl)
+{
+    (void)cl;
+    return turns_to_go-- == 0;
+}
+
+static bool one_link_each(struct cluster *cl)
+{
+    return the_two_meet(cl) && a.transport->links.next->next == &a.transport->links &&
+           b.transport->links.next->next == &b.transport->links;
+}
+
+static unsigned ups, downs;
+
+static void count_links(void *data, uint32_t peer_id, bool up)
+{
+    (void)data;
+    (void)peer_id;
+    ups += up;
+    downs += !up;
+}
+
+static void no_tick(void *data)
+{
+    (void)data;
+}
+
+static void two_that_dial_each_other__settle_on_one_link(void **state)
+{
+    (void)state;
+    struct error err;
+    struct transport_handler handler = {.link = count_links, .tick = no_tick};
+    cluster_start(&c, 3, &err);
+    for (unsigned round = 0; round < 12; round++) {
+        extra_open(&b, 9, 77, NULL, 0);
+        struct transport_peer nine = peer_at(9, transport_port(b.transport));
+        extra_open(&a, 8, 77, &nine, 1);
+        struct transport_peer eight = peer_at(8, transport_port(a.transport));
+        assert_int_equal(transport_add_peer(b.transport, &eight, &err), 0);
+        assert_int_equal(transport_attach(a.transport, 5, 50, &handler, &err), 0);
+        assert_int_equal(transport_attach(b.transport, 5, 50, &handler, &err), 0);
+        struct peer *place_of_nine = transport_peer(a.transport, 9);
+        struct peer *place_of_eight = transport_peer(b.transport, 8);
+        place_of_nine->next_dial_ns = UINT64_MAX; /* not by itself */
+        ups = downs = 0;
+        /* Both at once; the one some turns of the loop after the other; the other way round. */
+        struct peer *first = round % 2 == 0 ? place_of_eight : place_of_nine;
+        struct peer *second = round % 2 == 0 ? place_of_nine : place_of_eight;
+        assert_int_equal(link_dial(first->transport, first, &err), 0);
+        for (unsigned i = 0; i < round / 2; i++) {
+            uv_run(&c.loop, UV_RUN_NOWAIT);
+        }
+        if (second->link == NULL) {
+            assert_int_equal(link_dial(second->transport, second, &err), 0);
+        }
+        assert_true(cluster_run_until(&c, one_link_each));
+        turns_to_go = 50;
+        assert_true(cluster_run_until(&c, turns_are_over));
+        assert_true(one_link_each(&c));
+        assert_int_equal(place_of_nine->link->dialled, !place_of_eight->link->dialled);
+        assert_true(downs <= 1);
+        assert_int_equal(ups, downs + 2);
+        transport_detach(a.transport, 5);
+        transport_detach(b.transport, 5);
+        extras_close();
+    }
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -372,6 +635,11 @@ int main(void)
         TEST(a_removed_peer__is_refused_until_it_is_added_again),
         TEST(a_moved_peer__is_dialled_at_its_new_address),
         TEST(transport_add_peer__refuses_what_can_not_be),
+        TEST(a_peer_with_a_wrong_address_for_us__is_dialled),
+        TEST(an_unknown_node_of_this_cluster__is_a_guest_until_it_is_removed),
+        TEST(an_unknown_node__stays_out_without_the_cluster_id),
+        TEST(guests__are_few_and_leave_room_for_members),
+        TEST(two_that_dial_each_other__settle_on_one_link),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
