@@ -78,6 +78,7 @@ void failover_link(struct group *g, struct group_peer *peer, bool up)
         g->catchup.from = NULL;
     }
     if (!up) {
+        peer->lost = true;
         leader_lost(g, peer);
     }
 }

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "consensus/entry_heap.h"
-#include "consensus/group_impl.h"
+#include "consensus/founding.h"
 
 #define BODY_BYTES_MAX (MESSAGE_APPEND_SIZE + MESSAGE_ENTRIES_MAX * MESSAGE_ENTRY_SIZE)
 
@@ -203,21 +203,40 @@ static int send_append(struct group *g, struct group_peer *peer,
     return rv != 0 ? rv : at < a->n_entries ? WEIR_EBUSY : 0;
 }
 
-/* Guard 10: what a sole voter has not on disk yet, nobody else may have: after a crash it elects
- * itself without asking, and goes on from what its disk has. */
-static int send_durable(struct group *g, struct group_peer *peer,
+/* How much of the log a peer may have.
+ *
+ * Guard 10: what a sole voter has not on disk yet, nobody else may have: after a crash it elects
+ * itself without asking, and goes on from what its disk has.
+ *
+ * Guard 9: who is no voter any more in a configuration hears of it last, when it is committed. Else
+ * it could be the only one left that has it, and stop campaigning, while the others, who lack it,
+ * need its vote and don't get it. */
+static raft_index sendable(struct group *g, const struct group_peer *peer)
+{
+    const struct raft_configuration *c = &g->raft.configuration;
+    raft_index most = UINT64_MAX;
+    if (guard_on(GUARD_SOLE) && members_sole_voter(g, c)) {
+        most = partition_durable_index(g->partition).v;
+    }
+    if (guard_on(GUARD_CHANGE) && configuration_role(c, peer->id) != GROUP_VOTER) {
+        raft_index newest = partition_config_index(g->partition, LOG_INDEX(storage_last(g))).v;
+        most = newest > g->raft.commit_index ? min_index(most, newest - 1) : most;
+    }
+    return most;
+}
+
+static int send_allowed(struct group *g, struct group_peer *peer,
                         const struct raft_append_entries *a)
 {
     struct raft_append_entries cut = *a;
-    raft_index durable = partition_durable_index(g->partition).v;
-    if (!guard_on(GUARD_SOLE) || a->prev_log_index + a->n_entries <= durable ||
-        !members_sole_voter(g, &g->raft.configuration)) {
+    raft_index most = sendable(g, peer);
+    if (a->prev_log_index + a->n_entries <= most) {
         return send_append(g, peer, a);
     }
-    if (a->prev_log_index > durable) {
+    if (a->prev_log_index > most) {
         return WEIR_EBUSY;
     }
-    cut.n_entries = (unsigned)(durable - a->prev_log_index);
+    cut.n_entries = (unsigned)(most - a->prev_log_index);
     int rv = send_append(g, peer, &cut);
     return rv != 0 ? rv : WEIR_EBUSY;
 }
@@ -280,8 +299,9 @@ static bool clamp_result(struct group *g, struct raft_append_entries_result *res
     if (!guard_on(GUARD_CLAMP)) {
         return true;
     }
-    result->last_log_index = min_index(result->last_log_index, g->verified);
-    return g->verified > 0;
+    raft_index most = min_index(g->verified, founding_acknowledged_most(g));
+    result->last_log_index = min_index(result->last_log_index, most);
+    return most > 0;
 }
 
 static int send_other(struct group *g, struct group_peer *peer, const struct raft_message *m)
@@ -318,7 +338,7 @@ void flow_send(struct group *g, const struct raft_message *m, int *ret_status)
     } else if (m->type != RAFT_IO_APPEND_ENTRIES) {
         rv = send_other(g, peer, m);
     } else {
-        rv = send_durable(g, peer, &m->append_entries);
+        rv = send_allowed(g, peer, &m->append_entries);
     }
     *ret_status = rv == 0 ? 0 : RAFT_NOCONNECTION;
 }

@@ -60,7 +60,7 @@ static void ask(struct group *g)
         .founders = founders_hash(g),
         .lost = g->phase == GROUP_FOUNDING,
         .voter = g->founding.want == GROUP_VOTER,
-        .marked = g->recovering,
+        .marked = g->recovering && g->founding.told,
     };
     struct bytes body;
     bytes_init(&body, BODY_MAX);
@@ -94,6 +94,7 @@ static int found(struct group *g, struct error *err)
 {
     log_info("raft_founded", "group=%u founders=%u", g->options.id, g->n_founders);
     g->recovering = false;
+    g->wish = 0;
     if (storage_last(g) == 0) {
         g->phase = GROUP_BOOTING;
         return storage_bootstrap(g, err);
@@ -106,9 +107,13 @@ int founding_start(struct group *g, struct error *err)
 {
     bool empty = storage_last(g) == 0;
     g->founding.nonce = env_random_u64(g->env);
-    g->founding.want = g->recovering || is_founder(g) ? GROUP_VOTER : GROUP_NONE;
+    g->founding.told = false;
+    g->founding.want = g->wish != 0                     ? (enum group_role)(g->wish - 1)
+                       : g->recovering || is_founder(g) ? GROUP_VOTER
+                                                        : GROUP_NONE;
     if (!guard_on(GUARD_PROMISES)) {
         g->recovering = false;
+        g->wish = 0;
         return empty && is_founder(g) ? storage_bootstrap(g, err) : group_start_raft(g, err);
     }
     if (!empty && !g->recovering) {
@@ -133,24 +138,35 @@ int group_recover(struct group *g, struct error *err)
     }
     g->recovering = true;
     int rv = storage_save_mark(g, g->term, g->vote, err);
-    if (rv == 0 && g->phase == GROUP_UP) {
+    if (rv != 0) {
+        return rv;
+    }
+    g->founding.lost = false;
+    if (g->phase == GROUP_REPAIRING) {
+        return founding_start(g, err);
+    }
+    g->founding.again = g->phase == GROUP_UP || g->phase == GROUP_RELOADING;
+    if (g->phase == GROUP_UP) {
         /* libraft goes when what it writes is written; then founding_start follows. */
-        g->founding.again = true;
-        g->founding.lost = false;
         g->phase = GROUP_RELOADING;
         g->may_propose = false;
         guard_drop_held(g);
         guard_settle(g);
     }
-    return rv;
+    return 0;
 }
 
 bool group_recovering(const struct group *g)
 {
-    return g->recovering || (g->phase == GROUP_FOUNDING && g->founding.lost);
+    return g->recovering || g->wish != 0 || (g->phase == GROUP_FOUNDING && g->founding.lost);
 }
 
 /* --- Coming back --- */
+
+static uint8_t wish_for(enum group_role role)
+{
+    return (uint8_t)(1 + role);
+}
 
 /* A leader has us as no voter, in a committed configuration, and leads still. */
 static int rejoin(struct group *g, const struct group_peer *leader, const struct peer_state *s,
@@ -159,7 +175,8 @@ static int rejoin(struct group *g, const struct group_peer *leader, const struct
     raft_term term = s->term;
     bool newer = term > g->term;
     g->founding.floor = s->commit;
-    g->recovering = g->founding.want != GROUP_NONE; /* until we are what we were */
+    g->recovering = true; /* until the log has reached the floor */
+    g->wish = wish_for(g->founding.want);
     int rv = storage_save_mark(g, newer ? term : g->term, newer ? leader->id : g->vote, err);
     if (rv != 0) {
         return rv;
@@ -171,12 +188,13 @@ static int rejoin(struct group *g, const struct group_peer *leader, const struct
 }
 
 /* The mark is written as soon as it is known that something was lost: a log that has begun to fill
- * again would look whole after a crash. */
+ * again would look whole after a crash. What we were, as soon as a leader says it: it may be about
+ * to remove us, and be the last to know. On the way back we may be less than what we were. */
 static int lost(struct group *g, const struct peer_state *s, struct error *err)
 {
     enum group_role was =
         s->leading ? configuration_role(&s->configuration, g->self_id) : GROUP_NONE;
-    if (was == GROUP_STANDBY || was == GROUP_VOTER) {
+    if ((was == GROUP_STANDBY || was == GROUP_VOTER) && (g->wish == 0 || was > g->founding.want)) {
         g->founding.want = was;
     }
     if (!g->founding.lost) {
@@ -184,11 +202,16 @@ static int lost(struct group *g, const struct peer_state *s, struct error *err)
         log_warn("raft_promises_lost", "group=%u last=%llu", g->options.id,
                  (unsigned long long)storage_last(g));
     }
-    if (g->recovering || g->founding.want == GROUP_NONE) {
-        return 0;
+    uint8_t wish = s->leading ? wish_for(g->founding.want) : g->wish;
+    bool marked = g->recovering && wish == g->wish;
+    int rv = 0;
+    if (!marked && g->founding.want != GROUP_NONE) {
+        g->recovering = true;
+        g->wish = wish;
+        rv = storage_save_mark(g, g->term, g->vote, err);
     }
-    g->recovering = true;
-    return storage_save_mark(g, g->term, g->vote, err);
+    g->founding.told = g->founding.told || s->leading;
+    return rv;
 }
 
 static int heard(struct group *g, struct group_peer *from, const struct peer_state *s,
@@ -224,34 +247,73 @@ void founding_told(struct group *g, struct group_peer *from, const struct peer_s
     }
 }
 
-/* Back as what it was: the mark goes. */
+/* Everything that was committed when we were welcome is in our log, on disk: as it is in the log of
+ * this term's leader, or committed as we know ourselves. */
+static bool floor_reached(const struct group *g)
+{
+    raft_index durable = partition_durable_index(g->partition).v;
+    raft_index sure = g->verified > g->raft.commit_index ? g->verified : g->raft.commit_index;
+    return g->raft_started && (sure < durable ? sure : durable) >= g->founding.floor;
+}
+
+/* We are what we were, and that is committed; or there is nothing to ask for. */
+static bool wish_granted(const struct group *g)
+{
+    enum group_role role = configuration_role(&g->raft.configuration, g->self_id);
+    raft_index newest = partition_config_index(g->partition, LOG_INDEX(storage_last(g))).v;
+    return g->founding.want == GROUP_NONE ||
+           (g->raft.commit_index >= newest && (role == GROUP_VOTER || role == g->founding.want));
+}
+
 static void look_for_the_way_back(struct group *g)
 {
-    const struct raft_configuration *c = &g->raft.configuration;
-    enum group_role role = configuration_role(c, g->self_id);
     struct error err;
-    raft_index newest = partition_config_index(g->partition, LOG_INDEX(storage_last(g))).v;
-    raft_index commit = g->raft.commit_index;
-    if (commit < g->founding.floor || commit < newest ||
-        (role != GROUP_VOTER && role != g->founding.want)) {
+    bool recovering = g->recovering && !floor_reached(g);
+    uint8_t wish = !recovering && wish_granted(g) ? 0 : wish_for(g->founding.want);
+    if (wish != 0 && g->founding.want != GROUP_NONE) {
         ask(g);
+    }
+    if (recovering == g->recovering && wish == g->wish) {
         return;
     }
-    g->recovering = false;
+    g->recovering = recovering;
+    g->wish = wish;
     if (storage_save_mark(g, g->term, g->vote, &err) != 0) {
         g->recovering = true;
         fail(g, &err);
         return;
     }
-    log_info("raft_recovered", "group=%u last=%llu", g->options.id,
-             (unsigned long long)storage_last(g));
+    log_info("raft_recovered", "group=%u last=%llu wish=%u", g->options.id,
+             (unsigned long long)storage_last(g), (unsigned)wish);
+}
+
+raft_index founding_acknowledged_most(const struct group *g)
+{
+    return g->recovering ? g->founding.floor - 1 : UINT64_MAX;
+}
+
+void founding_hide(struct group *g)
+{
+    g->founding.hidden = (struct raft_configuration){0};
+    if (g->recovering) {
+        g->founding.hidden = g->raft.configuration;
+        g->raft.configuration = (struct raft_configuration){0};
+    }
+}
+
+void founding_unhide(struct group *g)
+{
+    if (g->founding.hidden.n > 0) {
+        g->raft.configuration = g->founding.hidden;
+        g->founding.hidden = (struct raft_configuration){0};
+    }
 }
 
 void founding_tick(struct group *g)
 {
     if (g->phase == GROUP_FOUNDING) {
         ask(g);
-    } else if (g->phase == GROUP_UP && g->recovering) {
+    } else if (g->phase == GROUP_UP && (g->recovering || g->wish != 0)) {
         look_for_the_way_back(g);
     }
 }

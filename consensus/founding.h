@@ -15,14 +15,17 @@
  *      committed in the leader's term.
  *    A leader that is asked by a member removes it first, but not before that one's metadata say
  *    so: else it might yet hear that all are new, and begin as a member that it is no more. The
- *    replica then takes over the leader's term, durably, and runs as somebody who is no member; it
- *    asks to be made what it was, standby, then voter; and when it is, the mark in its metadata is
- *    cleared.
+ *    replica then takes over the leader's term, durably, and libraft starts, with the log as it is.
+ *    Until that log has all that was committed when it was welcome (the floor), the replica takes
+ *    entries, and neither votes nor campaigns, nor acknowledges the floor: after a crash it asks
+ *    again. With the floor on disk the mark is cleared: from there on every promise is remembered
+ *    like anybody's. What it was (the wish, in the metadata too) it asks to be made again, standby,
+ *    then voter; after a crash it goes on asking, with libraft running.
  *
  * So a replica with lost promises comes back like a new server under its old id, and what is safe
  * is what is safe about single server changes: the configuration without it is committed by a
  * majority that meets, outside of it, every majority that an old vote or acknowledgement of its
- * could have completed. See docs/decisions/0090. */
+ * could have completed. See docs/decisions/0090 and 0200. */
 #ifndef CONSENSUS_FOUNDING_H
 #define CONSENSUS_FOUNDING_H
 
@@ -35,5 +38,10 @@ int founding_start(struct group *g, struct error *err);
 void founding_tick(struct group *g);
 void founding_asked(struct group *g, struct group_peer *from, const struct peer_state_ask *ask);
 void founding_told(struct group *g, struct group_peer *from, const struct peer_state *state);
+/* The highest entry that may be acknowledged. */
+raft_index founding_acknowledged_most(const struct group *g);
+/* libraft elects a sole voter when it starts: by a log that may be too old to say so. */
+void founding_hide(struct group *g);
+void founding_unhide(struct group *g);
 
 #endif

@@ -120,6 +120,7 @@ int group_start_raft(struct group *g, struct error *err)
     g->raft_started = true;
     g->phase = GROUP_UP;
     rv = raft_start(&g->raft);
+    founding_unhide(g);
     if (rv != 0) {
         struct error failure = g->failure;
         group_stop_raft(g);

@@ -114,7 +114,9 @@ struct group_peer {
     /* Founding: it had not founded either; the life that asked us last, and since which entry of
      * ours, of which term. */
     bool unfounded;
-    bool lost; /* has asked as one that lost its promises, and acknowledged nothing since */
+    /* Has asked as one that lost its promises, or its link was closed: it may have come back as
+     * one; and has acknowledged nothing since. */
+    bool lost;
     uint64_t life;
     raft_index fence;
     raft_term fence_term;
@@ -124,9 +126,11 @@ struct founding {
     uint64_t nonce; /* of this life */
     uint64_t asked_ns;
     bool lost;  /* others have founded without us, or we took part and forgot */
+    bool told;  /* a leader has said what we are, and that is on disk */
     bool again; /* promises were lost while libraft ran */
     enum group_role want;
     raft_index floor; /* committed when we were welcome; a log below it may not know of that */
+    struct raft_configuration hidden; /* while libraft starts */
 };
 
 /* A change of membership on its way; see members.c. */
@@ -236,7 +240,10 @@ struct group {
     struct list gated;      /* messages that wait for it; gate.c */
     unsigned n_gated;
     size_t gated_bytes;
-    bool recovering; /* the mark in the metadata: promises were lost */
+    /* The mark in the metadata: promises were lost, and the log is not known to be whole again.
+     * Once libraft runs, it takes entries, and neither votes nor campaigns (founding.h). */
+    bool recovering;
+    uint8_t wish; /* there too: 1 + the role to come back to; 0: not known, or all is as it was */
     struct group_snapshot {
         raft_index index;
         raft_term term;

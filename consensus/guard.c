@@ -604,7 +604,9 @@ static void deliver(struct group *g, struct group_peer *from, struct message *m)
         deliver_result(g, from, m);
         break;
     case RAFT_IO_REQUEST_VOTE:
-        deliver_vote(g, from, m);
+        if (!g->recovering) { /* founding.h: its log may be too old to judge another by it */
+            deliver_vote(g, from, m);
+        }
         break;
     case RAFT_IO_INSTALL_SNAPSHOT:
         deliver_install(g, from, m);
@@ -613,7 +615,7 @@ static void deliver(struct group *g, struct group_peer *from, struct message *m)
         /* Guard 5: no campaign on a log, or a configuration, that is still being written. */
         if (!guard_on(GUARD_TICK) ||
             (g->n_appends == 0 && !members_sole_voter(g, &g->raft.configuration) &&
-             !repair_pending(g))) {
+             !repair_pending(g) && !g->recovering)) {
             pass_on(g, from, m);
         }
         break;
@@ -695,16 +697,16 @@ void guard_tick(struct group *g)
         }
         tick_follower(g);
     }
-    if (!is_leader(g) && repair_pending(g)) {
-        return; /* votes and acknowledges, but who can't read its log had better not lead */
-    }
-    members_before_tick(g);
     if (is_leader(g) && guard_on(GUARD_DISK) && disk_stalls(g)) {
         log_warn("raft_disk_stalls", "group=%u", g->options.id);
         guard_step_down(g);
         return;
     }
-    g->raft_tick(&g->io);
+    /* Who can't read its log had better not lead; who may not have all of it must not. */
+    if (is_leader(g) || !(repair_pending(g) || g->recovering)) {
+        members_before_tick(g);
+        g->raft_tick(&g->io);
+    }
     guard_settle(g);
     catchup_next(g);
     retain_tick(g);

@@ -217,7 +217,7 @@ bool members_sole_voter(const struct group *g, const struct raft_configuration *
 int members_before_start(struct group *g, struct error *err)
 {
     struct raft_configuration c;
-    if (!guard_on(GUARD_SOLE)) {
+    if (!guard_on(GUARD_SOLE) || g->recovering) {
         return 0;
     }
     int rv = storage_newest_configuration(g, &c, err);

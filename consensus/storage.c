@@ -5,7 +5,7 @@
 
 #include "base/fault.h"
 #include "base/logging.h"
-#include "consensus/group_impl.h"
+#include "consensus/founding.h"
 #include "log/control.h"
 
 /* Snapshots are marks, not data: "applied up to here, with this configuration". Losing the newest
@@ -71,6 +71,7 @@ static struct partition_meta meta_now(const struct group *g)
         .vote = g->votes_shared ? 0 : g->vote,
         .votes_shared = g->votes_shared,
         .recovering = g->recovering,
+        .wish = g->wish,
         .snapshot_index = LOG_INDEX(g->snapshot.index),
         .snapshot_term = LOG_TERM(g->snapshot.term),
         .snapshot_config_index = LOG_INDEX(g->snapshot.config_index),
@@ -210,6 +211,7 @@ int storage_open(struct group *g, struct error *err)
     g->vote = meta.vote;
     g->votes_shared = meta.votes_shared;
     g->recovering = meta.recovering;
+    g->wish = meta.wish;
     int rv = open_snapshot(g, err);
     partition_meta(g->partition, &meta);
     return rv == 0 ? open_votes(g, &meta, err) : rv;
@@ -582,6 +584,7 @@ static int start(struct raft_io *io, unsigned msecs, raft_io_tick_cb tick, raft_
     (void)msecs; /* the transport's timer ticks all groups */
     g->raft_tick = tick;
     g->raft_recv = recv;
+    founding_hide(g);
     return 0;
 }
 
@@ -664,7 +667,7 @@ static void bootstrapped(struct partition_append *req, int status)
         group_fail(g, &err);
         return;
     }
-    int rv = group_start_raft(g, &err);
+    int rv = g->recovering ? founding_start(g, &err) : group_start_raft(g, &err);
     if (rv != 0) {
         group_fail(g, &err);
     }

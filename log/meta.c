@@ -13,7 +13,8 @@
 
 #define FLAG_RECOVERING   1u
 #define FLAG_VOTES_SHARED 2u
-#define FLAGS_ALL         3u
+#define FLAG_WISH_SHIFT   2
+#define FLAGS_ALL         0xfu
 
 uint64_t meta_position(uint64_t counter)
 {
@@ -22,11 +23,12 @@ uint64_t meta_position(uint64_t counter)
 
 void meta_encode(const struct meta *meta, uint8_t slot[META_SLOT_SIZE])
 {
-    assert(meta->config_len <= META_CONFIG_MAX);
+    assert(meta->config_len <= META_CONFIG_MAX && meta->wish <= META_WISH_MAX);
     memset(slot, 0, META_SLOT_SIZE);
     memcpy(slot, META_MAGIC, 8);
-    uint32_t flags =
-        (meta->recovering ? FLAG_RECOVERING : 0) | (meta->votes_shared ? FLAG_VOTES_SHARED : 0);
+    uint32_t flags = (meta->recovering ? FLAG_RECOVERING : 0) |
+                     (meta->votes_shared ? FLAG_VOTES_SHARED : 0) |
+                     (uint32_t)meta->wish << FLAG_WISH_SHIFT;
     store_le32(slot + 12, flags == 0 ? VERSION : FLAGGED);
     store_le64(slot + 16, meta->counter);
     store_le64(slot + 24, meta->term.v);
@@ -59,6 +61,7 @@ bool meta_decode(const uint8_t slot[META_SLOT_SIZE], struct meta *ret_meta)
         .snapshot_config_index = LOG_INDEX(load_le64(slot + 56)),
         .recovering = (flags & FLAG_RECOVERING) != 0,
         .votes_shared = (flags & FLAG_VOTES_SHARED) != 0,
+        .wish = (uint8_t)(flags >> FLAG_WISH_SHIFT & META_WISH_MAX),
         .config_len = n,
     };
     memcpy(ret_meta->config, slot + META_HEADER_SIZE, n);

@@ -14,13 +14,14 @@
  *   48  8  snapshot term
  *   56  8  index of the snapshot's configuration
  *   64  4  length of the configuration, n
- *   68  4  flags; bit 0: recovering; bit 1: term and vote are in the vote log
+ *   68  4  flags; bit 0: recovering; bit 1: term and vote are in the vote log; bits 2 and 3: wish
  *   72  n  configuration
  *
  * Term and vote of a slot with bit 1 are a lower bound; consensus/vote_log.h has what counts.
  *
  * Recovering: the replica has lost what it promised (its votes, or the end of its log) and takes no
- * part until it has learned it anew; see consensus/founding.h.
+ * part until it has learned it anew; see consensus/founding.h. The wish is what it was before, and
+ * asks to become again: 0 not known, or nothing to ask for; 1 no member; 2 standby; 3 voter.
  *
  * `mark`: how far the log and the meta file are known to be durable. Written in place now and then,
  * mostly without a sync of its own: it may lag but never runs ahead, and a damaged one counts as
@@ -47,6 +48,7 @@
 #define META_HEADER_SIZE 72
 #define META_CONFIG_MAX  (META_SLOT_SIZE - META_HEADER_SIZE)
 #define MARK_SIZE        40
+#define META_WISH_MAX    3
 
 struct meta {
     uint64_t counter;
@@ -56,6 +58,7 @@ struct meta {
     struct log_term snapshot_term;
     struct log_index snapshot_config_index;
     bool recovering, votes_shared;
+    uint8_t wish; /* 0..META_WISH_MAX */
     uint32_t config_len;
     uint8_t config[META_CONFIG_MAX];
 };

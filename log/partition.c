@@ -269,6 +269,7 @@ void partition_meta(const struct partition *p, struct partition_meta *ret_meta)
         .snapshot_config_index = p->meta.snapshot_config_index,
         .recovering = p->meta.recovering,
         .votes_shared = p->meta.votes_shared,
+        .wish = p->meta.wish,
         .snapshot_config = p->meta.config,
         .snapshot_config_len = p->meta.config_len,
     };

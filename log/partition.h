@@ -149,6 +149,7 @@ struct partition_meta {
     uint64_t vote;     /* server id, 0: none in this term */
     bool votes_shared; /* term and vote are in the node's vote log; here is a lower bound */
     bool recovering; /* promises were lost: neither votes nor acknowledges (consensus/founding.c) */
+    uint8_t wish;    /* what it asks to become again, 0: nothing; see log/meta.h */
     struct log_index snapshot_index; /* 0: no metadata snapshot */
     struct log_term snapshot_term;
     struct log_index snapshot_config_index;

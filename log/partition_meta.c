@@ -77,6 +77,7 @@ int meta_of(const struct partition *p, const struct partition_meta *meta, struct
         .snapshot_config_index = meta->snapshot_config_index,
         .recovering = meta->recovering,
         .votes_shared = meta->votes_shared,
+        .wish = meta->wish,
         .config_len = meta->snapshot_config_len,
     };
     if (ret_meta->config_len > 0) {

@@ -100,13 +100,29 @@ static enum group_role wanted_role(const struct group *g, uint32_t id)
     }
 }
 
+/* A voter that is taken away is one that can't be lost any more: of those that stay, a majority has
+ * to know what it promised. The leader looks at that too, but it can't know of a disk that has been
+ * lost in this moment. */
+static bool may_change(const struct group *g, uint32_t id, enum group_role role)
+{
+    const struct raft_configuration *c = &g->raft.configuration;
+    unsigned voters = 0, whole = 0;
+    for (uint32_t at = 1; at <= sim.n_nodes; at++) {
+        bool votes = at == id ? role == GROUP_VOTER : configuration_role(c, at) == GROUP_VOTER;
+        voters += votes;
+        whole += votes && !sim.nodes[at].lost;
+    }
+    return whole > voters / 2;
+}
+
 void sim_change(void)
 {
     struct sim_node *n = any_leader();
     struct group_change *req = calloc(1, sizeof(*req));
     uint32_t id = 1 + (uint32_t)(sim_random() % sim.n_nodes);
-    if (n == NULL || req == NULL ||
-        group_change(n->group, req, id, wanted_role(n->group, id), changed) != 0) {
+    enum group_role role = n != NULL ? wanted_role(n->group, id) : GROUP_NONE;
+    if (n == NULL || req == NULL || !may_change(n->group, id, role) ||
+        group_change(n->group, req, id, role, changed) != 0) {
         free(req);
     }
 }

@@ -159,6 +159,137 @@ static void recovering_mark__outlives_a_restart(void **state)
     cluster_await_equal(&c);
 }
 
+/* --- In smaller groups --- */
+
+static uint32_t on_its_way;
+
+static bool becomes_a_voter(struct cluster *cl)
+{
+    struct group_member members[16];
+    uint32_t leader = cluster_leader(cl);
+    if (leader == 0 || leader == on_its_way) {
+        return false;
+    }
+    struct group *g = cl->nodes[leader].group;
+    struct partition *p = group_partition(g);
+    unsigned n = group_members(g, members, 16), voters = 0;
+    for (unsigned i = 0; i < n; i++) {
+        voters += members[i].role == GROUP_VOTER;
+    }
+    return voters == 2 && group_recovering(cl->nodes[on_its_way].group) &&
+           partition_config_index(p, partition_last_index(p)).v > partition_commit_index(p).v;
+}
+
+static bool two_voters_are_well(struct cluster *cl)
+{
+    struct group_member members[16];
+    uint32_t leader = cluster_leader(cl);
+    unsigned voters = 0, n = leader != 0 ? group_members(cl->nodes[leader].group, members, 16) : 0;
+    for (unsigned i = 0; i < n; i++) {
+        voters += members[i].role == GROUP_VOTER;
+    }
+    return voters == 2 && !group_recovering(cl->nodes[1].group) &&
+           !group_recovering(cl->nodes[2].group);
+}
+
+/* The leader can't commit that it is a voter again without it, nor take it out again. */
+static void
+replica_on_its_way_back__may_crash_while_it_becomes_the_second_voter_of_two(void **state)
+{
+    (void)state;
+    c.n_founders = 2;
+    assert_int_equal(cluster_start(&c, 2, &err), 0);
+    assert_int_equal(cluster_start(&c, 1, &err), 0);
+    uint32_t victim = cluster_await_leader(&c) == 1 ? 2 : 1;
+    cluster_propose_many(&c, 50, 10, 100);
+    cluster_stop(&c, victim);
+    wipe(victim);
+    on_its_way = victim;
+    assert_int_equal(cluster_start(&c, victim, &err), 0);
+    assert_true(cluster_run_until(&c, becomes_a_voter));
+    cluster_stop(&c, victim);
+    assert_int_equal(cluster_start(&c, victim, &err), 0);
+    assert_true(cluster_run_until(&c, two_voters_are_well));
+    cluster_propose_many(&c, 50, 10, 100);
+    cluster_await_equal(&c);
+}
+
+static int changed_status;
+
+static void changed(struct group_change *req, int status)
+{
+    (void)req;
+    changed_status = status;
+}
+
+static bool change_is_over(struct cluster *cl)
+{
+    (void)cl;
+    return changed_status != 1;
+}
+
+static void make_a_voter(uint32_t id)
+{
+    static struct group_change req;
+    do {
+        uint32_t leader = cluster_await_leader(&c);
+        changed_status = 1;
+        int rv = group_change(c.nodes[leader].group, &req, id, GROUP_VOTER, changed);
+        changed_status = rv != 0 ? rv : changed_status;
+        assert_true(cluster_run_until(&c, change_is_over));
+        cluster_propose_many(&c, 1, 1, 10);
+    } while (changed_status != 0);
+}
+
+static void mark_as_recovering(uint32_t id)
+{
+    struct partition_options o = {
+        .segment_bytes = 4 << 20, .tail_bytes = 1 << 20, .index_bytes = 4096};
+    struct partition *p;
+    struct partition_meta meta;
+    struct env *env;
+    char dir[128];
+    (void)snprintf(dir, sizeof(dir), "%s/%u", c.dir, id);
+    assert_int_equal(env_uv_new(&c.loop, &env, &err), 0);
+    assert_int_equal(partition_open(env, dir, &o, &p, &err), 0);
+    partition_meta(p, &meta);
+    meta.recovering = true;
+    assert_int_equal(partition_set_meta(p, &meta, &err), 0);
+    partition_close(p);
+    uv_run(&c.loop, UV_RUN_NOWAIT);
+    env_uv_free(env);
+}
+
+static void run_in_dir(const char *what)
+{
+    char command[256];
+    (void)snprintf(command, sizeof(command), "cd %s && %s", c.dir, what);
+    assert_int_equal(system(command), 0);
+}
+
+/* By its own log it is all there is, and libraft makes who is that a leader at once. */
+static void replica_whose_log_ends_before_the_others_came__does_not_elect_itself(void **state)
+{
+    (void)state;
+    c.n_founders = 1;
+    cluster_start_all(&c);
+    cluster_propose_many(&c, 20, 10, 100);
+    cluster_stop(&c, 1);
+    run_in_dir("cp -a 1 old");
+    assert_int_equal(cluster_start(&c, 1, &err), 0);
+    make_a_voter(2);
+    make_a_voter(3);
+    cluster_propose_many(&c, 50, 10, 100);
+    cluster_stop(&c, 1);
+    run_in_dir("rm -rf 1 && mv old 1");
+    mark_as_recovering(1);
+    cluster_propose_many(&c, 20, 10, 100);
+    assert_int_equal(cluster_start(&c, 1, &err), 0);
+    await_all_voters();
+    cluster_propose_many(&c, 20, 10, 100);
+    cluster_await_equal(&c);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -168,6 +299,8 @@ int main(void)
         TEST(replica_with_an_empty_disk__elects_nobody),
         TEST(group_recover__takes_a_running_replica_out_and_brings_it_back),
         TEST(recovering_mark__outlives_a_restart),
+        TEST(replica_on_its_way_back__may_crash_while_it_becomes_the_second_voter_of_two),
+        TEST(replica_whose_log_ends_before_the_others_came__does_not_elect_itself),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

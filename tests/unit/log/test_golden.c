@@ -161,6 +161,12 @@ static void meta_of_version_2__reads_and_writes_the_same(void **state)
     assert_int_equal(slot[12], 1);
     assert_true(meta_decode(slot, &read));
     assert_false(read.recovering);
+    for (meta.wish = 0; meta.wish <= META_WISH_MAX; meta.wish++) {
+        meta_encode(&meta, slot);
+        assert_true(meta_decode(slot, &read));
+        assert_int_equal(read.wish, meta.wish);
+        assert_false(read.recovering);
+    }
 }
 
 int main(void)
