@@ -141,12 +141,13 @@ static int check_given(const struct parse *p, struct error *err)
 static int check_addresses(const struct parse *p, struct error *err)
 {
     const struct config *c = p->config;
-    const struct config_address *seen[CONFIG_NODES_MAX * 4];
+    const struct config_address *seen[CONFIG_NODES_MAX * 5];
     unsigned n = 0;
     for (uint32_t i = 0; i < c->n_nodes; i++) {
         const struct config_node *node = &c->nodes[i];
-        const struct config_address *all[] = {&node->peer, &node->broker, &node->http, &node->rtmp};
-        for (unsigned k = 0; k < 4; k++) {
+        const struct config_address *all[] = {&node->peer, &node->broker, &node->http, &node->rtmp,
+                                              &node->internal};
+        for (unsigned k = 0; k < (config_has_tls(c) ? 5 : 4); k++) {
             for (unsigned j = 0; j < n; j++) {
                 if (seen[j]->port == all[k]->port && strcmp(seen[j]->host, all[k]->host) == 0) {
                     return error_set(err, WEIR_ECONFIG,
@@ -178,8 +179,17 @@ static int check_tls(const struct parse *p, struct error *err)
                          "%s: tls.ca, tls.cert and tls.key: some are missing; expected all or none",
                          p->file);
     }
-    for (uint32_t i = 0; i < c->n_nodes && n == 0 && c->tls_plain == 0; i++) {
+    for (uint32_t i = 0; i < c->n_nodes; i++) {
         const struct config_node *node = &c->nodes[i];
+        if (n != 0 && node->internal.port == 0) {
+            return error_set(err, WEIR_ECONFIG,
+                             "%s: cluster.node %s: expected internal=H:P, for there is no port %d "
+                             "above that of broker",
+                             p->file, node->name, CONFIG_INTERNAL_ABOVE_BROKER);
+        }
+        if (n != 0 || c->tls_plain != 0) {
+            continue;
+        }
         if (!is_loopback(node->peer.host) || !is_loopback(node->broker.host)) {
             return error_set(err, WEIR_ECONFIG,
                              "%s: cluster.node %s is on another machine; expected tls.ca, tls.cert "
@@ -247,6 +257,7 @@ static void set_listen(struct config *config)
     own.broker = listen->broker.port != 0 ? listen->broker : own.broker;
     own.http = listen->http.port != 0 ? listen->http : own.http;
     own.rtmp = listen->rtmp.port != 0 ? listen->rtmp : own.rtmp;
+    own.internal = listen->internal.port != 0 ? listen->internal : own.internal;
     *listen = own;
 }
 
@@ -384,6 +395,21 @@ int config_load(const char *path, struct config *ret_config, struct error *err)
 bool config_has_tls(const struct config *config)
 {
     return config->tls_ca[0] != '\0';
+}
+
+void config_default_internal(struct config_node *node)
+{
+    uint32_t port = node->broker.port + CONFIG_INTERNAL_ABOVE_BROKER;
+    if (node->internal.port == 0) {
+        node->internal = node->broker;
+        node->internal.port = port <= UINT16_MAX ? (uint16_t)port : 0;
+    }
+}
+
+const struct config_address *config_internal(const struct config *config,
+                                             const struct config_node *node)
+{
+    return config_has_tls(config) ? &node->internal : &node->http;
 }
 
 const struct config_node *config_self(const struct config *config)

@@ -23,12 +23,14 @@ struct config_address {
 };
 
 /* cluster.node = n1 id=1 peer=127.0.0.1:7101 broker=127.0.0.1:7201 http=127.0.0.1:8081
- * rtmp=127.0.0.1:1935 [log=no] What others connect to. A node listens on the addresses of its own
- * line unless listen.* says otherwise. */
+ * rtmp=127.0.0.1:1935 [internal=127.0.0.1:7301] [log=no] What others connect to. A node listens on
+ * the addresses of its own line unless listen.* says otherwise. `internal` is where nodes and
+ * commands speak HTTP over TLS; without tls.* it is not used. */
+#define CONFIG_INTERNAL_ABOVE_BROKER 100
 struct config_node {
     char name[CONFIG_NAME_MAX];
     uint32_t id; /* 1..2^31; the Raft server id */
-    struct config_address peer, broker, http, rtmp;
+    struct config_address peer, broker, http, rtmp, internal;
     bool no_log; /* log=no: without the log role */
     /* Not from the file: the front loop's copy follows the cluster (nodes/directory.h). */
     enum config_standing { CONFIG_NODE_IN, CONFIG_NODE_DRAINING, CONFIG_NODE_GONE } standing;
@@ -67,8 +69,8 @@ struct config {
      */
     char tls_ca[CONFIG_PATH_MAX], tls_cert[CONFIG_PATH_MAX], tls_key[CONFIG_PATH_MAX];
     uint32_t tls_plain; /* 1 or 0 */
-    /* Where this node listens: its own line's addresses, or listen.peer, .broker, .http, .rtmp.
-     * Name and id as in its line. */
+    /* Where this node listens: its own line's addresses, or listen.peer, .broker, .http, .rtmp,
+     * .internal. Name and id as in its line. */
     struct config_node listen;
     struct config_node nodes[CONFIG_NODES_MAX];
     uint32_t n_nodes;
@@ -106,6 +108,12 @@ const struct config_node *config_self(const struct config *config);
 const struct config_node *config_node_by_id(const struct config *config, uint32_t id);
 /* Nodes and log clients speak TLS. */
 bool config_has_tls(const struct config *config);
+/* The rule for one that is not given: the broker's host, and its port and 100; port 0 when there is
+ * none so high. */
+void config_default_internal(struct config_node *node);
+/* Where a node answers other nodes' HTTP: `internal` with TLS, else `http`. */
+const struct config_address *config_internal(const struct config *config,
+                                             const struct config_node *node);
 /* "host:port" with a port in 1..65535. */
 int config_address_parse(const char *text, struct config_address *ret_address, struct error *err);
 /* Every option with its type, range, default and sentence, for `weir node --help-config` and

@@ -27,8 +27,9 @@ const struct option_spec option_table[] = {
     {"tls.plain", OPTION_YES, AT(tls_plain), 0, 0, "no",
      "Speak to other nodes and log clients in the clear although they are on other machines."},
     {"cluster.node", OPTION_NODE, AT(nodes), 0, 0, "",
-     "One line per node, the same on all: what the others connect to. log=no: one without the log "
-     "role. Later changes: weir cluster add and remove."},
+     "One line per node, the same on all: what the others connect to. internal=: where nodes speak "
+     "HTTP over TLS; the broker's port and 100 unless given. log=no: one without the log role. "
+     "Later changes: weir cluster add and remove."},
     {"cluster.join", OPTION_YES, AT(cluster_join), 0, 0, "no",
      "This node joins a running cluster (weir cluster add) instead of founding one."},
     {"listen.peer", OPTION_ADDRESS, AT(listen.peer), 0, 0, "",
@@ -39,6 +40,8 @@ const struct option_spec option_table[] = {
      "Where to serve the page, when not as in this node's line."},
     {"listen.rtmp", OPTION_ADDRESS, AT(listen.rtmp), 0, 0, "",
      "Where to listen for encoders, when not as in this node's line."},
+    {"listen.internal", OPTION_ADDRESS, AT(listen.internal), 0, 0, "",
+     "Where to listen for other nodes' HTTP over TLS, when not as in this node's line."},
     {"log.topic", OPTION_TOPIC, AT(topics), 0, 0, "",
      "One line per topic; partitions are fixed when the cluster is made."},
     {"log.replicas", OPTION_U32, AT(log_replicas), 1, 7, "3",
@@ -243,8 +246,13 @@ static int set_node_field(struct config_node *node, char *word, uint32_t *seen, 
     const struct {
         const char *key;
         struct config_address *address;
-    } fields[] = {{"id", NULL},          {"peer", &node->peer}, {"broker", &node->broker},
-                  {"http", &node->http}, {"rtmp", &node->rtmp}, {"log", NULL}};
+    } fields[] = {{"id", NULL},
+                  {"peer", &node->peer},
+                  {"broker", &node->broker},
+                  {"http", &node->http},
+                  {"rtmp", &node->rtmp},
+                  {"log", NULL},
+                  {"internal", &node->internal}};
     char *value = strchr(word, '=');
     if (value == NULL) {
         return error_set(err, WEIR_ECONFIG, "'%.80s' has no =", word);
@@ -296,6 +304,7 @@ static int add_node(char *value, struct config *config, struct error *err)
         }
     }
     if (rc == 0) {
+        config_default_internal(&node);
         config->nodes[config->n_nodes++] = node;
     }
     return rc;
@@ -403,7 +412,8 @@ void option_expects(const struct option_spec *spec, char *out, size_t out_size)
         break;
     case OPTION_NODE:
         (void)snprintf(out, out_size,
-                       "NAME id=1..2147483648 peer=H:P broker=H:P http=H:P rtmp=H:P [log=no]");
+                       "NAME id=1..2147483648 peer=H:P broker=H:P http=H:P rtmp=H:P [internal=H:P] "
+                       "[log=no]");
         break;
     case OPTION_TOPIC:
         (void)snprintf(out, out_size,

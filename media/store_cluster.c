@@ -145,11 +145,11 @@ static int call_peer(struct store_cluster *c, unsigned peer, const char *method,
                      struct http_body *body, size_t response_max, http_call_cb cb, void *data,
                      struct http_call **ret_call)
 {
-    const struct config_node *node = c->peers[peer].node;
+    const struct config_address *at = config_internal(c->config, c->peers[peer].node);
     size_t bytes = body != NULL ? body->len : response_max;
     const struct http_call_options options = {.method = method,
-                                              .host = node->http.host,
-                                              .port = node->http.port,
+                                              .host = at->host,
+                                              .port = at->port,
                                               .path = path,
                                               .headers = c->headers,
                                               .body = body,

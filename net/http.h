@@ -47,6 +47,9 @@ struct http_route {
 /* -EADDRINUSE names the address. */
 int http_server_new(struct env *env, const char *host, uint16_t port,
                     struct http_server **ret_server, struct error *err);
+/* The same over other sockets than env's own: those of net/tls.h. */
+int http_server_new_over(struct env *env, struct env *sockets, const char *host, uint16_t port,
+                         struct http_server **ret_server, struct error *err);
 uint16_t http_server_port(const struct http_server *server);
 /* Routes may be added until the loop runs. Strings are copied. WEIR_EEXISTS, WEIR_ENOMEM. */
 int http_server_route(struct http_server *server, const struct http_route *route);
@@ -98,6 +101,9 @@ void http_on_abort(struct http_exchange *ex, void (*cb)(void *data, struct http_
  */
 struct http_client; /* keeps idle connections per host:port, bounded */
 int http_client_new(struct env *env, struct http_client **ret_client, struct error *err);
+/* The same over other sockets than env's own: those of net/tls.h. */
+int http_client_new_over(struct env *env, struct env *sockets, struct http_client **ret_client,
+                         struct error *err);
 struct env *http_client_env(const struct http_client *client);
 void http_client_free(struct http_client *client); /* open calls complete with WEIR_ECLOSED */
 

@@ -68,7 +68,7 @@ struct http_call {
 };
 
 struct http_client {
-    struct env *env;
+    struct env *env, *sockets;
     struct list peers, conns, calls;
     unsigned n_waiting;
     uint32_t tick;
@@ -257,7 +257,7 @@ static void call_connect(struct http_call *call)
         return;
     }
     int rv =
-        env_connect(call->client->env, peer->host, peer->port, on_connect, c, &c->stream, NULL);
+        env_connect(call->client->sockets, peer->host, peer->port, on_connect, c, &c->stream, NULL);
     if (rv < 0) {
         free(c);
         call_fail_later(call, rv);
@@ -542,12 +542,19 @@ static void on_tick(struct env_timer *timer)
 
 int http_client_new(struct env *env, struct http_client **ret_client, struct error *err)
 {
+    return http_client_new_over(env, env, ret_client, err);
+}
+
+int http_client_new_over(struct env *env, struct env *sockets, struct http_client **ret_client,
+                         struct error *err)
+{
     struct http_client *client = calloc(1, sizeof(*client));
     if (client == NULL || env_timer_init(env, &client->timer) < 0) {
         free(client);
         return error_set(err, WEIR_ENOMEM, "http client: out of memory");
     }
     client->env = env;
+    client->sockets = sockets;
     client->timer.data = client;
     list_init(&client->peers);
     list_init(&client->conns);

@@ -595,6 +595,12 @@ static void on_tick(struct env_timer *timer)
 int http_server_new(struct env *env, const char *host, uint16_t port,
                     struct http_server **ret_server, struct error *err)
 {
+    return http_server_new_over(env, env, host, port, ret_server, err);
+}
+
+int http_server_new_over(struct env *env, struct env *sockets, const char *host, uint16_t port,
+                         struct http_server **ret_server, struct error *err)
+{
     struct http_server *server = calloc(1, sizeof(*server));
     if (server == NULL) {
         return error_set(err, WEIR_ENOMEM, "http server: out of memory");
@@ -611,7 +617,7 @@ int http_server_new(struct env *env, const char *host, uint16_t port,
         return error_set(err, rv, "http server: timer");
     }
     server->timer.data = server;
-    rv = env_listen(env, host, port, on_accept, server, &server->listener, err);
+    rv = env_listen(sockets, host, port, on_accept, server, &server->listener, err);
     if (rv < 0) {
         env_timer_close(&server->timer);
         free(server);

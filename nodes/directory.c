@@ -34,6 +34,8 @@ static void take(struct config_node *place, const struct weir_node *n)
         config_address_parse(n->rtmp, &next.rtmp, NULL) != 0) {
         return;
     }
+    (void)config_address_parse(n->internal, &next.internal, NULL); /* "": by the rule */
+    config_default_internal(&next);
     if (place->id != n->id) {
         log_info("node_joined", "name=%s id=%u http=%s", next.name, next.id, n->http);
     }

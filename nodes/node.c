@@ -106,33 +106,46 @@ static void on_metrics(void *data, struct http_exchange *ex)
     http_respond(ex, 200, "text/plain; version=0.0.4", "", body);
 }
 
+static int serve(struct process *p, const char *option, struct env *sockets,
+                 const struct config_address *at, struct http_server **ret_server,
+                 struct error *err)
+{
+    struct error why = {0};
+    int rv = http_server_new_over(p->node.env, sockets, at->host, at->port, ret_server, &why);
+    return rv == 0 ? 0 : error_set(err, rv, "%s: %.200s", option, why.text);
+}
+
 static int http_start(struct process *p, struct error *err)
 {
-    const struct config_address *at = &p->config.listen.http;
+    const struct config_node *listen = &p->config.listen;
     const struct http_route routes[] = {
         {.method = "GET", .path = "/healthz", .handler = on_healthz, .data = p},
         {.method = "GET", .path = "/metrics", .handler = on_metrics, .data = p},
     };
-    struct error why = {0};
-    int rv = http_server_new(p->node.env, at->host, at->port, &p->node.http, &why);
-    if (rv != 0) {
-        return error_set(err, rv, "listen.http: %.200s", why.text);
+    int rv = serve(p, "listen.http", p->node.env, &listen->http, &p->node.http, err);
+    if (rv == 0 && p->node.sockets != NULL) {
+        rv =
+            serve(p, "listen.internal", p->node.sockets, &listen->internal, &p->node.internal, err);
     }
-    for (unsigned i = 0; i < sizeof(routes) / sizeof(routes[0]) && rv == 0; i++) {
-        rv = http_server_route(p->node.http, &routes[i]);
-        if (rv != 0) {
-            (void)error_set(err, rv, "route %s: %s", routes[i].path, error_name(rv));
-        }
-    }
-    return rv;
+    return rv == 0 ? node_routes(&p->node, routes, sizeof(routes) / sizeof(routes[0]), err) : rv;
 }
 
 /* --- Stopping: roles and services, then HTTP, then the broker --- */
 
-static void on_http_closed(void *data)
+static void on_internal_closed(void *data)
 {
     struct process *p = data;
     p->down = true;
+}
+
+static void on_http_closed(void *data)
+{
+    struct process *p = data;
+    if (p->node.internal != NULL) {
+        http_server_close(p->node.internal, on_internal_closed, p);
+    } else {
+        on_internal_closed(p);
+    }
 }
 
 static void on_services_stopped(void *data)

@@ -19,13 +19,14 @@ struct node {
     struct config *directory; /* the same: its nodes follow the cluster */
     const struct config_node *self;
     struct env *env;
-    struct env *sockets; /* for connections to brokers; NULL: env's own */
+    struct env *sockets; /* for connections to nodes and brokers; NULL: env's own */
     struct weir_client *client;
     struct views *views;
     struct store *store;
     struct store_cluster *store_cluster;
-    struct http_server *http;
-    struct http_client *http_client;
+    struct http_server *http;        /* the public's */
+    struct http_server *internal;    /* other nodes', over TLS; NULL without tls.* */
+    struct http_client *http_client; /* to other nodes' `internal`, at config_internal */
 };
 
 struct role {
@@ -37,6 +38,11 @@ struct role {
     void (*stop)(void *state, void (*cb)(void *data), void *data);
 };
 extern const struct role role_ingest, role_transcode, role_edge, role_chat, role_api;
+
+/* Adds routes where they belong: with TLS what is below /internal/ is served to other nodes only,
+ * below /api/admin/ to both, all else to the public; without it everything is on one server. */
+int node_routes(const struct node *node, const struct http_route *routes, unsigned n,
+                struct error *err);
 
 /* True when the request carries the cluster secret (header X-Weir-Secret), compared in constant
  * time; else it has been answered with 401. All /internal/ and /api/admin/ routes begin with it. */

@@ -103,7 +103,8 @@ static void store_stop(struct services *s, const struct step *step)
 static int http_client_start(struct services *s, const struct step *step, struct error *err)
 {
     (void)step;
-    return http_client_new(s->node->env, &s->node->http_client, err);
+    struct env *sockets = s->node->sockets != NULL ? s->node->sockets : s->node->env;
+    return http_client_new_over(s->node->env, sockets, &s->node->http_client, err);
 }
 
 static void http_client_stop(struct services *s, const struct step *step)
@@ -214,6 +215,10 @@ void services_stop(struct services *s, void (*cb)(void *data), void *data)
 {
     s->cb = cb;
     s->data = data;
-    http_server_drain(s->node->http); /* its routes lead to what is freed next */
+    /* Their routes lead to what is freed next. */
+    http_server_drain(s->node->http);
+    if (s->node->internal != NULL) {
+        http_server_drain(s->node->internal);
+    }
     stop_next(s);
 }

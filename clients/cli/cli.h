@@ -59,6 +59,8 @@ struct cli_cluster {
     uint32_t timeout_ms; /* of a whole answer; default 10,000 */
     /* Filled by cli_cluster_resolve. */
     struct config_address brokers[CONFIG_NODES_MAX], http[CONFIG_NODES_MAX];
+    /* As many as http: where requests with the secret go, over TLS when there are files for it. */
+    struct config_address internal[CONFIG_NODES_MAX];
     unsigned n_brokers, n_http;
     char secret[256];
     char tls_ca[CONFIG_PATH_MAX], tls_cert[CONFIG_PATH_MAX],
@@ -76,8 +78,8 @@ struct env_loop;
 struct cli_loop {
     struct env *env;
     struct env_loop *loop;
-    struct tls_net *tls; /* NULL: brokers are spoken to in the clear */
-    struct env *sockets; /* for connections to brokers; NULL: env's own */
+    struct tls_net *tls; /* NULL: nodes are spoken to in the clear */
+    struct env *sockets; /* for connections to nodes; NULL: env's own */
     void (*interrupted)(void *data);
     void *data;
     bool stopped;

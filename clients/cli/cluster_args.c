@@ -22,9 +22,10 @@ static const struct argp_option options[] = {
     {"config", KEY_CONFIG, "FILE", 0, "Configuration of any of its nodes (default: $WEIR_CONFIG)",
      0},
     {"brokers", KEY_BROKERS, "HOST:PORT,...", 0, "Instead of --config: brokers", 0},
-    {"http", KEY_HTTP, "HOST:PORT,...", 0, "Instead of --config: HTTP addresses", 0},
+    {"http", KEY_HTTP, "HOST:PORT,...", 0,
+     "Instead of --config: HTTP addresses; with --tls those of internal=", 0},
     {"secret-file", KEY_SECRET_FILE, "FILE", 0, "Instead of --config: holds the cluster secret", 0},
-    {"tls", KEY_TLS, "CA,CERT,KEY", 0, "Instead of --config: PEM files, when brokers speak TLS", 0},
+    {"tls", KEY_TLS, "CA,CERT,KEY", 0, "Instead of --config: PEM files, when nodes speak TLS", 0},
     {"timeout", KEY_TIMEOUT, "MS", 0, "Longest wait for an answer, milliseconds (10000)", 0},
     {"json", KEY_JSON, 0, 0, "Print JSON", 0},
     {0},
@@ -141,6 +142,7 @@ static enum cli_exit from_config(struct cli_cluster *c, const char *path)
     }
     for (unsigned i = 0; i < config->n_nodes; i++) {
         c->brokers[c->n_brokers++] = config->nodes[i].broker;
+        c->internal[c->n_http] = *config_internal(config, &config->nodes[i]);
         c->http[c->n_http++] = config->nodes[i].http;
     }
     memcpy(c->secret, config->secret, sizeof(c->secret));
@@ -176,6 +178,7 @@ enum cli_exit cli_cluster_resolve(struct cli_cluster *c)
     }
     if (rv == CLI_OK && c->http_text != NULL) {
         rv = parse_list("--http", c->http_text, c->http, &c->n_http);
+        memcpy(c->internal, c->http, sizeof(c->internal));
     }
     if (rv == CLI_OK && c->secret_path != NULL) {
         rv = read_secret(c->secret_path, c->secret, sizeof(c->secret));

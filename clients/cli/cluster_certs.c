@@ -96,6 +96,7 @@ static enum cli_exit make_all(const struct arguments *a, const struct config *co
         struct tls_cert_node node = {.name = n->name};
         add_host(&node, n->peer.host);
         add_host(&node, n->broker.host);
+        add_host(&node, n->internal.host);
         add_host(&node, n->http.host);
         rv = make(a->dir, &node, a->days);
     }

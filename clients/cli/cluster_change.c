@@ -17,7 +17,7 @@ struct change_args {
     struct cli_cluster cluster;
     Weir__ClusterChange change;
     bool wait, by_name;
-    bool seen_id, seen_peer, seen_broker, seen_http, seen_rtmp;
+    bool seen_id, seen_peer, seen_broker, seen_http, seen_rtmp, seen_internal;
 };
 
 /* --- Arguments --- */
@@ -41,7 +41,8 @@ static error_t take_field(struct change_args *a, char *arg, struct argp_state *s
     } fields[] = {{"peer", &a->change.peer, &a->seen_peer},
                   {"broker", &a->change.broker, &a->seen_broker},
                   {"http", &a->change.http, &a->seen_http},
-                  {"rtmp", &a->change.rtmp, &a->seen_rtmp}};
+                  {"rtmp", &a->change.rtmp, &a->seen_rtmp},
+                  {"internal", &a->change.internal, &a->seen_internal}};
     char *value = strchr(arg, '=');
     uint64_t id = 0;
     if (value == NULL) {
@@ -65,7 +66,8 @@ static error_t take_field(struct change_args *a, char *arg, struct argp_state *s
             return 0;
         }
     }
-    argp_error(state, "%s=%s: expected id=, peer=, broker=, http=, rtmp= or log=no", arg, value);
+    argp_error(state, "%s=%s: expected id=, peer=, broker=, http=, rtmp=, internal= or log=no", arg,
+               value);
     return EINVAL;
 }
 
@@ -319,7 +321,7 @@ int cluster_run_add(int argc, char **argv)
     static const struct argp argp = {
         .options = wait_options,
         .parser = parse,
-        .args_doc = "NAME id=N peer=H:P broker=H:P http=H:P rtmp=H:P [log=no]",
+        .args_doc = "NAME id=N peer=H:P broker=H:P http=H:P rtmp=H:P [internal=H:P] [log=no]",
         .children = children,
         .doc = "Make a node a member; it takes its share of the partitions. Start it first: with "
                "cluster.join = yes, and all nodes in its cluster.node lines. For a member: its "

@@ -65,7 +65,13 @@ static enum cli_exit call_node(struct web_call *c, const struct cli_cluster *clu
     if (rv != CLI_OK) {
         return rv;
     }
-    int rc = http_client_new(c->loop.env, &client, &err);
+    rv = cli_loop_tls(&c->loop, cluster);
+    if (rv != CLI_OK) {
+        cli_loop_close(&c->loop);
+        return rv;
+    }
+    struct env *sockets = c->loop.sockets != NULL ? c->loop.sockets : c->loop.env;
+    int rc = http_client_new_over(c->loop.env, sockets, &client, &err);
     if (rc == 0) {
         rc = call_start(c, cluster, at, ask, client);
     }
@@ -131,7 +137,7 @@ enum cli_exit web_ask(const struct cli_cluster *cluster, const struct web_ask *a
     }
     for (unsigned i = first; i < end; i++) {
         json_decref(c.answer);
-        enum cli_exit rv = call_node(&c, cluster, &cluster->http[i], ask);
+        enum cli_exit rv = call_node(&c, cluster, &cluster->internal[i], ask);
         if (rv != CLI_OK) {
             return rv;
         }
@@ -140,7 +146,7 @@ enum cli_exit web_ask(const struct cli_cluster *cluster, const struct web_ask *a
             return CLI_OK;
         }
         if (i + 1 == end || !try_next(&c, ask)) {
-            rv = report(&c, &cluster->http[i]);
+            rv = report(&c, &cluster->internal[i]);
             json_decref(c.answer);
             return rv;
         }

@@ -320,6 +320,7 @@ static void tell_nodes(struct weir_client *c, const Weir__BrokerMetadata *m)
                                         .port = (uint16_t)from->port,
                                         .http = from->http,
                                         .rtmp = from->rtmp,
+                                        .internal = from->internal,
                                         .no_log = from->no_log != 0,
                                         .draining = from->state == NODE_DRAINING};
     }

@@ -25,6 +25,7 @@ struct weir_node {
     const char *host; /* of its broker */
     uint16_t port;
     const char *http, *rtmp; /* host:port */
+    const char *internal;    /* host:port of HTTP between nodes; "": config_default_internal */
     bool no_log, draining;
 };
 

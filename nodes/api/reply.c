@@ -164,10 +164,9 @@ int api_routes(struct api *api, const struct api_route *routes, struct error *er
             .handler = routes->handler,
             .data = api,
         };
-        int rc = http_server_route(api->node->http, &route);
+        int rc = node_routes(api->node, &route, 1, err);
         if (rc != 0) {
-            return error_set(err, rc, "route %s %s: %s", routes->method, routes->path,
-                             error_name(rc));
+            return rc;
         }
     }
     return 0;

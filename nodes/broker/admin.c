@@ -52,6 +52,11 @@ static int take_address(const char *what, const char *text, struct config_addres
     return rv == 0 ? 0 : error_set(err, WEIR_EINVAL, "%s: %s", what, why.text);
 }
 
+static bool same_address(const struct config_address *a, const struct config_address *b)
+{
+    return a->port == b->port && strcmp(a->host, b->host) == 0;
+}
+
 static int check_addresses(const struct cluster *c, const struct cluster_node *n, struct error *err)
 {
     for (unsigned i = 0; i < c->n_nodes; i++) {
@@ -59,14 +64,17 @@ static int check_addresses(const struct cluster *c, const struct cluster_node *n
         if (o->id == n->node.id || c->nodes[i].state == CLUSTER_REMOVED) {
             continue;
         }
-        if (strcmp(o->peer.host, n->node.peer.host) == 0 && o->peer.port == n->node.peer.port) {
+        if (same_address(&o->peer, &n->node.peer)) {
             return error_set(err, WEIR_EEXISTS, "%s:%u is already the peer address of node %s",
                              o->peer.host, o->peer.port, o->name);
         }
-        if (strcmp(o->broker.host, n->node.broker.host) == 0 &&
-            o->broker.port == n->node.broker.port) {
+        if (same_address(&o->broker, &n->node.broker)) {
             return error_set(err, WEIR_EEXISTS, "%s:%u is already the broker address of node %s",
                              o->broker.host, o->broker.port, o->name);
+        }
+        if (config_has_tls(c->config) && same_address(&o->internal, &n->node.internal)) {
+            return error_set(err, WEIR_EEXISTS, "%s:%u is already the internal address of node %s",
+                             o->internal.host, o->internal.port, o->name);
         }
     }
     return 0;
@@ -109,6 +117,10 @@ static int plan_add(const struct cluster *c, const Weir__ClusterChange *m,
     rv = rv == 0 ? take_address("broker", m->broker, &n.node.broker, err) : rv;
     rv = rv == 0 ? take_address("http", m->http, &n.node.http, err) : rv;
     rv = rv == 0 ? take_address("rtmp", m->rtmp, &n.node.rtmp, err) : rv;
+    if (rv == 0 && m->internal[0] != '\0') {
+        rv = take_address("internal", m->internal, &n.node.internal, err);
+    }
+    config_default_internal(&n.node);
     rv = rv == 0 ? check_addresses(c, &n, err) : rv;
     if (rv == 0 && by_id != NULL && by_id->node.no_log != n.node.no_log) {
         rv = error_set(err, WEIR_EINVAL, "node %s can't change its log role", m->name);

@@ -229,8 +229,10 @@ static bool fold_node(struct cluster *c, uint32_t id, const uint8_t *value, size
                 m->state >= WEIR__META_NODE_STATE__META_NODE_ACTIVE &&
                 m->state <= WEIR__META_NODE_STATE__META_NODE_REMOVED &&
                 address_take(&n.node.peer, m->peer) && address_take(&n.node.broker, m->broker) &&
-                address_take(&n.node.http, m->http) && address_take(&n.node.rtmp, m->rtmp);
+                address_take(&n.node.http, m->http) && address_take(&n.node.rtmp, m->rtmp) &&
+                (m->internal[0] == '\0' || address_take(&n.node.internal, m->internal));
     if (good) {
+        config_default_internal(&n.node);
         n.node.id = id;
         n.node.no_log = m->no_log != 0;
         n.state = (enum cluster_state)m->state;
@@ -358,7 +360,7 @@ static char *address_text(const struct config_address *a, char out[ADDRESS_TEXT_
 
 void cluster_put_node(struct cluster_record *r, const struct cluster_node *n)
 {
-    char key[CLUSTER_KEY_MAX], addresses[4][ADDRESS_TEXT_MAX];
+    char key[CLUSTER_KEY_MAX], addresses[5][ADDRESS_TEXT_MAX];
     Weir__MetaNode m = WEIR__META_NODE__INIT;
     m.id = n->node.id;
     m.name = text(n->node.name);
@@ -366,6 +368,9 @@ void cluster_put_node(struct cluster_record *r, const struct cluster_node *n)
     m.broker = address_text(&n->node.broker, addresses[1]);
     m.http = address_text(&n->node.http, addresses[2]);
     m.rtmp = address_text(&n->node.rtmp, addresses[3]);
+    if (n->node.internal.port != 0) {
+        m.internal = address_text(&n->node.internal, addresses[4]);
+    }
     m.no_log = n->node.no_log;
     m.state = (Weir__MetaNodeState)n->state;
     (void)snprintf(key, sizeof(key), "node/%u", n->node.id);

@@ -46,7 +46,7 @@ static void fill_replicas(Weir__BrokerLeader *m, const struct replica *r)
 
 struct node_memory {
     Weir__BrokerNode node;
-    char http[160], rtmp[160];
+    char http[160], rtmp[160], internal[160];
 };
 
 static void put_address(char *out, size_t size, const struct config_address *a)
@@ -66,6 +66,10 @@ static bool fill_node(struct node_memory *m, const struct cluster_node *n)
     m->node.port = n->node.broker.port;
     m->node.http = m->http;
     m->node.rtmp = m->rtmp;
+    if (n->node.internal.port != 0) {
+        put_address(m->internal, sizeof(m->internal), &n->node.internal);
+        m->node.internal = m->internal;
+    }
     m->node.no_log = n->node.no_log;
     m->node.state = n->state;
     return n->state != CLUSTER_REMOVED;

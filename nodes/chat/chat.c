@@ -130,11 +130,11 @@ static int chat_start(struct node *node, void **ret_state, struct error *err)
         free(chat);
         return rv;
     }
-    rv = http_server_route(node->http, &route);
+    rv = node_routes(node, &route, 1, err);
     if (rv < 0) {
         ws_server_close(chat->ws, NULL, NULL);
         free(chat);
-        return error_set(err, rv, "chat: route /chat: %s", error_name(rv));
+        return rv;
     }
     chat->listener.data = chat;
     chat->listener.event = on_event;

@@ -227,13 +227,7 @@ static int add_routes(struct edge *e, struct error *err)
          .admit = internal_admit},
         {.method = "GET", .path = "/", .prefix = true, .handler = edge_static, .data = e},
     };
-    for (unsigned i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
-        int rc = http_server_route(e->node->http, &routes[i]);
-        if (rc != 0) {
-            return error_set(err, rc, "edge: route %s: %s", routes[i].path, error_name(rc));
-        }
-    }
-    return 0;
+    return node_routes(e->node, routes, sizeof(routes) / sizeof(routes[0]), err);
 }
 
 static void add_metrics(struct edge *e)

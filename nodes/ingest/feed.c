@@ -370,9 +370,10 @@ static void choose(struct feed *f)
         if (f->avoid_until_ns[i] > now || config->nodes[i].standing != CONFIG_NODE_IN) {
             continue;
         }
+        const struct config_address *at = config_internal(config, &config->nodes[i]);
         struct http_call_options options = {.method = "GET",
-                                            .host = config->nodes[i].http.host,
-                                            .port = config->nodes[i].http.port,
+                                            .host = at->host,
+                                            .port = at->port,
                                             .path = "/internal/transcode/load",
                                             .headers = f->headers,
                                             .timeout_ms = LOAD_TIMEOUT_MS,
@@ -510,7 +511,8 @@ static void on_dialled(void *data, int status, struct env_stream *stream, const 
 
 static void dial(struct feed *f)
 {
-    const struct config_node *node = &f->node->config->nodes[f->chosen];
+    const struct config *config = f->node->config;
+    const struct config_address *at = config_internal(config, &config->nodes[f->chosen]);
     const struct lifecycle_channel *c = own_channel(f);
     struct position *p = &f->position;
     char path[PATH_SIZE];
@@ -531,8 +533,8 @@ static void dial(struct feed *f)
         f->options.channel, f->worker_epoch, c->broadcast.id, f->options.wall_ms, p->next[0].msn,
         p->next[0].part, p->next[1].msn, p->next[1].part, p->discontinuity);
     struct http_call_options options = {.method = "GET",
-                                        .host = node->http.host,
-                                        .port = node->http.port,
+                                        .host = at->host,
+                                        .port = at->port,
                                         .path = path,
                                         .headers = f->headers,
                                         .timeout_ms = DIAL_TIMEOUT_MS,

@@ -142,14 +142,8 @@ static int transcode_start(struct node *node, void **ret_state, struct error *er
         {.method = "GET", .path = "/internal/transcode/load", .handler = on_load, .data = t},
         {.method = "GET", .path = STREAM_PREFIX, .prefix = true, .handler = on_stream, .data = t},
     };
-    for (unsigned i = 0; i < 2; i++) {
-        int rc = http_server_route(node->http, &routes[i]);
-        if (rc < 0) {
-            return error_set(err, rc, "route %s", routes[i].path);
-        }
-    }
     *ret_state = t;
-    return 0;
+    return node_routes(node, routes, sizeof(routes) / sizeof(routes[0]), err);
 }
 
 static void transcode_stop(void *state, void (*cb)(void *data), void *data)

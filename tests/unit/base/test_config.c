@@ -15,6 +15,7 @@
     "node.data = /tmp/n1 # where\n"                                                                \
     "cluster.secret = 0123456789abcdef#x\n"
 #define NODE1 "cluster.node = n1 id=1 peer=127.0.0.1:1 broker=localhost:2 http=[::1]:3 rtmp=h:4\n"
+#define TLS   "tls.ca = ca\ntls.cert = cert\ntls.key = key\n"
 #define NODE2 "cluster.node = n2 id=2 peer=127.0.0.1:5 broker=localhost:6 http=h:7 rtmp=h:8\n"
 
 static struct config config;
@@ -46,6 +47,27 @@ static void parse__fills_defaults_and_values(void **state)
     assert_int_equal(config.listen.broker.port, 2);
     assert_string_equal(config_node_by_id(&config, 2)->name, "n2");
     assert_null(config_node_by_id(&config, 3));
+}
+
+static void internal_address__is_given_or_above_the_brokers_and_used_with_tls_only(void **state)
+{
+    (void)state;
+    static const char text[] =
+        BASE NODE1 "cluster.node = n2 id=2 peer=127.0.0.1:5 broker=localhost:6 http=h:7 rtmp=h:8 "
+                   "internal=127.0.0.2:9\n";
+    char with_tls[1024];
+    assert_int_equal(config_parse("f", text, &config, &err), 0);
+    assert_ptr_equal(config_internal(&config, &config.nodes[1]), &config.nodes[1].http);
+    (void)snprintf(with_tls, sizeof(with_tls), "%s%s", text, TLS "listen.internal = 0.0.0.0:10\n");
+    assert_int_equal(config_parse("f", with_tls, &config, &err), 0);
+    const struct config_address *first = config_internal(&config, &config.nodes[0]);
+    const struct config_address *second = config_internal(&config, &config.nodes[1]);
+    assert_string_equal(first->host, "localhost");
+    assert_int_equal(first->port, 102);
+    assert_string_equal(second->host, "127.0.0.2");
+    assert_int_equal(second->port, 9);
+    assert_string_equal(config.listen.internal.host, "0.0.0.0");
+    assert_int_equal(config.listen.internal.port, 10);
 }
 
 static void parse__wrong_input_names_line_option_and_what_was_expected(void **state)
@@ -86,7 +108,7 @@ static void parse__wrong_input_names_line_option_and_what_was_expected(void **st
          "NAME partitions=1..1024 [retain_ms=N] [retain_mib=N] [compact=yes]"},
         {BASE NODE1 "cluster.node = n2 id=1 peer=h:11 broker=h:12 http=h:13 rtmp=h:14\n",
          "f:5: cluster.node: id=1 is already that of node n1; expected NAME id=1..2147483648 "
-         "peer=H:P broker=H:P http=H:P rtmp=H:P [log=no]"},
+         "peer=H:P broker=H:P http=H:P rtmp=H:P [internal=H:P] [log=no]"},
         {BASE NODE1
          "cluster.node = n2 id=2 peer=localhost:2 broker=localhost:12 http=h:13 rtmp=h:14\n",
          "f: cluster.node n2: localhost:2 is used twice; expected an address of its own for each "
@@ -96,6 +118,12 @@ static void parse__wrong_input_names_line_option_and_what_was_expected(void **st
          "cluster certs makes them), or tls.plain = yes"},
         {BASE NODE1 "tls.ca = ca.pem\n",
          "f: tls.ca, tls.cert and tls.key: some are missing; expected all or none"},
+        {BASE NODE1 TLS "cluster.node = n2 id=2 peer=h:5 broker=h:65436 http=h:7 rtmp=h:8\n",
+         "f: cluster.node n2: expected internal=H:P, for there is no port 100 above that of "
+         "broker"},
+        {BASE NODE1 TLS "cluster.node = n2 id=2 peer=h:5 broker=h:6 http=h:106 rtmp=h:8\n",
+         "f: cluster.node n2: h:106 is used twice; expected an address of its own for each "
+         "service"},
         {BASE NODE1 "tls.plain = perhaps\n",
          "f:5: tls.plain: 'perhaps' is neither yes nor no; expected yes or no"},
         {BASE NODE2, "f: node.name: no cluster.node line is named n1; expected one of them"},
@@ -141,6 +169,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(parse__fills_defaults_and_values),
+        cmocka_unit_test(internal_address__is_given_or_above_the_brokers_and_used_with_tls_only),
         cmocka_unit_test(parse__wrong_input_names_line_option_and_what_was_expected),
         cmocka_unit_test(load__missing_file_is_named),
         cmocka_unit_test(help__names_every_option),

@@ -12,7 +12,8 @@
 #include "nodes/broker/cluster_file.h"
 #include "nodes/broker/placement.h"
 
-#define GOLDEN "tests/golden/broker/cluster_v1.bin"
+#define GOLDEN          "tests/golden/broker/cluster_v1.bin"
+#define GOLDEN_INTERNAL "tests/golden/broker/cluster_v1_internal.bin"
 
 static struct config config;
 
@@ -233,6 +234,8 @@ static void assert_same(const struct cluster *a, const struct cluster *b)
         assert_int_equal(a->nodes[i].node.id, b->nodes[i].node.id);
         assert_int_equal(a->nodes[i].state, b->nodes[i].state);
         assert_int_equal(a->nodes[i].node.rtmp.port, b->nodes[i].node.rtmp.port);
+        assert_int_equal(a->nodes[i].node.internal.port, b->nodes[i].node.internal.port);
+        assert_string_equal(a->nodes[i].node.internal.host, b->nodes[i].node.internal.host);
     }
     for (unsigned i = 0; i < 7; i++) {
         assert_true(cluster_ids_equal(&a->placements[i].replicas, &b->placements[i].replicas));
@@ -268,35 +271,57 @@ static void the_file__holds_the_whole_fold(void **state)
     cluster_close(&d);
 }
 
-static void the_golden_file__opens(void **state)
+static void write_golden(const char *path, const struct cluster *c)
 {
-    (void)state;
+    struct bytes out;
+    bytes_init(&out, 1 << 20);
+    cluster_encode(c, c->id, &out);
+    FILE *w = fopen(path, "we");
+    assert_non_null(w);
+    assert_int_equal(fwrite(out.data, 1, out.len, w), out.len);
+    assert_int_equal(fclose(w), 0);
+    bytes_close(&out);
+}
+
+static void assert_opens(const char *path, const struct cluster *want)
+{
     static uint8_t golden[1 << 16];
-    struct cluster c, d;
+    struct cluster c;
     struct error err = {0};
     uint64_t id = 0;
-    make_rich(&c);
-    if (getenv("WEIR_WRITE_GOLDEN") != NULL) {
-        struct bytes out;
-        bytes_init(&out, 1 << 20);
-        cluster_encode(&c, c.id, &out);
-        FILE *w = fopen(GOLDEN, "we");
-        assert_non_null(w);
-        assert_int_equal(fwrite(out.data, 1, out.len, w), out.len);
-        assert_int_equal(fclose(w), 0);
-        bytes_close(&out);
-    }
-    FILE *f = fopen(GOLDEN, "re");
+    FILE *f = fopen(path, "re");
     assert_non_null(f);
     size_t n = fread(golden, 1, sizeof(golden), f);
     (void)fclose(f);
-    assert_int_equal(cluster_found(&d, &config, &err), 0);
-    if (cluster_decode(&d, golden, n, &id, &err) != 0) {
-        fail_msg("%s", err.text);
+    assert_int_equal(cluster_found(&c, &config, &err), 0);
+    if (cluster_decode(&c, golden, n, &id, &err) != 0) {
+        fail_msg("%s: %s", path, err.text);
     }
-    assert_same(&c, &d);
+    assert_same(want, &c);
     cluster_close(&c);
-    cluster_close(&d);
+}
+
+/* The first is older than internal addresses: the rule for them holds. */
+static void the_golden_files__open(void **state)
+{
+    (void)state;
+    struct cluster c;
+    make_rich(&c);
+    assert_int_equal(c.nodes[1].node.internal.port, 302);
+    assert_opens(GOLDEN, &c);
+    struct cluster_record r;
+    struct cluster_node n = c.nodes[1];
+    cluster_record_init(&r);
+    assert_int_equal(config_address_parse("elsewhere:9", &n.node.internal, NULL), 0);
+    cluster_put_node(&r, &n);
+    assert_true(fold(&c, &r));
+    cluster_record_close(&r);
+    assert_string_equal(c.nodes[1].node.internal.host, "elsewhere");
+    if (getenv("WEIR_WRITE_GOLDEN") != NULL) {
+        write_golden(GOLDEN_INTERNAL, &c);
+    }
+    assert_opens(GOLDEN_INTERNAL, &c);
+    cluster_close(&c);
 }
 
 /* --- Replicas --- */
@@ -460,7 +485,7 @@ int main(void)
         cmocka_unit_test(void_records__change_nothing),
         cmocka_unit_test(too_many_nodes__are_void),
         cmocka_unit_test(the_file__holds_the_whole_fold),
-        cmocka_unit_test(the_golden_file__opens),
+        cmocka_unit_test(the_golden_files__open),
         cmocka_unit_test(nothing_moves__when_all_is_well),
         cmocka_unit_test(added_nodes__take_their_share),
         cmocka_unit_test(a_draining_node__is_emptied_onto_the_others),

@@ -1,5 +1,6 @@
 /* What the tests of HTTP share: a loop with a server and its routes, a client that sends raw bytes,
- * and the handlers. Included by one test program: its state is static. */
+ * and the handlers. Included by one test program: its state is static. With HTTP_OVER_TLS all of it
+ * goes over net/tls.h. */
 #ifndef TESTS_UNIT_NET_HTTP_FIXTURE_H
 #define TESTS_UNIT_NET_HTTP_FIXTURE_H
 
@@ -18,11 +19,14 @@
 
 #include "base/env_uv.h"
 #include "net/http.h"
+#include "net/tls.h"
+#include "net/tls_certs.h"
 
 #define BIG (3u << 20)
 
 static uv_loop_t loop;
-static struct env *env;
+static struct env *env, *sockets;
+static struct tls_net *tls; /* NULL: plain */
 static struct http_server *server;
 static struct http_client *client;
 static struct http_exchange *waiting; /* of /wait */
@@ -84,7 +88,7 @@ static void raw_open(struct raw *r)
 {
     *r = (struct raw){0};
     bytes_init(&r->got, 64 << 20);
-    assert_int_equal(env_connect(env, "127.0.0.1", http_server_port(server), raw_on_connect, r,
+    assert_int_equal(env_connect(sockets, "127.0.0.1", http_server_port(server), raw_on_connect, r,
                                  &r->stream, NULL),
                      0);
     RUN_UNTIL(r->connected);
@@ -220,6 +224,34 @@ static void on_closed(void *data)
     server_closed = true;
 }
 
+#ifdef HTTP_OVER_TLS
+static void sockets_open(void)
+{
+    static const char *const names[] = {"ca.pem", "ca.key", "n1.pem", "n1.key"};
+    char dir[] = "/tmp/weir-http-XXXXXX", files[4][64];
+    const struct tls_cert_node node = {.name = "n1", .hosts = {"127.0.0.1"}, .n_hosts = 1};
+    bool made;
+    assert_non_null(mkdtemp(dir));
+    assert_int_equal(tls_certs_authority(dir, 30, &made, NULL), 0);
+    assert_int_equal(tls_certs_node(dir, &node, 30, NULL), 0);
+    for (unsigned i = 0; i < 4; i++) {
+        (void)snprintf(files[i], sizeof(files[i]), "%s/%s", dir, names[i]);
+    }
+    const struct tls_files own = {files[0], files[2], files[3]};
+    assert_int_equal(tls_net_new(env, &own, &tls, NULL), 0);
+    for (unsigned i = 0; i < 4; i++) {
+        (void)unlink(files[i]);
+    }
+    (void)rmdir(dir);
+    sockets = tls_net_env(tls);
+}
+#else
+static void sockets_open(void)
+{
+    sockets = env;
+}
+#endif
+
 static int setup(void **state)
 {
     (void)state;
@@ -244,12 +276,13 @@ static int setup(void **state)
     server_closed = false;
     assert_int_equal(uv_loop_init(&loop), 0);
     assert_int_equal(env_uv_new(&loop, &env, NULL), 0);
-    assert_int_equal(http_server_new(env, "127.0.0.1", 0, &server, NULL), 0);
+    sockets_open();
+    assert_int_equal(http_server_new_over(env, sockets, "127.0.0.1", 0, &server, NULL), 0);
     for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
         assert_int_equal(http_server_route(server, &routes[i]), 0);
     }
     assert_int_equal(http_server_route(server, &routes[0]), WEIR_EEXISTS);
-    assert_int_equal(http_client_new(env, &client, NULL), 0);
+    assert_int_equal(http_client_new_over(env, sockets, &client, NULL), 0);
     uint8_t *data = malloc(BIG);
     assert_non_null(data);
     memset(data, 'b', BIG);
@@ -267,6 +300,8 @@ static int teardown(void **state)
     http_body_unref(big);
     env_uv_free(env);
     assert_int_equal(uv_loop_close(&loop), 0);
+    tls_net_free(tls);
+    tls = NULL;
     return 0;
 }
 
