@@ -68,6 +68,22 @@ static void internal_address__is_given_or_above_the_brokers_and_used_with_tls_on
     assert_int_equal(second->port, 9);
     assert_string_equal(config.listen.internal.host, "0.0.0.0");
     assert_int_equal(config.listen.internal.port, 10);
+    assert_int_equal(
+        config_parse("f",
+                     BASE NODE1 TLS
+                     "cluster.node = n2 id=2 peer=h:5 broker=h:65436 http=h:7 rtmp=h:8\n",
+                     &config, &err),
+        WEIR_ECONFIG);
+    assert_string_equal(err.text, "f: cluster.node n2: expected internal=H:P, for there is no port "
+                                  "100 above that of broker");
+    assert_int_equal(config_parse("f",
+                                  BASE NODE1 TLS
+                                  "cluster.node = n2 id=2 peer=h:5 broker=h:6 http=h:106 "
+                                  "rtmp=h:8\n",
+                                  &config, &err),
+                     WEIR_ECONFIG);
+    assert_string_equal(err.text, "f: cluster.node n2: h:106 is used twice; expected an address of "
+                                  "its own for each service");
 }
 
 static void parse__wrong_input_names_line_option_and_what_was_expected(void **state)
@@ -118,12 +134,6 @@ static void parse__wrong_input_names_line_option_and_what_was_expected(void **st
          "cluster certs makes them), or tls.plain = yes"},
         {BASE NODE1 "tls.ca = ca.pem\n",
          "f: tls.ca, tls.cert and tls.key: some are missing; expected all or none"},
-        {BASE NODE1 TLS "cluster.node = n2 id=2 peer=h:5 broker=h:65436 http=h:7 rtmp=h:8\n",
-         "f: cluster.node n2: expected internal=H:P, for there is no port 100 above that of "
-         "broker"},
-        {BASE NODE1 TLS "cluster.node = n2 id=2 peer=h:5 broker=h:6 http=h:106 rtmp=h:8\n",
-         "f: cluster.node n2: h:106 is used twice; expected an address of its own for each "
-         "service"},
         {BASE NODE1 "tls.plain = perhaps\n",
          "f:5: tls.plain: 'perhaps' is neither yes nor no; expected yes or no"},
         {BASE NODE2, "f: node.name: no cluster.node line is named n1; expected one of them"},
