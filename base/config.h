@@ -39,8 +39,11 @@ struct config_node {
 /* Consumer groups' offsets and named producers; written by brokers only. Added with 4 partitions
  * when no log.topic line names it. */
 #define CONFIG_TOPIC_GROUPS "groups"
+/* Nodes and placements (nodes/broker/cluster.h). */
+#define CONFIG_TOPIC_META "meta"
 
-/* log.topic = chat partitions=8 [retain_ms=N] [retain_mib=N] [compact=yes] */
+/* log.topic = chat partitions=8 [retain_ms=N] [retain_mib=N] [compact=yes|no]. `meta` and `groups`
+ * are compacted unless the line says no; topics of events (docs/decisions/0220) never are. */
 struct config_topic {
     char name[CONFIG_NAME_MAX];
     uint32_t partitions; /* 1..1024 */

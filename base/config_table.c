@@ -313,6 +313,18 @@ static int add_node(char *value, struct config *config, struct error *err)
 /* A hundred years. */
 #define RETAIN_MS_MAX 3155760000000ULL
 
+/* Weir's own topics whose records are events: each of them counts. */
+static bool is_of_events(const char *name)
+{
+    static const char *const names[] = {"accounts", "chat", "ledger", "lifecycle"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strcmp(name, names[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* "retain_ms=5" and the like. */
 static int set_topic_field(struct config_topic *topic, char *word, struct error *err)
 {
@@ -328,6 +340,10 @@ static int set_topic_field(struct config_topic *topic, char *word, struct error 
         return parse_u64(value, 1, UINT32_MAX, &topic->retain_mib, err);
     }
     if (strcmp(word, "compact") == 0) {
+        if (strcmp(value, "yes") == 0 && is_of_events(topic->name)) {
+            return error_set(err, WEIR_ECONFIG, "%s holds events and can't be compacted",
+                             topic->name);
+        }
         return set_yes(value, &topic->compact, err);
     }
     return error_set(err, WEIR_ECONFIG, "%.40s= is unknown", word);
@@ -345,6 +361,8 @@ static int add_topic(char *value, struct config *config, struct error *err)
     if (rc != 0) {
         return rc;
     }
+    topic.compact =
+        strcmp(topic.name, CONFIG_TOPIC_META) == 0 || strcmp(topic.name, CONFIG_TOPIC_GROUPS) == 0;
     word = next_word(&value);
     if (word == NULL || strncmp(word, key, sizeof(key) - 1) != 0) {
         return error_set(err, WEIR_ECONFIG, "partitions= is missing");
@@ -417,7 +435,7 @@ void option_expects(const struct option_spec *spec, char *out, size_t out_size)
         break;
     case OPTION_TOPIC:
         (void)snprintf(out, out_size,
-                       "NAME partitions=1..1024 [retain_ms=N] [retain_mib=N] [compact=yes]");
+                       "NAME partitions=1..1024 [retain_ms=N] [retain_mib=N] [compact=yes|no]");
         break;
     }
 }

@@ -15,7 +15,8 @@
     X(FAULT_VOTE_NOT_PERSISTED, "vote_not_persisted", "a vote is kept in memory only")             \
     X(FAULT_NO_CHECKSUM, "no_checksum", "payloads read from disk are not checked")                 \
     X(FAULT_NO_DEDUP, "no_dedup", "a repeated batch is stored again")                              \
-    X(FAULT_STALE_READ, "stale_read", "a leader answers without asking a quorum")
+    X(FAULT_STALE_READ, "stale_read", "a leader answers without asking a quorum")                  \
+    X(FAULT_TOMBSTONE_EARLY, "tombstone_early", "compaction waits for nobody to drop tombstones")
 
 #define X(id, name, text) id,
 enum fault { FAULT_MAP(X) FAULT_COUNT };

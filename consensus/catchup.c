@@ -213,7 +213,6 @@ static bool serve_reset(struct group *g, struct group_peer *to)
     (void)flow_send_body(g, to->id, PEER_RESET, &body); /* lost: asked again */
     bytes_close(&body);
     bytes_close(&state);
-    g->retain.repeat = true;
     return true;
 }
 

@@ -324,6 +324,9 @@ static int on_receive(void *data, uint32_t peer_id, uint16_t type, const void *b
         repair_answered(g, peer, &m.repair);
         message_release(&m);
         break;
+    case PEER_COMPACTED:
+        peer->compacted = m.compacted;
+        break;
     case PEER_LEADER_GONE:
         failover_leader_gone(g, peer);
         break;

@@ -109,7 +109,8 @@ struct group_peer {
     enum group_role role; /* in our newest configuration */
     raft_index match;     /* from delivered results of this term of ours as leader */
     struct flow flow;
-    bool no_repair;     /* does not have what we ask for in this round; repair.c */
+    bool no_repair;                  /* does not have what we ask for in this round; repair.c */
+    struct peer_compacted compacted; /* what it told last; retain.c */
     uint64_t read_echo; /* 13: newest round of questions it answered in this term of ours */
     /* Founding: it had not founded either; the life that asked us last, and since which entry of
      * ours, of which term. */
@@ -303,8 +304,12 @@ struct group {
         uint64_t decided_ns;
         struct group_propose req;
         bool pending;
-        bool repeat;              /* somebody may not know of the last compaction */
         raft_index compact_index; /* committed when a compaction was last decided; 0: long ago */
+        /* Tombstones: every member has compacted up to `settling` since then; and had for long
+         * enough up to `settled`. 0: not. */
+        raft_term term;
+        int64_t settling, settled;
+        uint64_t settling_ns;
     } retain;
     struct group_reads reads; /* 13 */
     struct repair repair;

@@ -139,6 +139,16 @@ void message_encode_repair(struct bytes *out, const struct peer_repair *repair)
     encode_entries(out, repair->entries, repair->n);
 }
 
+void message_encode_compacted(struct bytes *out, const struct peer_compacted *compacted)
+{
+    bytes_put_le64(out, compacted->term);
+    bytes_put_le64(out, compacted->commit);
+    bytes_put_le64(out, (uint64_t)compacted->upto);
+    bytes_put_le64(out, (uint64_t)compacted->tombstones_ms);
+    bytes_put_le64(out, (uint64_t)compacted->clean);
+    bytes_put_u8(out, compacted->waits);
+}
+
 void message_encode_term(struct bytes *out, raft_term term)
 {
     bytes_put_le64(out, term);
@@ -423,6 +433,18 @@ static int decode_state(struct peer_state *s, struct cursor *c, struct error *er
     return len == 0 ? 0 : configuration_decode(conf, len, &s->configuration, err);
 }
 
+static void decode_fetch(struct peer_fetch *fetch, struct cursor *c)
+{
+    fetch->term = cursor_le64(c);
+    fetch->first = cursor_le64(c);
+}
+
+static void decode_read(struct peer_read *read, struct cursor *c)
+{
+    read->term = cursor_le64(c);
+    read->stamp = cursor_le64(c);
+}
+
 static void decode_refused(struct peer_refused *refused, struct cursor *c)
 {
     refused->term = cursor_le64(c);
@@ -437,6 +459,20 @@ static void decode_repair_ask(struct peer_repair_ask *ask, struct cursor *c)
     ask->last = cursor_le64(c);
     ask->anchor = cursor_le64(c);
     ask->anchor_term = cursor_le64(c);
+}
+
+static int decode_compacted(struct peer_compacted *m, struct cursor *c, struct error *err)
+{
+    m->term = cursor_le64(c);
+    m->commit = cursor_le64(c);
+    m->upto = (int64_t)cursor_le64(c);
+    m->tombstones_ms = (int64_t)cursor_le64(c);
+    m->clean = (int64_t)cursor_le64(c);
+    m->waits = cursor_u8(c) != 0;
+    bool sane = m->upto >= 0 && m->tombstones_ms >= 0 && m->clean >= 0 && m->clean <= m->upto;
+    return sane ? 0
+                : error_set(err, WEIR_EPROTO, "compacted to %lld of %lld", (long long)m->clean,
+                            (long long)m->upto);
 }
 
 int message_decode(uint16_t type, const void *body, size_t len, const void *attachment,
@@ -468,16 +504,14 @@ int message_decode(uint16_t type, const void *body, size_t len, const void *atta
         decode_timeout_now(&m, &c);
         break;
     case PEER_FETCH:
-        m.fetch.term = cursor_le64(&c);
-        m.fetch.first = cursor_le64(&c);
+        decode_fetch(&m.fetch, &c);
         break;
     case PEER_FETCH_REFUSED:
         decode_refused(&m.refused, &c);
         break;
     case PEER_READ_ASK:
     case PEER_READ:
-        m.read.term = cursor_le64(&c);
-        m.read.stamp = cursor_le64(&c);
+        decode_read(&m.read, &c);
         break;
     case PEER_RESET:
         rv = decode_reset(&m.reset, &c, err);
@@ -487,6 +521,9 @@ int message_decode(uint16_t type, const void *body, size_t len, const void *atta
         break;
     case PEER_REPAIR:
         rv = decode_repair(&m, &c, attachment, attachment_len, err);
+        break;
+    case PEER_COMPACTED:
+        rv = decode_compacted(&m.compacted, &c, err);
         break;
     case PEER_LEADER_GONE:
         m.term = cursor_le64(&c);

@@ -48,6 +48,10 @@
  *   PEER_REPAIR: first as asked, matched u8 (the sender has that anchor too), commit, first index
  * of the sender's log, n u32, then as PEER_APPEND: the answer; n = 0: it can't give them.
  *
+ *   PEER_COMPACTED: term, commit, compacted offset, tombstones time, clean offset, waits u8: how
+ * far the sender has compacted its copy (consensus/retain.c), to its leader. Sent only once it was
+ *   told to.
+ *
  * leader_commit is what a follower may commit (clamped to the entries of this message); log_commit
  * is where the leader is. */
 #ifndef CONSENSUS_MESSAGE_H
@@ -81,6 +85,7 @@ enum peer_message {
     PEER_REPAIR_ASK = 30,
     PEER_REPAIR = 31,
     PEER_RESET = 34,
+    PEER_COMPACTED = 35,
 };
 
 #define MESSAGE_PREFIX_SIZE 12
@@ -155,6 +160,14 @@ struct peer_repair {
     unsigned n;
 };
 
+/* struct partition_compaction, told to the leader of that term. */
+struct peer_compacted {
+    raft_term term; /* 0: nothing was told */
+    raft_index commit;
+    int64_t upto, tombstones_ms, clean;
+    bool waits;
+};
+
 /* What came in: a raft message, or one of our own. */
 struct message {
     enum peer_message type;
@@ -171,6 +184,7 @@ struct message {
     struct peer_state state;     /* PEER_STATE; the configuration is the message's */
     struct peer_repair_ask repair_ask; /* PEER_REPAIR_ASK */
     struct peer_repair repair;         /* PEER_REPAIR */
+    struct peer_compacted compacted;   /* PEER_COMPACTED */
 };
 
 /* Appends the body (behind the prefix) of anything but PEER_APPEND's entries. Errors stick in
@@ -185,6 +199,7 @@ void message_encode_reset(struct bytes *out, const struct peer_reset *reset);
 void message_encode_repair_ask(struct bytes *out, const struct peer_repair_ask *ask);
 /* The payloads are the attachment. */
 void message_encode_repair(struct bytes *out, const struct peer_repair *repair);
+void message_encode_compacted(struct bytes *out, const struct peer_compacted *compacted);
 void message_encode_term(struct bytes *out, raft_term term);
 void message_encode_state_ask(struct bytes *out, const struct peer_state_ask *ask);
 void message_encode_state(struct bytes *out, const struct peer_state *state);

@@ -3,6 +3,7 @@
  * is applied. */
 #include <string.h>
 
+#include "base/fault.h"
 #include "base/logging.h"
 #include "consensus/group_impl.h"
 
@@ -71,53 +72,126 @@ static void decide_start(struct group *g)
     }
 }
 
-/* Everybody in the configuration is there and has the last decision to compact. */
-static bool all_have_compacted(const struct group *g)
+/* --- Compaction --- */
+
+static struct peer_compacted own_marks(const struct group *g)
 {
-    struct group_member members[GROUP_PEERS_MAX + 1];
-    unsigned n = group_members(g, members, GROUP_PEERS_MAX + 1);
-    for (unsigned i = 0; i < n && i < GROUP_PEERS_MAX + 1; i++) {
-        if (members[i].id != g->self_id &&
-            (!members[i].connected || members[i].match.v < g->retain.compact_index)) {
-            return false;
-        }
-    }
-    return g->retain.compact_index > 0;
+    struct partition_compaction c;
+    partition_compaction(g->partition, &c);
+    return (struct peer_compacted){g->raft.current_term,
+                                   partition_commit_index(g->partition).v,
+                                   c.upto.v,
+                                   c.tombstones_ms,
+                                   c.clean.v,
+                                   c.waits};
 }
 
-/* A tombstone may go when nobody has an older record of its key any more: when it is old, and all
- * below it was compacted before, everywhere. */
-static int64_t tombstones_before(const struct group *g, int64_t now_ms, int64_t settled_ms)
+/* A follower: the leader should know how far it has come. */
+static void tell_leader(struct group *g)
+{
+    struct peer_compacted m = own_marks(g);
+    struct bytes body;
+    uint32_t leader = group_leader(g);
+    if (m.upto == 0 || leader == 0) {
+        return;
+    }
+    bytes_init(&body, 64);
+    message_encode_compacted(&body, &m);
+    (void)flow_send_body(g, leader, PEER_COMPACTED, &body); /* lost: told again */
+    bytes_close(&body);
+}
+
+/* What is known of all members together. */
+struct overview {
+    int64_t upto, tombstones_ms; /* the highest marks */
+    int64_t clean;               /* everybody has done it up to here; 0: not known of all */
+    bool uneven;                 /* somebody does not know of those marks, or waits for an entry */
+};
+
+static void take_marks(struct overview *o, const struct peer_compacted *m)
+{
+    o->upto = m->upto > o->upto ? m->upto : o->upto;
+    o->tombstones_ms = m->tombstones_ms > o->tombstones_ms ? m->tombstones_ms : o->tombstones_ms;
+    o->clean = m->clean < o->clean ? m->clean : o->clean;
+}
+
+static bool is_uneven(const struct group *g, const struct overview *o,
+                      const struct peer_compacted *m)
+{
+    return m->commit >= g->retain.compact_index &&
+           (m->waits || m->upto < o->upto || m->tombstones_ms < o->tombstones_ms);
+}
+
+static struct overview look(struct group *g)
+{
+    struct group_member members[GROUP_PEERS_MAX + 1];
+    struct peer_compacted marks[GROUP_PEERS_MAX + 1];
+    struct overview o = {.clean = INT64_MAX};
+    unsigned n = group_members(g, members, GROUP_PEERS_MAX + 1), k = 0;
+    for (unsigned i = 0; i < n && i < GROUP_PEERS_MAX + 1; i++) {
+        const struct group_peer *peer = group_peer(g, members[i].id);
+        if (members[i].id == g->self_id) {
+            marks[k++] = own_marks(g);
+        } else if (peer != NULL && members[i].connected &&
+                   peer->compacted.term == g->raft.current_term) {
+            marks[k++] = peer->compacted;
+        } else {
+            o.clean = 0; /* not heard of in this term */
+        }
+    }
+    for (unsigned i = 0; i < k; i++) {
+        take_marks(&o, &marks[i]);
+    }
+    for (unsigned i = 0; i < k; i++) {
+        o.uneven |= is_uneven(g, &o, &marks[i]);
+    }
+    return o;
+}
+
+/* When may a tombstone go? When no member has an older record of its key any more, nor takes one
+ * from another: when all are clean up to some offset behind it. And a reader who has met such a
+ * record must have had the time to meet the tombstone: so much later (compare Kafka's KIP-534). */
+static void settle(struct group *g, const struct overview *o)
 {
     uint64_t keep_ms =
         g->options.tombstone_ms > 0 ? g->options.tombstone_ms : (uint64_t)TOMBSTONE_MS;
-    int64_t old_ms = now_ms - (int64_t)keep_ms;
-    if (!all_have_compacted(g) || old_ms < 0) {
-        return 0;
+    uint64_t now_ns = env_now_ns(g->env);
+    if (g->retain.term != g->raft.current_term || o->clean < g->retain.settled) {
+        g->retain.term = g->raft.current_term;
+        g->retain.settled = g->retain.settling = 0;
     }
-    return old_ms < settled_ms ? old_ms : settled_ms;
+    if (g->retain.settling > 0 && o->clean >= g->retain.settling &&
+        now_ns - g->retain.settling_ns >= keep_ms * 1000000) {
+        g->retain.settled = g->retain.settling;
+        g->retain.settling = 0;
+    }
+    if (g->retain.settling == 0 || o->clean < g->retain.settling) {
+        g->retain.settling = o->clean > g->retain.settled ? o->clean : 0;
+        g->retain.settling_ns = now_ns;
+    }
 }
 
 static void decide_compact(struct group *g)
 {
     struct partition_compaction done;
-    struct control control = {.kind = CONTROL_COMPACT};
-    int64_t settled_ms;
     if (!g->options.compact) {
         return;
     }
+    struct overview o = look(g);
+    struct control control = {CONTROL_COMPACT, LOG_OFFSET(o.upto), o.tombstones_ms};
+    settle(g, &o);
     partition_compaction(g->partition, &done);
-    control.offset = done.upto;
-    control.time_ms = done.tombstones_ms;
-    if (!done.running && partition_compactable(g->partition, &control.offset, &settled_ms)) {
-        int64_t ms = tombstones_before(g, env_wall_ms(g->env), settled_ms);
+    if (!done.running && partition_compactable(g->partition, &control.offset)) {
+        int64_t ms = g->retain.settled > 0
+                         ? partition_time_at(g->partition, LOG_OFFSET(g->retain.settled))
+                         : 0;
         control.time_ms = ms > control.time_ms ? ms : control.time_ms;
-        /* Once more later: an entry behind it, for those whose last segment has to be closed. */
-        g->retain.repeat = true;
-    } else if (!g->retain.repeat || done.upto.v == 0) {
+        if (fault_on(FAULT_TOMBSTONE_EARLY)) {
+            control.time_ms = partition_last_timestamp_ms(g->partition);
+        }
+        control.offset.v = control.offset.v > o.upto ? control.offset.v : o.upto;
+    } else if (!o.uneven || o.upto == 0) {
         return;
-    } else {
-        g->retain.repeat = false;
     }
     propose(g, &control);
 }
@@ -135,10 +209,14 @@ void retain_tick(struct group *g)
     }
     g->retain.decided_ns = now_ns;
     keep(g);
-    if (group_is_leader(g) && !g->retain.pending) {
+    if (!group_is_leader(g)) {
+        tell_leader(g);
+        return;
+    }
+    if (!g->retain.pending) {
         decide_start(g);
     }
-    if (group_is_leader(g) && !g->retain.pending) {
+    if (!g->retain.pending) {
         decide_compact(g);
     }
 }

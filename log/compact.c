@@ -670,6 +670,21 @@ void compact_truncated(struct partition *p, uint64_t from)
 
 /* --- Telling --- */
 
+static int64_t clean_upto(const struct partition *p)
+{
+    int64_t upto = p->begin.compacted.v;
+    if (p->failed || p->holes.n > 0 || (p->compact.op != NULL && p->compact.op->busy)) {
+        return 0;
+    }
+    for (uint32_t i = 0; i < p->n_segments && p->segments[i]->first_offset.v < upto; i++) {
+        const struct segment *seg = p->segments[i];
+        if (seg->clean.upto < upto) {
+            upto = seg->clean.upto > seg->first_offset.v ? seg->clean.upto : seg->first_offset.v;
+        }
+    }
+    return upto;
+}
+
 void partition_compaction(const struct partition *p, struct partition_compaction *ret)
 {
     uint32_t n;
@@ -680,26 +695,27 @@ void partition_compaction(const struct partition *p, struct partition_compaction
         .tombstones_ms = p->begin.tombstones_ms,
         .running =
             p->begin.compacted.v > 0 && (upto < p->begin.compacted.v || !all_clean(p, n, &wanted)),
+        .clean = LOG_OFFSET(clean_upto(p)),
+        .waits =
+            n + 1 == p->n_segments && partition_active(p)->first_offset.v < p->begin.compacted.v,
     };
 }
 
-/* Append time of the first batch that is not compacted. */
-static int64_t settled_ms(struct partition *p)
+int64_t partition_time_at(struct partition *p, struct log_offset offset)
 {
     struct bytes out;
     struct log_offset next;
     int64_t ms = 0;
     bytes_init(&out, BUFFER_MAX);
-    if (p->begin.compacted.v > 0 && p->begin.compacted.v < p->high_watermark &&
-        partition_fetch(p, p->begin.compacted, 1, &out, &next, NULL) == 0 && out.len > 0) {
+    if (offset.v < p->high_watermark && partition_fetch(p, offset, 1, &out, &next, NULL) == 0 &&
+        out.len > 0) {
         ms = batch_append_ms(out.data);
     }
     bytes_close(&out);
     return ms;
 }
 
-bool partition_compactable(struct partition *p, struct log_offset *ret_upto,
-                           int64_t *ret_settled_ms)
+bool partition_compactable(const struct partition *p, struct log_offset *ret_upto)
 {
     uint64_t dirty = 0, all = 0;
     int64_t upto = 0;
@@ -716,6 +732,5 @@ bool partition_compactable(struct partition *p, struct log_offset *ret_upto,
         return false;
     }
     *ret_upto = LOG_OFFSET(upto);
-    *ret_settled_ms = settled_ms(p);
     return true;
 }

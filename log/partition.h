@@ -120,13 +120,18 @@ struct partition_compaction {
     struct log_offset upto; /* of partition_compact */
     int64_t tombstones_ms;
     bool running; /* not all of it is done yet */
+    /* Done, durably: below it no record is left that has a newer one below it. 0 while a part of
+     * the log can't be read. */
+    struct log_offset clean;
+    bool waits; /* for the last segment to close: for one more entry */
 };
 void partition_compaction(const struct partition *p, struct partition_compaction *ret);
 /* Where the next compaction should end: when at least half of what is in closed and committed
- * segments was never compacted. False: not yet. *ret_settled_ms: what was appended before it has
- * been compacted here before; 0: nothing, or it can't be read. */
-bool partition_compactable(struct partition *p, struct log_offset *ret_upto,
-                           int64_t *ret_settled_ms);
+ * segments was never compacted. False: not yet. */
+bool partition_compactable(const struct partition *p, struct log_offset *ret_upto);
+/* Append time of the first batch that ends behind `offset`; 0: there is none, or it can't be read.
+ */
+int64_t partition_time_at(struct partition *p, struct log_offset offset);
 
 /* One entry with its payload, malloc'd or borrowed from the tail. */
 struct partition_entry {

@@ -145,6 +145,9 @@ static void replica_open(struct replica *r)
         .free_bytes_min = (uint64_t)config->log_free_mib_min << 20,
         .retain_ms = r->topic->retain_ms,
         .retain_bytes = r->topic->retain_mib << 20,
+        .compact = r->topic->compact != 0,
+        .tombstone_ms = b->sizes.tombstone_ms,
+        .decide_ms = b->sizes.decide_ms,
     };
     struct group_events events = {.data = r,
                                   .committed = on_committed,

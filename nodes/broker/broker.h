@@ -13,6 +13,7 @@ struct broker;
 struct broker_sizes {
     uint64_t segment_bytes, tail_bytes; /* struct partition_options */
     uint32_t index_bytes;
+    uint32_t decide_ms, tombstone_ms; /* struct group_options */
 };
 
 /* Opens all replicas and listens for peers and clients. A replica that can't be opened (corrupt

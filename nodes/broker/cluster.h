@@ -16,7 +16,7 @@
 #define CLUSTER_NODES_MAX    64
 #define CLUSTER_REPLICAS_MAX 7
 #define CLUSTER_VERSION      1
-#define CLUSTER_META_TOPIC   "meta"
+#define CLUSTER_META_TOPIC   CONFIG_TOPIC_META
 #define CLUSTER_META_VOTERS  5 /* of the partition of `meta`; all other log nodes stand by */
 #define CLUSTER_KEY_MAX      128
 #define CLUSTER_VALUE_MAX    4096

@@ -17,7 +17,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     entry_heap_install();
     size_t split = 3 + load_le16(data + 1) % (size - 2);
-    if (message_decode(data[0] % 32, data + 3, split - 3, data + split, size - split, &m, &err) ==
+    if (message_decode(data[0] % 64, data + 3, split - 3, data + split, size - split, &m, &err) ==
         0) {
         message_release(&m);
     }

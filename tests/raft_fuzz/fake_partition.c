@@ -329,13 +329,18 @@ void partition_compaction(const struct partition *p, struct partition_compaction
     *ret = (struct partition_compaction){.upto = {0}};
 }
 
-bool partition_compactable(struct partition *p, struct log_offset *ret_upto,
-                           int64_t *ret_settled_ms)
+bool partition_compactable(const struct partition *p, struct log_offset *ret_upto)
 {
-    (void)ret_settled_ms;
     (void)p;
     (void)ret_upto;
     return false;
+}
+
+int64_t partition_time_at(struct partition *p, struct log_offset offset)
+{
+    (void)p;
+    (void)offset;
+    return 0;
 }
 
 /* The highest entry that could be the log's first. */

@@ -62,7 +62,8 @@ static void configure(unsigned id, unsigned n_topics, unsigned replicas, unsigne
         }
         bytes_printf(&text, "\n");
     }
-    bytes_printf(&text, "log.topic = meta partitions=1\n");
+    bytes_printf(&text, "%slog.topic = meta partitions=1\n",
+                 sim.keys > 0 ? "log.topic = keyed partitions=1 compact=yes\n" : "");
     if (id > sim.n_founders) {
         bytes_printf(&text, "cluster.join = yes\n");
     }
@@ -101,6 +102,9 @@ void cluster_init(void)
         sim.n_founders = 3;
     }
     sim.retain_ms = sim_one_in(2) ? (unsigned)sim_between(1000, 6000) : 0;
+    sim.keys = sim_one_in(2) ? (unsigned)sim_between(2, 60) : 0;
+    sim.sizes.decide_ms = (unsigned)sim_between(200, 1500);
+    sim.sizes.tombstone_ms = (unsigned)sim_between(200, 5000);
     unsigned replicas = sim_one_in(2) ? sim.n_founders : 3;
     network_init(sim.n_nodes + sim.n_clients);
     for (unsigned i = 1; i <= sim.n_nodes + sim.n_clients; i++) {
@@ -117,6 +121,7 @@ void cluster_init(void)
     for (unsigned i = 0; i < n_topics; i++) {
         sim.n_written += topics[i].partitions;
     }
+    sim.n_written += sim.keys > 0;
     for (unsigned i = 0; i < sim.config[1].n_topics; i++) {
         sim.n_groups += sim.config[1].topics[i].partitions;
     }

@@ -160,6 +160,7 @@ struct sim {
     struct config config[SIM_NODES_MAX + 1];
     struct broker_sizes sizes;
     unsigned retain_ms; /* of the second topic; 0: all is kept */
+    unsigned keys;      /* of the topic that is compacted; 0: there is none */
     /* The network: by (from, to) */
     bool cut[SIM_MACHINES_MAX + 1][SIM_MACHINES_MAX + 1];
     uint64_t delay_ns[SIM_MACHINES_MAX + 1][SIM_MACHINES_MAX + 1];
@@ -261,6 +262,24 @@ void operator_wish(unsigned action, unsigned subject);
 void nemesis_init(void);
 void nemesis_heal(void);
 
+/* compaction.c */
+struct group;
+struct partition;
+struct partition_entry;
+struct batch_record;
+void compaction_init(void);
+bool group_compacted(unsigned group);
+/* An entry was committed. */
+void compaction_learn(unsigned group, const struct partition_entry *e);
+/* The entry is what was committed, without records that may be gone. */
+bool compaction_explains(unsigned group, const struct partition_entry *e);
+/* All records in [from, end) may be gone. */
+bool compaction_takes(unsigned group, int64_t from, int64_t end);
+/* The replica has done all that was decided. */
+bool compaction_done(unsigned group, const struct group *g);
+/* And just that is left. */
+void compaction_check_end(unsigned node, unsigned group, struct partition *p);
+
 /* check.c */
 void check_init(void);
 void check_process(struct process *p); /* after each event */
@@ -276,9 +295,11 @@ bool check_converged(const char **ret_why);
 void check_end(void);
 void check_say(void); /* all groups, for --verbose */
 
-/* A record's value: id u64, then filler. */
+/* A record's value: id u64, then filler. One without a value is known by its key only. */
 #define SIM_VALUE_MIN 8
 #define SIM_VALUE_MAX 3000
-uint64_t value_id(const void *value, size_t n);
+#define SIM_KEY_MAX   16
+uint64_t record_id(unsigned group, const struct batch_record *r);
+bool is_tombstone_id(uint64_t id);
 
 #endif

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/murmur2.h"
 #include "clients/log/weir_log.h"
 #include "sim.h"
 
@@ -51,11 +52,23 @@ static struct {
     uint64_t next_probe_ns;
 } work;
 
-uint64_t value_id(const void *value, size_t n)
+static uint64_t tombstone_id(unsigned group, const void *key, size_t n)
+{
+    return 0xffull << 56 | (uint64_t)group << 40 | murmur2(key, n);
+}
+
+bool is_tombstone_id(uint64_t id)
+{
+    return id >> 56 == 0xff;
+}
+
+uint64_t record_id(unsigned group, const struct batch_record *r)
 {
     uint64_t id = 0;
-    if (n >= SIM_VALUE_MIN) {
-        memcpy(&id, value, sizeof(id));
+    if (r->value == NULL && r->key != NULL) {
+        id = tombstone_id(group, r->key, (size_t)r->key_len);
+    } else if (r->value_len >= SIM_VALUE_MIN) {
+        memcpy(&id, r->value, sizeof(id));
     }
     return id;
 }
@@ -105,6 +118,9 @@ static void on_produced(struct weir_produce *produce, int status)
 static void produce(struct sim_client *c, unsigned group)
 {
     uint8_t value[SIM_VALUE_MAX];
+    char key[SIM_KEY_MAX];
+    size_t key_len = 0;
+    bool tombstone = false;
     uint32_t partition;
     const struct config_topic *topic = topic_of(group, &partition);
     size_t n = (size_t)(sim_one_in(20) ? sim_between(SIM_VALUE_MIN, SIM_VALUE_MAX)
@@ -119,8 +135,14 @@ static void produce(struct sim_client *c, unsigned group)
     r->produce.data = r;
     memset(value, (int)(r->id & 0xff), n);
     memcpy(value, &r->id, sizeof(r->id));
-    int rv = weir_produce(c->client, topic->name, partition, NULL, 0, value, n, &r->produce,
-                          on_produced);
+    if (topic->compact != 0) {
+        (void)snprintf(key, sizeof(key), "key %u", (unsigned)sim_below(sim.keys));
+        key_len = strlen(key);
+        tombstone = sim_one_in(5);
+        r->id = tombstone ? tombstone_id(group, key, key_len) : r->id;
+    }
+    int rv = weir_produce(c->client, topic->name, partition, key_len > 0 ? key : NULL, key_len,
+                          tombstone ? NULL : value, tombstone ? 0 : n, &r->produce, on_produced);
     if (rv != 0) {
         free(r);
         return;
@@ -164,7 +186,7 @@ static void on_records(void *data, struct weir_consumer *consumer,
     struct reader *r = data;
     (void)high_watermark;
     for (unsigned i = 0; i < n; i++) {
-        uint64_t id = value_id(records[i].value, (size_t)records[i].value_len);
+        uint64_t id = record_id(r->group, &records[i]);
         check_consumed(r->group, records[i].offset.v, id, &r->next);
     }
     sim.count.consumed += n;
@@ -219,7 +241,8 @@ static void on_timer(struct env_timer *timer)
         ask_offsets(c, (unsigned)sim_below(sim.n_written));
     }
     if (!work.ending) {
-        unsigned group = (unsigned)sim_below(sim.n_written);
+        bool keyed = sim.keys > 0 && sim_one_in(3); /* the last one */
+        unsigned group = keyed ? sim.n_written - 1 : (unsigned)sim_below(sim.n_written);
         for (uint64_t n = sim_between(1, c->burst); n > 0; n--) {
             produce(c, group);
         }
@@ -316,7 +339,8 @@ const char *workload_missing(void)
         for (unsigned g = 0; g < sim.n_written; g++) {
             const struct reader *r = &p->client->readers[g];
             if (r->consumer != NULL && r->next < check_end_offset(g) &&
-                check_start_offset(g) < check_end_offset(g)) {
+                check_start_offset(g) < check_end_offset(g) &&
+                !compaction_takes(g, r->next, check_end_offset(g))) {
                 (void)snprintf(text, sizeof(text), "client %u has read %s up to %lld of %lld", i,
                                group_text(g), (long long)r->next, (long long)check_end_offset(g));
                 return text;

@@ -192,6 +192,30 @@ static void questions_of_a_read_and_refusals__come_back_as_they_were(void **stat
     assert_int_equal(m.refused.available, 4);
 }
 
+static void compaction_marks__come_back_as_they_were(void **state)
+{
+    (void)state;
+    struct message m;
+    struct peer_compacted out = {5, 99, 1000, 77, 900, true};
+    message_encode_compacted(&body, &out);
+    assert_int_equal(message_decode(PEER_COMPACTED, body.data, body.len, NULL, 0, &m, NULL), 0);
+    assert_int_equal(m.compacted.term, 5);
+    assert_int_equal(m.compacted.commit, 99);
+    assert_int_equal(m.compacted.upto, 1000);
+    assert_int_equal(m.compacted.tombstones_ms, 77);
+    assert_int_equal(m.compacted.clean, 900);
+    assert_true(m.compacted.waits);
+    for (size_t len = 0; len < body.len; len++) {
+        assert_int_equal(message_decode(PEER_COMPACTED, body.data, len, NULL, 0, &m, NULL),
+                         WEIR_EPROTO);
+    }
+    bytes_reset(&body);
+    out.clean = 1001;
+    message_encode_compacted(&body, &out);
+    assert_int_equal(message_decode(PEER_COMPACTED, body.data, body.len, NULL, 0, &m, NULL),
+                     WEIR_EPROTO);
+}
+
 static void install__carries_the_configuration(void **state)
 {
     (void)state;
@@ -280,6 +304,7 @@ int main(void)
         TEST(append__is_refused_with_an_entry_of_a_later_term),
         TEST(small_messages__come_back_as_they_were),
         TEST(questions_of_a_read_and_refusals__come_back_as_they_were),
+        TEST(compaction_marks__come_back_as_they_were),
         TEST(install__carries_the_configuration),
         TEST(pinned_memory__outlives_its_owner),
     };

@@ -385,19 +385,23 @@ static void compactable__when_half_of_what_is_closed_is_new(void **state)
 {
     (void)state;
     struct log_offset upto;
-    int64_t settled_ms;
+    struct partition_compaction c;
     live(61);
-    assert_true(partition_compactable(h.p, &upto, &settled_ms));
+    assert_true(partition_compactable(h.p, &upto));
     assert_int_equal(upto.v, closed_end(&h));
-    assert_int_equal(settled_ms, 0);
     partition_compact(h.p, upto, 0);
+    partition_compaction(h.p, &c);
+    assert_true(c.running && c.clean.v == 0);
     settle(&h);
-    assert_false(partition_compactable(h.p, &upto, &settled_ms));
+    partition_compaction(h.p, &c);
+    assert_true(!c.running && c.clean.v == upto.v);
+    assert_true(partition_time_at(h.p, upto) > 0);
+    assert_int_equal(partition_time_at(h.p, partition_high_watermark(h.p)), 0);
+    assert_false(partition_compactable(h.p, &upto));
     append_many(&h, 100, 7);
-    assert_false(partition_compactable(h.p, &upto, &settled_ms)); /* not committed */
+    assert_false(partition_compactable(h.p, &upto)); /* not committed */
     partition_set_commit(h.p, partition_last_index(h.p));
-    assert_true(partition_compactable(h.p, &upto, &settled_ms));
-    assert_true(settled_ms > 0);
+    assert_true(partition_compactable(h.p, &upto));
     harness_close(&h);
 }
 
