@@ -177,7 +177,10 @@ static int rejoin(struct group *g, const struct group_peer *leader, const struct
     g->founding.floor = s->commit;
     g->recovering = true; /* until the log has reached the floor */
     g->wish = wish_for(g->founding.want);
-    int rv = storage_save_mark(g, newer ? term : g->term, newer ? leader->id : g->vote, err);
+    int rv = storage_begin_as_snapshot(g, &s->configuration, err);
+    if (rv == 0) {
+        rv = storage_save_mark(g, newer ? term : g->term, newer ? leader->id : g->vote, err);
+    }
     if (rv != 0) {
         return rv;
     }

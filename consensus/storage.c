@@ -86,6 +86,33 @@ static void meta_saved(struct group *g)
     g->snapshot_bytes_pending = 0;
 }
 
+int storage_begin_as_snapshot(struct group *g, const struct raft_configuration *conf,
+                              struct error *err)
+{
+    struct partition_begin begin;
+    struct raft_buffer config;
+    partition_begin(g->partition, &begin);
+    if (g->snapshot.index > 0 || begin.first_index.v <= 1) {
+        return 0;
+    }
+    if (raft_configuration_encode(conf, &config) != 0) {
+        return error_set(err, WEIR_ENOMEM, "no memory for a configuration");
+    }
+    void *copy = malloc(config.len);
+    if (copy != NULL) {
+        memcpy(copy, config.base, config.len);
+        g->snapshot = (struct group_snapshot){
+            .index = begin.first_index.v - 1,
+            .term = begin.prev_term.v,
+            .config_index = begin.config_index.v,
+            .config = copy,
+            .config_len = (uint32_t)config.len,
+        };
+    }
+    raft_free(config.base);
+    return copy != NULL ? 0 : error_set(err, WEIR_ENOMEM, "no memory for a configuration");
+}
+
 /* Durable on return: at opening and closing. */
 static int save_meta(struct group *g, struct error *err)
 {

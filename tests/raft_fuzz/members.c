@@ -148,7 +148,8 @@ void sim_transfer(void)
 static void lose(struct sim_node *n)
 {
     struct sim_disk *d = &n->disk;
-    unsigned what = d->begin.first_index.v <= 1 && d->last > 0 ? (unsigned)(sim_random() % 3) : 0;
+    uint64_t first = d->begin.first_index.v;
+    unsigned what = d->last >= first && first > 0 ? (unsigned)(sim_random() % 3) : 0;
     if (what == 0) {
         memset(d, 0, sizeof(*d));
         memset(&n->votes, 0, sizeof(n->votes));
@@ -156,7 +157,7 @@ static void lose(struct sim_node *n)
         d->meta = (struct partition_meta){.recovering = true};
         memset(&n->votes, 0, sizeof(n->votes));
     } else {
-        d->last = 1 + sim_random() % d->last;
+        d->last = first + sim_random() % (d->last - first + 1);
         d->durable = d->last;
         d->meta.recovering = true;
     }

@@ -81,6 +81,36 @@ static void retention__by_bytes_goes_on_all_replicas(void **state)
     assert_true(all_begin_late(&c));
 }
 
+static bool nobody_recovers(struct cluster *cl)
+{
+    return !group_recovering(cl->nodes[1].group) && !group_recovering(cl->nodes[2].group) &&
+           !group_recovering(cl->nodes[3].group);
+}
+
+/* What libraft would load begins before what the log has. */
+static void replica_without_metadata__comes_back_with_a_log_that_begins_late(void **state)
+{
+    (void)state;
+    struct error err;
+    char path[128];
+    uint8_t zeros[8192] = {0};
+    c.retain_bytes = 256 << 10;
+    cluster_start_all(&c);
+    uint32_t away = cluster_await_leader(&c) % CLUSTER_NODES + 1;
+    cluster_propose_many(&c, 1500, 50, 1000);
+    assert_true(cluster_run_until(&c, all_begin_late));
+    cluster_stop(&c, away);
+    (void)snprintf(path, sizeof(path), "%s/%u/meta", c.dir, away);
+    FILE *f = fopen(path, "r+be");
+    assert_non_null(f);
+    assert_int_equal(fwrite(zeros, 1, sizeof(zeros), f), sizeof(zeros));
+    assert_int_equal(fclose(f), 0);
+    assert_int_equal(cluster_start(&c, away, &err), 0);
+    cluster_propose_many(&c, 50, 10, 1000);
+    cluster_await_equal(&c);
+    assert_true(cluster_run_until(&c, nobody_recovers));
+}
+
 static bool all_is_old(struct cluster *cl)
 {
     for (uint32_t id = 1; id <= CLUSTER_NODES; id++) {
@@ -244,6 +274,7 @@ int main(void)
         TEST(retention__by_bytes_goes_on_all_replicas),
         TEST(compaction__by_a_leaders_decision_leaves_equal_logs),
         TEST(retention__by_age_hides_records_in_the_newest_segment_too),
+        TEST(replica_without_metadata__comes_back_with_a_log_that_begins_late),
         TEST(group__brings_back_a_node_whose_entries_the_leader_no_longer_has),
         TEST(a_replica_that_lost_the_file_begin__takes_over_where_the_others_begin),
     };
