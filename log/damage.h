@@ -37,12 +37,17 @@ bool partition_in_hole(const struct partition *p, struct log_index index);
  * whole segments lie there. */
 void partition_others_begin(struct partition *p, struct log_index index);
 
-/* The last entry of the hole that `index` is in, or `index` itself. */
-struct log_index partition_hole_end(const struct partition *p, struct log_index index);
 /* The file that has the entry, and a byte position in it at or before it: for reading the file
  * ahead of a check. WEIR_ENOTFOUND, WEIR_ECORRUPT. */
 int partition_place(struct partition *p, struct log_index index, char *ret_path, size_t size,
                     uint64_t *ret_at);
+
+/* Checks every frame and batch CRC from disk (not the tail) from entry `first` on, about bytes_max.
+ * *ret_next: where to go on. On WEIR_ECORRUPT that is behind the bad entry: behind its hole, or,
+ * when it could not be made one, behind its segment, so that a walk over the log costs no more than
+ * a few reads a segment, whatever is in it. */
+int partition_check(struct partition *p, struct log_index first, uint64_t bytes_max,
+                    struct log_index *ret_next, struct error *err);
 
 /* Puts back entries first .. first + n - 1, which begin where partition_damage says and do not
  * reach beyond the hole. The caller vouches for them; they are checked against what is known here

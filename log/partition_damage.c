@@ -331,12 +331,6 @@ bool partition_in_hole(const struct partition *p, struct log_index index)
     return hole_at(&p->holes, index.v) != NULL;
 }
 
-struct log_index partition_hole_end(const struct partition *p, struct log_index index)
-{
-    const struct hole *hole = hole_at(&p->holes, index.v);
-    return hole != NULL ? LOG_INDEX(hole->last) : index;
-}
-
 int partition_place(struct partition *p, struct log_index index, char *ret_path, size_t size,
                     uint64_t *ret_at)
 {

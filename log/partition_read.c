@@ -333,26 +333,18 @@ static void hash_entry(crypto_generichash_state *hash, const struct frame *f,
     crypto_generichash_update(hash, payload, f->len);
 }
 
-int partition_hash(struct partition *p, struct log_index first, struct log_index last,
-                   uint64_t bytes_max, uint8_t ret_hash[PARTITION_HASH_SIZE],
-                   struct log_index *ret_last, struct error *err)
+/* Reads entries from `first` on from disk, with every checksum, up to `last` or bytes_max; `hash`
+ * may be NULL. *ret_done: the last good one, also on failure. */
+static int check_range(struct partition *p, uint64_t first, uint64_t last, uint64_t bytes_max,
+                       crypto_generichash_state *hash, uint64_t *ret_done, struct error *err)
 {
-    if (first.v < partition_first_index(p).v || first.v > last.v || last.v > p->durable) {
-        return error_set(err, WEIR_ERANGE,
-                         "%s: entries %" PRIu64 "..%" PRIu64 " are not all durable", p->dir,
-                         first.v, last.v);
-    }
-    crypto_generichash_state hash;
-    if (sodium_init() < 0) {
-        return error_set(err, WEIR_EUNAVAILABLE, "libsodium can't start");
-    }
-    crypto_generichash_init(&hash, NULL, 0, PARTITION_HASH_SIZE);
     struct walk w;
-    uint64_t bytes = 0, done = first.v - 1;
+    uint64_t bytes = 0;
     int rc = 0;
-    walk_init(&w, p, first.v);
+    *ret_done = first - 1;
+    walk_init(&w, p, first);
     w.disk_only = true;
-    while (rc == 0 && done < last.v && (bytes < bytes_max || bytes == 0)) {
+    while (rc == 0 && *ret_done < last && (bytes < bytes_max || bytes == 0)) {
         struct frame f;
         const uint8_t *payload;
         struct batch_info info;
@@ -362,14 +354,65 @@ int partition_hash(struct partition *p, struct log_index first, struct log_index
             break;
         }
         rc = f.type == LOG_ENTRY_BATCH ? batch_check(payload, f.len, &info, err) : 0;
-        hash_entry(&hash, &f, payload);
-        bytes += f.len + 1;
-        done = f.index.v;
+        if (rc == 0) {
+            if (hash != NULL) {
+                hash_entry(hash, &f, payload);
+            }
+            bytes += f.len + 1;
+            *ret_done = f.index.v;
+        }
     }
     walk_close(&w);
+    return rc;
+}
+
+static int check_bounds(const struct partition *p, uint64_t first, uint64_t last, struct error *err)
+{
+    return first >= partition_first_index(p).v && first <= last && last <= p->durable
+               ? 0
+               : error_set(err, WEIR_ERANGE,
+                           "%s: entries %" PRIu64 "..%" PRIu64 " are not all durable", p->dir,
+                           first, last);
+}
+
+int partition_hash(struct partition *p, struct log_index first, struct log_index last,
+                   uint64_t bytes_max, uint8_t ret_hash[PARTITION_HASH_SIZE],
+                   struct log_index *ret_last, struct error *err)
+{
+    crypto_generichash_state hash;
+    uint64_t done;
+    int rc = check_bounds(p, first.v, last.v, err);
+    if (rc != 0) {
+        return rc;
+    }
+    if (sodium_init() < 0) {
+        return error_set(err, WEIR_EUNAVAILABLE, "libsodium can't start");
+    }
+    crypto_generichash_init(&hash, NULL, 0, PARTITION_HASH_SIZE);
+    rc = check_range(p, first.v, last.v, bytes_max, &hash, &done, err);
     if (rc == 0) {
         crypto_generichash_final(&hash, ret_hash, PARTITION_HASH_SIZE);
         *ret_last = LOG_INDEX(done);
+    }
+    return rc;
+}
+
+int partition_check(struct partition *p, struct log_index first, uint64_t bytes_max,
+                    struct log_index *ret_next, struct error *err)
+{
+    uint64_t done;
+    int rc = check_bounds(p, first.v, p->durable, err);
+    if (rc != 0) {
+        return rc;
+    }
+    rc = check_range(p, first.v, p->durable, bytes_max, NULL, &done, err);
+    if (rc == 0) {
+        *ret_next = LOG_INDEX(done + 1);
+    } else if (rc == WEIR_ECORRUPT) {
+        const struct hole *hole = hole_at(&p->holes, done + 1);
+        uint64_t end = p->segments[partition_segment_at(p, done + 1)]->s.last_index.v;
+        end = hole != NULL ? hole->last : end;
+        *ret_next = LOG_INDEX(end > done ? end + 1 : done + 2);
     }
     return rc;
 }

@@ -112,23 +112,22 @@ static void next_replica(struct scrub *s)
 static void check_some(struct scrub *s, struct replica *r)
 {
     struct partition *p = group_partition(r->group);
-    uint8_t hash[PARTITION_HASH_SIZE];
-    struct log_index last = LOG_INDEX(s->next);
+    struct log_index next = LOG_INDEX(s->next);
     struct error err = {0};
     unsigned before = partition_damage(p, NULL, 0);
-    int rv = partition_hash(p, LOG_INDEX(s->next), partition_durable_index(p), CHUNK_BYTES, hash,
-                            &last, &err);
+    int rv = partition_check(p, LOG_INDEX(s->next), CHUNK_BYTES, &next, &err);
     unsigned found = partition_damage(p, NULL, 0) - before;
     s->found += found;
     metric_add(s->found_total, found);
-    if (rv == 0) {
-        s->entries += last.v - s->next + 1;
-        s->next = last.v + 1;
-    } else if (rv == WEIR_ECORRUPT && partition_damaged(p)) {
-        s->next = partition_hole_end(p, LOG_INDEX(s->next)).v + 1;
-    } else {
+    bool noted = rv == WEIR_ECORRUPT && partition_in_hole(p, LOG_INDEX(next.v - 1));
+    if (rv != 0 && !noted) {
         log_warn("log_scrub", "topic=%s partition=%u reason=" LOG_Q, r->topic->name, r->partition,
                  err.text);
+    }
+    if (rv == 0 || rv == WEIR_ECORRUPT) {
+        s->entries += next.v - s->next;
+        s->next = next.v;
+    } else {
         next_replica(s);
     }
 }

@@ -271,6 +271,75 @@ static void a_cut_above_a_hole__leaves_it_and_one_below_forgets_it(void **state)
     end(image);
 }
 
+/* Walks the log as scrubbing does; how many steps it took, and how many of them met damage. */
+static unsigned check_all(uint64_t bytes_max, unsigned *ret_bad)
+{
+    struct log_index next = partition_first_index(h.p);
+    unsigned steps = 0;
+    *ret_bad = 0;
+    while (next.v <= partition_durable_index(h.p).v) {
+        uint64_t before = next.v;
+        int rv = partition_check(h.p, next, bytes_max, &next, &err);
+        assert_true(rv == 0 || rv == WEIR_ECORRUPT);
+        assert_true(next.v > before);
+        *ret_bad += rv != 0;
+        steps++;
+    }
+    return steps;
+}
+
+static void partition_check__goes_on_behind_a_hole_and_not_entry_by_entry(void **state)
+{
+    (void)state;
+    unsigned bad, segments = 0;
+    harness_init(&h, 5, 0);
+    h.options.tail_bytes = 1;
+    assert_int_equal(harness_open(&h, &err), 0);
+    harness_append_some(&h, 60, 1);
+    assert_true(check_all(UINT64_MAX, &bad) == 1 && bad == 0);
+    for (; damage_segment(&h, segments) != NULL; segments++) {
+        size_t size;
+        uint8_t *data = fault_env_data(h.env, damage_segment(&h, segments), &size);
+        for (size_t at = 4096 + 300; at < size; at += 3000) {
+            data[at] ^= 1;
+        }
+    }
+    (void)check_all(UINT64_MAX, &bad);
+    assert_true(partition_damaged(h.p));
+    unsigned steps = check_all(UINT64_MAX, &bad); /* all holes are known now */
+    assert_true(bad <= partition_damage(h.p, NULL, 0));
+    assert_in_range(steps, bad, bad + 1);
+    harness_close(&h);
+}
+
+/* Its frame is as it was written: nothing to mend, and nothing that other replicas have better. */
+static void partition_check__of_a_batch_that_was_never_good_leaves_its_segment(void **state)
+{
+    (void)state;
+    unsigned bad, segments = 0;
+    harness_init(&h, 5, 0);
+    h.options.tail_bytes = 1;
+    assert_int_equal(harness_open(&h, &err), 0);
+    for (unsigned i = 0; i < 60; i++) {
+        harness_append(&h, 1, 500);
+        harness_run(&h);
+        struct model_entry e = h.model[h.last];
+        batch_stamp(e.payload, partition_end_offset(h.p), LOG_TERM(h.term), (int64_t)i * 10000);
+        e.payload[e.len - 1] ^= 1; /* the batch's own checksum is wrong */
+        harness_append_raw(&h, e.term, e.type, e.payload, e.len);
+        harness_run(&h);
+    }
+    assert_int_equal(h.n_errors, 0);
+    while (damage_segment(&h, segments) != NULL) {
+        segments++;
+    }
+    assert_in_range(segments, 3, 30);
+    (void)check_all(UINT64_MAX, &bad);
+    assert_false(partition_damaged(h.p));
+    assert_in_range(bad, 1, segments);
+    harness_close(&h);
+}
+
 #define T(f) cmocka_unit_test(f)
 
 int main(void)
@@ -282,6 +351,8 @@ int main(void)
         T(a_lost_mark_and_a_cut_log__cost_the_promises),
         T(damage_found_while_running__is_a_hole_and_the_partition_goes_on),
         T(a_cut_above_a_hole__leaves_it_and_one_below_forgets_it),
+        T(partition_check__goes_on_behind_a_hole_and_not_entry_by_entry),
+        T(partition_check__of_a_batch_that_was_never_good_leaves_its_segment),
         T(any_missing_file__is_harmless_or_mended_or_said_to_cost_the_promises),
         T(any_two_missing_segments__are_mended_or_said_to_cost_the_promises),
         T(any_file_of_zeros__is_harmless_or_mended_or_said_to_cost_the_promises),
