@@ -1,4 +1,4 @@
-// A three-node cluster from the build: free ports and a folder of its own, so that it never meets a running ./dev up.
+// A cluster from the build, of three nodes unless said otherwise: free ports and a folder of its own, so that it never meets a running ./dev up.
 import { execFile, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -93,12 +93,12 @@ class Node {
 }
 
 export class Cluster {
-  static async start(extraConfig = '', folder = process.env.WEIR_E2E_DIR ?? tmpdir()) {
+  static async start(extraConfig = '', folder = process.env.WEIR_E2E_DIR ?? tmpdir(), nodes = 3) {
     const c = new Cluster();
     c.dir = mkdtempSync(join(folder, 'weir-e2e-'));
     c.secret = randomBytes(18).toString('hex');
-    const ports = await freePorts(12);
-    c.nodes = ['n1', 'n2', 'n3'].map((name, i) => new Node(c, name, {
+    const ports = await freePorts(4 * nodes);
+    c.nodes = ['n1', 'n2', 'n3'].slice(0, nodes).map((name, i) => new Node(c, name, {
       http: ports[4 * i], rtmp: ports[4 * i + 1], broker: ports[4 * i + 2], peer: ports[4 * i + 3],
     }));
     for (const n of c.nodes) {
