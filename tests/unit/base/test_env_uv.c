@@ -543,6 +543,133 @@ static void log_file__goes_on_after_it_was_cut_and_changed_in_place(void **state
     env_file_close(file);
 }
 
+/* --- Many logs at once: most of their writes are in the kernel's hands, not in a thread's --- */
+
+#define LOGS       12
+#define LOG_ROUNDS 40
+#define LOG_STEP   5000u
+
+struct busy_log {
+    struct env_file *file;
+    struct env_io io;
+    struct iovec iov;
+    unsigned n;
+    int status;
+    uint8_t data[LOG_STEP];
+};
+static struct busy_log logs[LOGS];
+
+static void open_log(struct busy_log *l, const char *name)
+{
+    struct error err;
+    memset(l, 0, sizeof(*l));
+    assert_int_equal(env_file_open(env, path_of(name),
+                                   ENV_OPEN_WRITE | ENV_OPEN_CREATE | ENV_OPEN_APPEND, &l->file,
+                                   &err),
+                     0);
+    assert_int_equal(env_file_allocate(l->file, LOG_SIZE, &err), 0);
+    assert_int_equal(env_file_sync(l->file, &err), 0);
+}
+
+static void busy_written(struct env_io *io, int status)
+{
+    struct busy_log *l = io->data;
+    l->status = status;
+    l->n++;
+    steps++;
+}
+
+static void busy_write(struct busy_log *l, uint64_t at, size_t n)
+{
+    memset(l->data, (int)(1 + l->n), n);
+    l->iov = (struct iovec){l->data, n};
+    l->io = (struct env_io){.data = l, .iov = &l->iov, .n_iov = 1, .offset = at, .sync = true};
+    env_file_write(l->file, &l->io, busy_written);
+}
+
+static void busy_next(struct env_io *io, int status)
+{
+    struct busy_log *l = io->data;
+    busy_written(io, status);
+    if (l->n < LOG_ROUNDS) {
+        busy_write(l, (uint64_t)l->n * LOG_STEP, LOG_STEP);
+        l->io.cb = busy_next;
+    }
+}
+
+static void log_file__many_are_written_at_once_each_in_its_order(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < LOGS; i++) {
+        char name[16];
+        (void)snprintf(name, sizeof(name), "log%u", i);
+        open_log(&logs[i], name);
+        busy_write(&logs[i], 0, LOG_STEP);
+        logs[i].io.cb = busy_next;
+    }
+    run_until(&steps, LOGS * LOG_ROUNDS);
+    for (unsigned i = 0; i < LOGS; i++) {
+        size_t n;
+        assert_int_equal(logs[i].status, 0);
+        assert_int_equal(env_file_pread(logs[i].file, log_have, LOG_SIZE, 0, &n, NULL), 0);
+        for (unsigned k = 0; k <= LOG_ROUNDS * LOG_STEP; k++) {
+            assert_int_equal(log_have[k], k < LOG_ROUNDS * LOG_STEP ? 1 + k / LOG_STEP : 0);
+        }
+        env_file_close(logs[i].file);
+    }
+}
+
+static void log_file__can_be_waited_for_and_calls_back_later(void **state)
+{
+    (void)state;
+    struct busy_log *l = &logs[0];
+    open_log(l, "log");
+    for (unsigned i = 0; i < 20; i++) {
+        size_t n;
+        steps = 0;
+        busy_write(l, (uint64_t)i * LOG_STEP, LOG_STEP);
+        env_file_wait(l->file);
+        assert_int_equal(steps, 0);
+        assert_int_equal(
+            env_file_pread(l->file, log_have, LOG_STEP, (uint64_t)i * LOG_STEP, &n, NULL), 0);
+        assert_memory_equal(log_have, l->data, LOG_STEP);
+        run_until(&steps, 1);
+    }
+    env_file_close(l->file);
+}
+
+/* Once in the middle of the write, once before it. */
+static void log_file__a_write_that_fails_says_so_and_the_next_one_begins_anew(void **state)
+{
+    (void)state;
+    struct busy_log *l = &logs[0];
+    struct rlimit old, low;
+    size_t n;
+    open_log(l, "log");
+    busy_write(l, 0, 100);
+    run_until(&steps, 1);
+    assert_int_equal(l->status, 0);
+    (void)signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+    for (unsigned i = 0; i < 2; i++) {
+        low = (struct rlimit){LOG_BLOCK, old.rlim_max};
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &low), 0);
+        steps = 0;
+        busy_write(l, i == 0 ? 100 : (size_t)2 * LOG_BLOCK, LOG_STEP);
+        run_until(&steps, 1);
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+        assert_true(l->status < 0);
+    }
+    steps = 0;
+    busy_write(l, 100, LOG_STEP);
+    run_until(&steps, 1);
+    assert_int_equal(l->status, 0);
+    assert_int_equal(env_file_pread(l->file, log_have, 100 + LOG_STEP, 0, &n, NULL), 0);
+    assert_int_equal(log_have[0], 1);
+    assert_memory_equal(log_have + 100, l->data, LOG_STEP);
+    env_file_close(l->file);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -550,6 +677,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(log_file__holds_what_was_appended_and_zeros_behind),
         T(log_file__goes_on_after_it_was_cut_and_changed_in_place),
+        T(log_file__many_are_written_at_once_each_in_its_order),
+        T(log_file__can_be_waited_for_and_calls_back_later),
+        T(log_file__a_write_that_fails_says_so_and_the_next_one_begins_anew),
         T(timer__is_never_early),
         T(defer__runs_before_the_loop_blocks_also_when_deferred_by_a_deferred_call),
         T(post__runs_on_the_loop_in_order),
