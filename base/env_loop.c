@@ -6,14 +6,19 @@
 
 #include "base/env_uv.h"
 
-#define N_SIGNALS 2
+static const int signal_numbers[] = {SIGINT, SIGTERM, SIGHUP};
+#define N_SIGNALS (sizeof(signal_numbers) / sizeof(signal_numbers[0]))
+
+struct on_signal {
+    uv_signal_t handle;
+    env_signal_cb cb;
+    void *data;
+};
 
 struct env_loop {
     uv_loop_t uv;
-    uv_signal_t signals[N_SIGNALS];
+    struct on_signal signals[N_SIGNALS];
     struct env *env;
-    env_signal_cb signal_cb;
-    void *signal_data;
 };
 
 int env_loop_new(struct env_loop **ret_loop, struct error *err)
@@ -34,9 +39,9 @@ int env_loop_new(struct env_loop **ret_loop, struct error *err)
         return rv;
     }
     for (unsigned i = 0; i < N_SIGNALS; i++) {
-        (void)uv_signal_init(&loop->uv, &loop->signals[i]);
-        loop->signals[i].data = loop;
-        uv_unref((uv_handle_t *)&loop->signals[i]);
+        (void)uv_signal_init(&loop->uv, &loop->signals[i].handle);
+        loop->signals[i].handle.data = &loop->signals[i];
+        uv_unref((uv_handle_t *)&loop->signals[i].handle);
     }
     *ret_loop = loop;
     return 0;
@@ -49,22 +54,36 @@ struct env *env_loop_env(struct env_loop *loop)
 
 static void on_signal(uv_signal_t *handle, int signum)
 {
-    struct env_loop *loop = handle->data;
-    loop->signal_cb(loop->signal_data, signum);
+    const struct on_signal *s = handle->data;
+    s->cb(s->data, signum);
+}
+
+static void listen_for(struct env_loop *loop, int signum, env_signal_cb cb, void *data)
+{
+    for (unsigned i = 0; i < N_SIGNALS; i++) {
+        struct on_signal *s = &loop->signals[i];
+        if (signal_numbers[i] != signum) {
+            continue;
+        }
+        s->cb = cb;
+        s->data = data;
+        if (cb != NULL) {
+            (void)uv_signal_start(&s->handle, on_signal, signum);
+        } else {
+            (void)uv_signal_stop(&s->handle);
+        }
+    }
 }
 
 void env_loop_on_signals(struct env_loop *loop, env_signal_cb cb, void *data)
 {
-    static const int signals[N_SIGNALS] = {SIGINT, SIGTERM};
-    loop->signal_cb = cb;
-    loop->signal_data = data;
-    for (unsigned i = 0; i < N_SIGNALS; i++) {
-        if (cb != NULL) {
-            (void)uv_signal_start(&loop->signals[i], on_signal, signals[i]);
-        } else {
-            (void)uv_signal_stop(&loop->signals[i]);
-        }
-    }
+    listen_for(loop, SIGINT, cb, data);
+    listen_for(loop, SIGTERM, cb, data);
+}
+
+void env_loop_on_hangup(struct env_loop *loop, env_signal_cb cb, void *data)
+{
+    listen_for(loop, SIGHUP, cb, data);
 }
 
 void env_loop_run_until(struct env_loop *loop, const bool *done)
@@ -77,7 +96,7 @@ void env_loop_run_until(struct env_loop *loop, const bool *done)
 void env_loop_free(struct env_loop *loop)
 {
     for (unsigned i = 0; i < N_SIGNALS; i++) {
-        uv_close((uv_handle_t *)&loop->signals[i], NULL);
+        uv_close((uv_handle_t *)&loop->signals[i].handle, NULL);
     }
     env_uv_free(loop->env);
     while (uv_loop_close(&loop->uv) == UV_EBUSY) {

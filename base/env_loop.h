@@ -15,6 +15,8 @@ struct env *env_loop_env(struct env_loop *loop);
  * the loop alive. */
 typedef void (*env_signal_cb)(void *data, int signum);
 void env_loop_on_signals(struct env_loop *loop, env_signal_cb cb, void *data);
+/* The same for SIGHUP: read anew what may have changed. */
+void env_loop_on_hangup(struct env_loop *loop, env_signal_cb cb, void *data);
 /* Runs until *done, which a callback sets. */
 void env_loop_run_until(struct env_loop *loop, const bool *done);
 /* All that uses the env is closed. */

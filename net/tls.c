@@ -18,6 +18,7 @@ struct tls_net {
     struct env base;
     struct env *inner;
     SSL_CTX *ctx;
+    char *ca, *cert, *key; /* paths */
     uint64_t complained_ns;
     uint8_t in[PLAIN_BYTES], out[PLAIN_BYTES];
 };
@@ -538,35 +539,68 @@ static int load(SSL_CTX *ctx, const struct tls_files *files, struct error *err)
     return 0;
 }
 
-int tls_net_new(struct env *env, const struct tls_files *files, struct tls_net **ret_net,
-                struct error *err)
+static int make_ctx(const struct tls_files *files, SSL_CTX **ret_ctx, struct error *err)
 {
-    struct tls_net *net = calloc(1, sizeof(*net));
     SSL_CTX *ctx = SSL_CTX_new(TLS_method());
-    if (net == NULL || ctx == NULL || SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) != 1) {
+    if (ctx == NULL || SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) != 1) {
         SSL_CTX_free(ctx);
-        free(net);
         return error_set(err, WEIR_ENOMEM, "tls: out of memory");
     }
     int rv = load(ctx, files, err);
     if (rv != 0) {
         SSL_CTX_free(ctx);
-        free(net);
         return rv;
     }
     /* Links live long and both sides prove themselves each time: no sessions to resume. */
     (void)SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
     (void)SSL_CTX_set_num_tickets(ctx, 0);
     SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
-    *net = (struct tls_net){.base = {.ops = &ops}, .inner = env, .ctx = ctx};
+    *ret_ctx = ctx;
+    return 0;
+}
+
+int tls_net_new(struct env *env, const struct tls_files *files, struct tls_net **ret_net,
+                struct error *err)
+{
+    struct tls_net *net = calloc(1, sizeof(*net));
+    if (net == NULL) {
+        return error_set(err, WEIR_ENOMEM, "tls: out of memory");
+    }
+    *net = (struct tls_net){.base = {.ops = &ops},
+                            .inner = env,
+                            .ca = strdup(files->ca),
+                            .cert = strdup(files->cert),
+                            .key = strdup(files->key)};
+    int rv = net->ca == NULL || net->cert == NULL || net->key == NULL
+                 ? error_set(err, WEIR_ENOMEM, "tls: out of memory")
+                 : make_ctx(files, &net->ctx, err);
+    if (rv != 0) {
+        tls_net_free(net);
+        return rv;
+    }
     *ret_net = net;
     return 0;
+}
+
+int tls_net_reload(struct tls_net *net, struct error *err)
+{
+    const struct tls_files files = {net->ca, net->cert, net->key};
+    SSL_CTX *ctx = NULL;
+    int rv = make_ctx(&files, &ctx, err);
+    if (rv == 0) {
+        SSL_CTX_free(net->ctx); /* streams hold it for as long as they need it */
+        net->ctx = ctx;
+    }
+    return rv;
 }
 
 void tls_net_free(struct tls_net *net)
 {
     if (net != NULL) {
         SSL_CTX_free(net->ctx);
+        free(net->ca);
+        free(net->cert);
+        free(net->key);
         free(net);
     }
 }

@@ -13,7 +13,7 @@
 #include "base/env.h"
 
 #define TLS_HANDSHAKE_US   5000000u
-#define TLS_HANDSHAKES_MAX 64u /* accepted and not done, per listener; more are closed at once */
+#define TLS_HANDSHAKES_MAX 256u /* accepted and not done, per listener; more are closed at once */
 
 struct tls_files {
     const char *ca;   /* certificates trusted, PEM */
@@ -22,9 +22,13 @@ struct tls_files {
 };
 
 struct tls_net;
-/* Reads the files. What is wrong with which of them is in `err`: WEIR_ECONFIG. */
+/* Reads the files; their names are copied. What is wrong with which of them is in `err`:
+ * WEIR_ECONFIG. */
 int tls_net_new(struct env *env, const struct tls_files *files, struct tls_net **ret_net,
                 struct error *err);
+/* Reads the files again, for handshakes from now on; streams that are there live on. On failure
+ * what was read before stays in force. */
+int tls_net_reload(struct tls_net *net, struct error *err);
 /* Listeners and streams are closed. NULL is allowed. */
 void tls_net_free(struct tls_net *net);
 struct env *tls_net_env(struct tls_net *net);

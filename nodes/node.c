@@ -183,6 +183,25 @@ static void on_signal(void *data, int signum)
     }
 }
 
+/* SIGHUP: certificates may have been renewed. Connections that stand are not cut. */
+static void on_hangup(void *data, int signum)
+{
+    const struct process *p = data;
+    struct error err = {0};
+    (void)signum;
+    if (p->broker != NULL) {
+        broker_reload(p->broker);
+    }
+    if (p->tls == NULL) {
+        return;
+    }
+    if (tls_net_reload(p->tls, &err) == 0) {
+        log_info("tls_reloaded", "links=http");
+    } else {
+        log_error("tls_reload_failed", "links=http reason=\"%s\"", err.text);
+    }
+}
+
 /* --- Starting --- */
 
 static int start(struct process *p, struct error *err)
@@ -231,6 +250,7 @@ static int run(struct process *p)
     }
     p->node.env = env_loop_env(p->loop);
     env_loop_on_signals(p->loop, on_signal, p);
+    env_loop_on_hangup(p->loop, on_hangup, p);
     rv = start(p, &err);
     if (rv != 0) {
         log_error("node_failed", "reason=\"%s\"", err.text);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/env_loop.h"
+#include "base/logging.h"
 #include "net/tls.h"
 #include "nodes/broker/broker.h"
 
@@ -13,6 +14,7 @@ struct broker_thread {
     const struct config *config;
     pthread_t thread;
     struct env *env;
+    struct tls_net *tls; /* NULL: plain */
     struct broker *broker;
     bool closed;
     /* Tells the thread that started us how it went. */
@@ -54,7 +56,6 @@ static void *run(void *arg)
     struct broker_thread *t = arg;
     struct error err = {0};
     struct env_loop *loop;
-    struct tls_net *tls = NULL;
     int rv = env_loop_new(&loop, &err);
     if (rv != 0) {
         gate_open(t, rv, &err);
@@ -63,11 +64,11 @@ static void *run(void *arg)
     t->env = env_loop_env(loop);
     if (config_has_tls(t->config)) {
         const struct tls_files files = {t->config->tls_ca, t->config->tls_cert, t->config->tls_key};
-        rv = tls_net_new(t->env, &files, &tls, &err);
+        rv = tls_net_new(t->env, &files, &t->tls, &err);
     }
     if (rv == 0) {
-        rv = broker_open(t->env, tls != NULL ? tls_net_env(tls) : NULL, t->config, NULL, &t->broker,
-                         &err);
+        rv = broker_open(t->env, t->tls != NULL ? tls_net_env(t->tls) : NULL, t->config, NULL,
+                         &t->broker, &err);
     }
     if (rv != 0) {
         stop(t);
@@ -76,7 +77,7 @@ static void *run(void *arg)
     }
     env_loop_run_until(loop, &t->closed);
     env_loop_free(loop);
-    tls_net_free(tls);
+    tls_net_free(t->tls);
     if (rv != 0) {
         gate_open(t, rv, &err);
     }
@@ -123,6 +124,27 @@ int broker_start(const struct config *config, struct broker_thread **ret_thread,
     }
     *ret_thread = t;
     return 0;
+}
+
+static void reload(void *arg)
+{
+    const struct broker_thread *t = arg;
+    struct error err = {0};
+    if (t->tls == NULL) {
+        return;
+    }
+    if (tls_net_reload(t->tls, &err) == 0) {
+        log_info("tls_reloaded", "links=log");
+    } else {
+        log_error("tls_reload_failed", "links=log reason=\"%s\"", err.text);
+    }
+}
+
+void broker_reload(struct broker_thread *t)
+{
+    if (env_post(t->env, reload, t) != 0) {
+        log_error("tls_reload_failed", "links=log reason=\"out of memory\"");
+    }
 }
 
 void broker_stop(struct broker_thread *t)

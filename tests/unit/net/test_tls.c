@@ -347,6 +347,80 @@ static void tls__wrong_files_are_named(void **state)
     }
 }
 
+/* Gives what is in `dir` the files of another authority, as when all certificates are renewed. */
+static void renew_files(void)
+{
+    static const char *const names[] = {"ca.pem", "n1.pem", "n1.key"};
+    char from[128], to[128];
+    for (unsigned i = 0; i < 3; i++) {
+        (void)snprintf(from, sizeof(from), "%s/%s", other_dir, names[i]);
+        (void)snprintf(to, sizeof(to), "%s/%s", dir, names[i]);
+        assert_int_equal(rename(from, to), 0);
+    }
+}
+
+static void dial_again(struct env_stream **old_accepted, struct env_stream **old_dialled)
+{
+    struct error err = {0};
+    *old_accepted = accepted;
+    *old_dialled = dialled;
+    accepted = dialled = NULL;
+    connected = false;
+    assert_int_equal(env_connect(tls_net_env(client_net), "127.0.0.1", env_listener_port(listener),
+                                 on_connect, NULL, &dialled, &err),
+                     0);
+    run();
+}
+
+static void reload__counts_for_new_streams_and_leaves_the_others_alone(void **state)
+{
+    struct env_stream *old_accepted, *old_dialled;
+    struct env_send send = {0};
+    struct iovec iov = {want, 100000};
+    struct error err = {0};
+    (void)state;
+    join_both();
+    renew_files();
+    assert_int_equal(tls_net_reload(server_net, &err), 0);
+    dial_again(&old_accepted, &old_dialled);
+    assert_int_equal(connect_status, WEIR_EAUTH); /* the client knows the old authority only */
+    env_stream_close(dialled, NULL, NULL);
+    assert_int_equal(tls_net_reload(client_net, &err), 0);
+    struct env_stream *none;
+    dial_again(&none, &none);
+    assert_int_equal(connect_status, 0);
+    env_stream_send(old_dialled, &send, &iov, 1, on_sent);
+    n_want = 100000;
+    env_stream_read_start(old_accepted, on_read);
+    run();
+    assert_memory_equal(have, want, 100000);
+    env_stream_close(old_accepted, NULL, NULL);
+    env_stream_close(old_dialled, NULL, NULL);
+}
+
+static void reload__of_files_that_do_not_fit_leaves_everything_as_it_was(void **state)
+{
+    char from[128], to[128];
+    struct env_stream *old_accepted, *old_dialled;
+    struct error err = {0};
+    (void)state;
+    join_both();
+    /* In the middle of a renewal: the certificate is new, the key is not. */
+    (void)snprintf(from, sizeof(from), "%s/n1.pem", other_dir);
+    (void)snprintf(to, sizeof(to), "%s/n1.pem", dir);
+    assert_int_equal(rename(from, to), 0);
+    assert_int_equal(tls_net_reload(server_net, &err), WEIR_ECONFIG);
+    assert_non_null(strstr(err.text, "tls.key"));
+    assert_int_equal(unlink(to), 0);
+    assert_int_equal(tls_net_reload(server_net, &err), WEIR_ECONFIG);
+    assert_non_null(strstr(err.text, "tls.cert"));
+    dial_again(&old_accepted, &old_dialled);
+    assert_int_equal(connect_status, 0);
+    assert_non_null(accepted);
+    env_stream_close(old_accepted, NULL, NULL);
+    env_stream_close(old_dialled, NULL, NULL);
+}
+
 static void certs__keys_are_for_their_owner_and_nothing_is_overwritten(void **state)
 {
     char path[128];
@@ -380,6 +454,8 @@ int main(void)
         T(tls__certificate_for_another_host_is_refused),
         T(tls__plain_bytes_are_refused),
         T(tls__wrong_files_are_named),
+        T(reload__counts_for_new_streams_and_leaves_the_others_alone),
+        T(reload__of_files_that_do_not_fit_leaves_everything_as_it_was),
         T(certs__keys_are_for_their_owner_and_nothing_is_overwritten),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
