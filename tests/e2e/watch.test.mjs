@@ -1,7 +1,7 @@
 // A stream from the encoder to the screen, on every node, live and afterwards.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { launch, playerState } from './lib/browser.mjs';
+import { launch, plays } from './lib/browser.mjs';
 import { Cluster, until } from './lib/cluster.mjs';
 import { liveReady, masterPlaylist, mediaPlaylist } from './lib/hls.mjs';
 import { publish } from './lib/stream.mjs';
@@ -17,28 +17,6 @@ after(async () => {
   await cluster?.stop();
 });
 
-/** Opens a path of a node's page and waits until the picture moves; what the player says then. */
-async function plays(node, path) {
-  const page = await browser.newPage();
-  const errors = [];
-  page.on('pageerror', (e) => errors.push(e.message));
-  try {
-    await page.goto(node.http + path);
-    const begun = await until(`${path} begins on ${node.name}`, async () => {
-      const s = await playerState(page);
-      return s.frames > 0 && s.width > 0 && s;
-    });
-    const later = await until(`${path} goes on on ${node.name}`, async () => {
-      const s = await playerState(page);
-      return s.time > begun.time + 1 && s.frames > begun.frames + 15 && s;
-    });
-    assert.deepEqual(errors, []);
-    return later;
-  } finally {
-    await page.close();
-  }
-}
-
 test('an encoder with a wrong key is refused with words and a failing exit', async () => {
   const { code, said } = await publish(`${cluster.nodes[0].rtmp}/live_river_wrongwrongwrong`, 10).done;
   assert.notEqual(code, 0);
@@ -52,7 +30,7 @@ test('a stream plays in a browser on each node, and as a past broadcast once it 
     for (const n of cluster.nodes) {
       const stream = await until(`live on ${n.name}`, () => liveReady(n, 'river'));
       broadcast = stream.broadcast;
-      const state = await plays(n, '/river');
+      const state = await plays(browser, n, '/river');
       assert.equal(state.width, 640);
     }
   });
@@ -84,7 +62,7 @@ test('a stream plays in a browser on each node, and as a past broadcast once it 
       const [first] = await masterPlaylist(n, one.playlist);
       const list = await mediaPlaylist(n, new URL(first, n.http + one.playlist).pathname);
       assert.ok(list.ended, 'a past broadcast has an end');
-      const state = await plays(n, `/river/vod/${broadcast}`);
+      const state = await plays(browser, n, `/river/vod/${broadcast}`);
       assert.ok(state.time < 30 && Math.abs(state.duration - one.duration_ms / 1000) < 2);
     }
   });

@@ -1,5 +1,7 @@
 // Debian's Chromium without a screen.
+import assert from 'node:assert/strict';
 import { chromium } from 'playwright-core';
+import { until } from './cluster.mjs';
 
 export function launch() {
   return chromium.launch({
@@ -18,6 +20,28 @@ export function playerState(page) {
     const { totalVideoFrames } = v.getVideoPlaybackQuality();
     return { time: v.currentTime, frames: totalVideoFrames, width: v.videoWidth, duration: v.duration };
   });
+}
+
+/** Opens a path of a node's page and waits until the picture moves; what the player says then. */
+export async function plays(browser, node, path) {
+  const page = await browser.newPage();
+  const errors = [];
+  page.on('pageerror', (e) => errors.push(e.message));
+  try {
+    await page.goto(node.http + path);
+    const begun = await until(`${path} begins on ${node.name}`, async () => {
+      const s = await playerState(page);
+      return s.frames > 0 && s.width > 0 && s;
+    });
+    const later = await until(`${path} goes on on ${node.name}`, async () => {
+      const s = await playerState(page);
+      return s.time > begun.time + 1 && s.frames > begun.frames + 15 && s;
+    });
+    assert.deepEqual(errors, []);
+    return later;
+  } finally {
+    await page.close();
+  }
 }
 
 /** Watches the picture from inside the page: the longest time between two presented frames, in ms. Survives a new player. */

@@ -93,19 +93,23 @@ class Node {
 }
 
 export class Cluster {
-  static async start(extraConfig = '', folder = process.env.WEIR_E2E_DIR ?? tmpdir(), nodes = 3) {
+  /** With `tls` nodes speak TLS to one another, with certificates in the folder `tls`. */
+  static async start(extraConfig = '', folder = process.env.WEIR_E2E_DIR ?? tmpdir(), nodes = 3, { tls = false } = {}) {
     const c = new Cluster();
+    c.tls = tls;
     c.dir = mkdtempSync(join(folder, 'weir-e2e-'));
     c.secret = randomBytes(18).toString('hex');
-    const ports = await freePorts(4 * nodes);
+    const ports = await freePorts(5 * nodes);
     c.nodes = ['n1', 'n2', 'n3'].slice(0, nodes).map((name, i) => new Node(c, name, {
-      http: ports[4 * i], rtmp: ports[4 * i + 1], broker: ports[4 * i + 2], peer: ports[4 * i + 3],
+      http: ports[5 * i], rtmp: ports[5 * i + 1], broker: ports[5 * i + 2], peer: ports[5 * i + 3],
+      internal: ports[5 * i + 4],
     }));
     for (const n of c.nodes) {
       mkdirSync(n.dir);
       writeFileSync(n.config, c.configOf(n, extraConfig));
-      n.start();
     }
+    if (tls) await c.certificates();
+    for (const n of c.nodes) n.start();
     try {
       await c.ready();
     } catch (e) {
@@ -117,16 +121,27 @@ export class Cluster {
 
   configOf(node, extra) {
     const lines = this.nodes.map((n, i) => `cluster.node = ${n.name} id=${i + 1} ` +
-      ['peer', 'broker', 'http', 'rtmp'].map((k) => `${k}=127.0.0.1:${n.ports[k]}`).join(' '));
+      ['peer', 'broker', 'http', 'rtmp', 'internal'].map((k) => `${k}=127.0.0.1:${n.ports[k]}`).join(' '));
+    const tls = ['ca', 'cert', 'key'].map((k) => `tls.${k} = ${this.pem(k, node.name)}`);
     return [`node.name = ${node.name}`, `node.data = ${join(node.dir, 'data')}`,
       `node.web = ${join(top, 'clients/web/dist')}`, `cluster.secret = ${this.secret}`,
-      'log.segment_mib = 4', ...lines, extra, ''].join('\n');
+      'log.segment_mib = 4', ...lines, ...(this.tls ? tls : []), extra, ''].join('\n');
+  }
+
+  /** Where the files of a node, or of `client`, are: `what` is ca, cert or key. */
+  pem(what, name) {
+    return join(this.dir, 'tls', { ca: 'ca.pem', cert: `${name}.pem`, key: `${name}.key` }[what]);
+  }
+
+  /** Makes the certificates that are not there. */
+  certificates() {
+    return this.cli('cluster', 'certs', join(this.dir, 'tls'));
   }
 
   /** One more, not started, that joins: its configuration knows all that there are. */
   async newNode(name, extra = '') {
-    const [http, rtmp, broker, peer] = await freePorts(4);
-    const node = new Node(this, name, { http, rtmp, broker, peer });
+    const [http, rtmp, broker, peer, internal] = await freePorts(5);
+    const node = new Node(this, name, { http, rtmp, broker, peer, internal });
     this.nodes.push(node);
     node.id = this.nodes.length;
     mkdirSync(node.dir);
