@@ -121,7 +121,8 @@ export class Cluster {
 
   configOf(node, extra) {
     const lines = this.nodes.map((n, i) => `cluster.node = ${n.name} id=${i + 1} ` +
-      ['peer', 'broker', 'http', 'rtmp', 'internal'].map((k) => `${k}=127.0.0.1:${n.ports[k]}`).join(' '));
+      ['peer', 'broker', 'http', 'rtmp', ...(this.tls ? ['internal'] : [])]
+        .map((k) => `${k}=127.0.0.1:${n.ports[k]}`).join(' '));
     const tls = ['ca', 'cert', 'key'].map((k) => `tls.${k} = ${this.pem(k, node.name)}`);
     return [`node.name = ${node.name}`, `node.data = ${join(node.dir, 'data')}`,
       `node.web = ${join(top, 'clients/web/dist')}`, `cluster.secret = ${this.secret}`,
