@@ -173,6 +173,9 @@ int group_read_index(struct group *g, struct group_read *req, group_read_cb cb);
  * than an election takes: its mark may stand still, and who waits there waits in vain. */
 bool group_behind(const struct group *g);
 
+/* This node's disk owes an answer for two election timeouts: the group neither leads nor campaigns.
+ */
+bool group_disk_stalls(const struct group *g);
 uint32_t group_id(const struct group *g);
 bool group_is_leader(const struct group *g);  /* and may propose */
 uint32_t group_leader(const struct group *g); /* 0: none known */

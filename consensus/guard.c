@@ -64,7 +64,7 @@ static raft_index quorum_index(struct group *g)
     return n > 0 ? v[n / 2] : 0;
 }
 
-static struct group_append *first_append(struct group *g)
+static struct group_append *first_append(const struct group *g)
 {
     return list_empty(&g->appends) ? NULL : list_entry(g->appends.next, struct group_append, link);
 }
@@ -615,7 +615,7 @@ static void deliver(struct group *g, struct group_peer *from, struct message *m)
         /* Guard 5: no campaign on a log, or a configuration, that is still being written. */
         if (!guard_on(GUARD_TICK) ||
             (g->n_appends == 0 && !members_sole_voter(g, &g->raft.configuration) &&
-             !repair_pending(g) && !g->recovering)) {
+             !repair_pending(g) && !g->recovering && !group_disk_stalls(g))) {
             pass_on(g, from, m);
         }
         break;
@@ -648,17 +648,14 @@ void guard_receive(struct group *g, struct group_peer *from, struct message *m)
 /* --- Time --- */
 
 /* Guard 14. What this group waits for, or what the vote log waits for on behalf of all groups of
- * the node: an idle one learns of a stuck disk by a probe. */
-static bool disk_stalls(struct group *g)
+ * the node. */
+bool group_disk_stalls(const struct group *g)
 {
     uint64_t patience_ns = (uint64_t)g->options.election_ms * STALL_ELECTIONS * 1000000;
-    struct group_append *a = first_append(g);
+    const struct group_append *a = first_append(g);
     while (a != NULL && a->durable) {
         a = a->link.next == &g->appends ? NULL
                                         : list_entry(a->link.next, struct group_append, link);
-    }
-    if (is_leader(g)) {
-        vote_log_probe(g->options.vote_log);
     }
     if (vote_log_waits_ns(g->options.vote_log) > patience_ns) {
         return true;
@@ -689,15 +686,17 @@ void guard_tick(struct group *g)
     if (g->phase != GROUP_UP) {
         return;
     }
+    vote_log_probe(g->options.vote_log); /* guard 14: an idle disk may be stuck */
     if (!is_leader(g) && guard_on(GUARD_TICK)) {
         /* Guard 5: libraft takes up a configuration when its append completes; a campaign before
          * that would use the old one. */
-        if (g->n_appends > 0 || !list_empty(&g->appends) || disk_is_refusing(g) || disk_stalls(g)) {
+        if (g->n_appends > 0 || !list_empty(&g->appends) || disk_is_refusing(g) ||
+            group_disk_stalls(g)) {
             return;
         }
         tick_follower(g);
     }
-    if (is_leader(g) && guard_on(GUARD_DISK) && disk_stalls(g)) {
+    if (is_leader(g) && guard_on(GUARD_DISK) && group_disk_stalls(g)) {
         log_warn("raft_disk_stalls", "group=%u", g->options.id);
         guard_step_down(g);
         return;

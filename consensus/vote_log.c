@@ -41,9 +41,9 @@ struct vote_log {
     int failed;   /* 0, or why it takes no more */
 
     bool writing, wiping, probing, closing;
-    uint64_t began_ns, probed_ns; /* of what is on its way */
-    uint64_t asked_ns;            /* when the disk was last asked for anything */
-    bool turning;                 /* the write on its way begins a new generation */
+    uint64_t began_ns, wiped_ns, probed_ns; /* of what is on its way */
+    uint64_t asked_ns;                      /* when the disk was last asked for anything */
+    bool turning;                           /* the write on its way begins a new generation */
     uint8_t *block;
     size_t block_cap;
     struct vote_record *records;
@@ -225,6 +225,7 @@ static void wipe_other(struct vote_log *log)
     log->wipe_io =
         (struct env_io){.data = log, .iov = log->wipe_iov, .n_iov = (unsigned)pages, .sync = true};
     log->wiping = true;
+    log->wiped_ns = log->asked_ns = env_now_ns(log->env);
     env_file_write(log->file[1 - log->active], &log->wipe_io, on_wiped);
 }
 
@@ -371,10 +372,11 @@ bool vote_log_settled(const struct vote_slot *slot)
 
 uint64_t vote_log_waits_ns(const struct vote_log *log)
 {
-    uint64_t now_ns = env_now_ns(log->env);
-    uint64_t write_ns = log->writing ? now_ns - log->began_ns : 0;
-    uint64_t probe_ns = log->probing ? now_ns - log->probed_ns : 0;
-    return write_ns > probe_ns ? write_ns : probe_ns;
+    uint64_t now_ns = env_now_ns(log->env), since_ns = now_ns;
+    since_ns = log->writing && log->began_ns < since_ns ? log->began_ns : since_ns;
+    since_ns = log->wiping && log->wiped_ns < since_ns ? log->wiped_ns : since_ns;
+    since_ns = log->probing && log->probed_ns < since_ns ? log->probed_ns : since_ns;
+    return now_ns - since_ns;
 }
 
 static void on_probed(struct env_io *io, int status)

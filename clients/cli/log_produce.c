@@ -26,6 +26,7 @@ enum {
     KEY_PARTITION,
     KEY_RECORDS,
     KEY_SECONDS,
+    KEY_FIRST,
     KEY_SIZE,
     KEY_WINDOW,
     KEY_RATE,
@@ -52,6 +53,8 @@ static const struct argp_option options[] = {
     {"report", KEY_REPORT, 0, 0, "A line each second on standard error", 2},
     {"records", KEY_RECORDS, "N", 0, "Generate N records instead of reading lines", 3},
     {"seconds", KEY_SECONDS, "S", 0, "Generate records for S seconds", 3},
+    {"first", KEY_FIRST, "N", 0,
+     "Number of the first generated record (0): a value begins with its number", 3},
     {"size", KEY_SIZE, "B", 0, "Bytes of a generated value, at least 16 (100)", 3},
     {"rate", KEY_RATE, "R", 0, "Generate R records a second (as many as the window allows)", 3},
     {"partitions-all", KEY_ALL, 0, 0, "Generate for all partitions in turn (the default)", 3},
@@ -61,7 +64,7 @@ static const struct argp_option options[] = {
 struct arguments {
     struct cli_cluster cluster;
     const char *topic, *key, *separator, *ack_path, *producer;
-    uint64_t partition, records, seconds, size, window, rate, inflight;
+    uint64_t partition, records, seconds, first, size, window, rate, inflight;
     bool has_partition, report, all;
 };
 
@@ -114,6 +117,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     } numbers[] = {{KEY_PARTITION, 0, UINT32_MAX - 1, &a->partition},
                    {KEY_RECORDS, 1, UINT64_MAX, &a->records},
                    {KEY_SECONDS, 1, 1000000, &a->seconds},
+                   {KEY_FIRST, 0, UINT64_MAX, &a->first},
                    {KEY_SIZE, VALUE_MIN, LINE_MAX_BYTES, &a->size},
                    {KEY_WINDOW, 1, WINDOW_MAX, &a->window},
                    {KEY_RATE, 1, 100000000, &a->rate},
@@ -268,7 +272,8 @@ static void generate(struct producer *p)
         uint64_t due = a->rate > 0
                            ? p->started_ns + (uint64_t)((double)p->n_sent * 1e9 / (double)a->rate)
                            : now;
-        (void)snprintf(number, sizeof(number), "%016llx", (unsigned long long)p->n_sent);
+        (void)snprintf(number, sizeof(number), "%016llx",
+                       (unsigned long long)(a->first + p->n_sent));
         memcpy(p->value, number, VALUE_MIN);
         if (send_record(p, a->key, a->key != NULL ? strlen(a->key) : 0, p->value, (size_t)a->size,
                         due) != 0) {

@@ -91,6 +91,7 @@ void controller_take(struct controller *k, uint32_t node_id, const Weir__Report 
     n->heard_ns = now_ns;
     n->n_replicas = m->n_replicas;
     n->disk_free_bytes = m->disk_free_bytes;
+    n->disk_stalls = m->disk_stalls != 0;
     for (size_t i = 0; i < m->n_partitions; i++) {
         take_part(k, node_id, m->sequence, now_ns, m->partitions[i]);
     }
@@ -99,11 +100,28 @@ void controller_take(struct controller *k, uint32_t node_id, const Weir__Report 
     }
 }
 
+static bool lives(const struct controller *k, const struct node_seen *n)
+{
+    return env_now_ns(k->broker->env) < n->heard_ns + LIVE_NS;
+}
+
 bool controller_live(const struct controller *k, uint32_t node_id)
 {
     for (unsigned i = 0; i < k->n_nodes; i++) {
         if (k->nodes[i].id == node_id) {
-            return env_now_ns(k->broker->env) < k->nodes[i].heard_ns + LIVE_NS;
+            return lives(k, &k->nodes[i]);
+        }
+    }
+    return false;
+}
+
+/* Lives, and may be given something to lead or to hold. */
+static bool controller_usable(const void *data, uint32_t node_id)
+{
+    const struct controller *k = data;
+    for (unsigned i = 0; i < k->n_nodes; i++) {
+        if (k->nodes[i].id == node_id) {
+            return lives(k, &k->nodes[i]) && !k->nodes[i].disk_stalls;
         }
     }
     return false;
@@ -299,11 +317,6 @@ static bool end_moves(struct controller *k)
     return n > 0 && propose(k, &builder) == 0;
 }
 
-static bool controller_usable(const void *data, uint32_t node_id)
-{
-    return controller_live(data, node_id);
-}
-
 bool controller_replicas_uneven(const struct controller *k)
 {
     struct cluster_placement p;
@@ -345,7 +358,7 @@ static void fill_lead(const struct controller *k, uint32_t index, struct placeme
         const struct part_member *m = &p->members[i];
         const struct cluster_node *node = cluster_node(c, m->id);
         if (m->id != p->leader && m->voter && m->connected && m->lag < 1024 && node != NULL &&
-            node->state == CLUSTER_ACTIVE && controller_live(k, m->id)) {
+            node->state == CLUSTER_ACTIVE && controller_usable(k, m->id)) {
             cluster_ids_add(&lead->candidates, m->id);
         }
     }
@@ -355,21 +368,21 @@ bool controller_next_lead(const struct controller *k, uint32_t *ret_index, uint3
 {
     const struct cluster *c = &k->broker->roster.cluster;
     struct placement_lead *leads = calloc(c->n_placements + 1, sizeof(*leads));
-    uint32_t ids[CLUSTER_NODES_MAX], live[CLUSTER_NODES_MAX];
-    unsigned n = cluster_log_nodes(c, ids), n_live = 0;
+    uint32_t ids[CLUSTER_NODES_MAX], usable[CLUSTER_NODES_MAX];
+    unsigned n = cluster_log_nodes(c, ids), n_usable = 0;
     if (leads == NULL) {
         return false;
     }
     for (unsigned i = 0; i < n; i++) {
-        if (controller_live(k, ids[i])) {
-            live[n_live++] = ids[i];
+        if (controller_usable(k, ids[i])) {
+            usable[n_usable++] = ids[i];
         }
     }
     for (uint32_t i = 0; i < c->n_placements; i++) {
         fill_lead(k, i, &leads[i]);
     }
     bool found =
-        placement_lead_next(leads, c->n_placements, live, n_live, 1, ret_index, ret_target);
+        placement_lead_next(leads, c->n_placements, usable, n_usable, 1, ret_index, ret_target);
     free(leads);
     return found;
 }

@@ -27,6 +27,7 @@ struct node_seen {
     uint64_t heard_ns;
     uint32_t n_replicas;
     uint64_t disk_free_bytes;
+    bool disk_stalls;
 };
 
 /* What the leader of a partition last said. */

@@ -73,7 +73,9 @@ static void report(struct broker *b, uint32_t to, struct part_memory *memory,
     m.partitions = list;
     (void)env_dir_free_bytes(b->env, b->config->data_dir, &m.disk_free_bytes, NULL);
     for (uint32_t i = 0; i < b->n_replicas; i++) {
-        m.n_replicas += b->replicas[i].group != NULL;
+        const struct group *g = b->replicas[i].group;
+        m.n_replicas += g != NULL;
+        m.disk_stalls = m.disk_stalls || (g != NULL && group_disk_stalls(g));
     }
     for (uint32_t i = 0; i < b->n_replicas; i++) {
         const struct replica *r = &b->replicas[i];

@@ -93,8 +93,9 @@ class Node {
 }
 
 export class Cluster {
-  /** With `tls` nodes speak TLS to one another, with certificates in the folder `tls`. */
-  static async start(extraConfig = '', folder = process.env.WEIR_E2E_DIR ?? tmpdir(), nodes = 3, { tls = false } = {}) {
+  /** With `tls` nodes speak TLS to one another, with certificates in the folder `tls`. `prepare(node)` runs before a node's first start, when its
+   * folder is there. */
+  static async start(extraConfig = '', folder = process.env.WEIR_E2E_DIR ?? tmpdir(), nodes = 3, { tls = false, prepare = () => {} } = {}) {
     const c = new Cluster();
     c.tls = tls;
     c.dir = mkdtempSync(join(folder, 'weir-e2e-'));
@@ -107,6 +108,7 @@ export class Cluster {
     for (const n of c.nodes) {
       mkdirSync(n.dir);
       writeFileSync(n.config, c.configOf(n, extraConfig));
+      prepare(n);
     }
     if (tls) await c.certificates();
     for (const n of c.nodes) n.start();
@@ -191,11 +193,13 @@ export class Cluster {
     return { name, key, owner };
   }
 
-  async stop() {
+  /** `before`: what is to be done when all have ended, before their folders go. */
+  async stop(before = () => {}) {
     for (const n of this.nodes) n.process?.kill('SIGTERM');
     const patience = setTimeout(() => this.nodes.forEach((n) => n.process?.kill('SIGKILL')), 10_000);
     await Promise.all(this.nodes.map((n) => n.exited));
     clearTimeout(patience);
+    before();
     if (process.env.WEIR_E2E_KEEP) console.log(`kept ${this.dir}`);
     else rmSync(this.dir, { recursive: true, force: true });
   }

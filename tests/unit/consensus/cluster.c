@@ -154,10 +154,59 @@ static void stop_transport(struct cluster *c, struct cluster_node *n)
     n->env = NULL;
 }
 
+/* --- Disks that get stuck --- */
+
+static struct cluster_node *node_of(const struct env *env)
+{
+    /* The table of operations is the node's own. */
+    return container_of((struct env_ops *)(uintptr_t)env->ops, struct cluster_node, ops);
+}
+
+static void start_or_keep(struct env *env, struct env_file *file, const char *path,
+                          struct env_io *io, enum env_io_kind kind)
+{
+    struct cluster_node *n = node_of(env);
+    if (!n->disk_stuck || kind == ENV_IO_READ) {
+        n->ops_below->io_start(env, file, path, io, kind);
+        return;
+    }
+    io->impl[0] = (void *)(uintptr_t)kind;
+    io->impl[1] = (void *)(uintptr_t)path;
+    io->impl[2] = file;
+    list_push_back(&n->stuck, &io->link);
+}
+
+static void make_disk_stickable(struct cluster_node *n)
+{
+    n->ops_below = n->env->ops;
+    n->ops = *n->ops_below;
+    n->ops.io_start = start_or_keep;
+    n->env->ops = &n->ops;
+    n->disk_stuck = false;
+    list_init(&n->stuck);
+}
+
+void cluster_freeze_disk(struct cluster *c, uint32_t id)
+{
+    c->nodes[id].disk_stuck = true;
+}
+
+void cluster_thaw_disk(struct cluster *c, uint32_t id)
+{
+    struct cluster_node *n = &c->nodes[id];
+    n->disk_stuck = false;
+    while (!list_empty(&n->stuck)) {
+        struct env_io *io = list_entry(list_pop(&n->stuck), struct env_io, link);
+        n->ops_below->io_start(n->env, io->impl[2], io->impl[1], io,
+                               (enum env_io_kind)(uintptr_t)io->impl[0]);
+    }
+}
+
 int cluster_start(struct cluster *c, uint32_t id, struct error *err)
 {
     struct cluster_node *n = &c->nodes[id];
     assert_int_equal(env_uv_new(&c->loop, &n->env, err), 0);
+    make_disk_stickable(n);
     char dir[128];
     snprintf(dir, sizeof(dir), "%s/votes.%u", c->dir, n->id);
     assert_int_equal(vote_log_open(n->env, dir, &n->votes, err), 0);

@@ -4,6 +4,7 @@
 
 #include <uv.h>
 
+#include "base/env_ops.h"
 #include "base/env_uv.h"
 #include "consensus/group.h"
 
@@ -17,6 +18,10 @@ struct cluster_node {
     struct group *group;
     uint16_t port;
     bool group_closed, transport_closed;
+    bool disk_stuck;
+    struct list stuck; /* env_io that the stuck disk owes an answer */
+    struct env_ops ops;
+    const struct env_ops *ops_below;
     unsigned failures;
     struct error failure;
 };
@@ -44,6 +49,10 @@ void cluster_close(struct cluster *c);
 int cluster_start(struct cluster *c, uint32_t id, struct error *err);
 void cluster_start_all(struct cluster *c);
 void cluster_stop(struct cluster *c, uint32_t id);
+/* From now on the disk of a running node takes writes and syncs of the append path and answers
+ * none, until it is thawed. A node is stopped thawed. */
+void cluster_freeze_disk(struct cluster *c, uint32_t id);
+void cluster_thaw_disk(struct cluster *c, uint32_t id);
 /* 0 when nobody leads. */
 uint32_t cluster_leader(const struct cluster *c);
 uint32_t cluster_await_leader(struct cluster *c);

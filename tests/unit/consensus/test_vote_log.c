@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "base/env_ops.h"
 #include "base/logging.h"
 #include "consensus/vote_block.h"
 #include "consensus/vote_log.h"
@@ -364,6 +365,45 @@ static void vote_log__waits_for_a_stuck_disk_and_probes_an_idle_one(void **state
     assert_int_equal(members[0].slot.term, 2);
 }
 
+static struct env_ops ops;
+static const struct env_ops *ops_below;
+static struct env_io *held;
+
+/* Only wiping takes several pieces of memory. */
+static void hold_wipes(struct env *e, struct env_file *file, const char *path, struct env_io *io,
+                       enum env_io_kind kind)
+{
+    if (io->n_iov > 1) {
+        held = io;
+    } else {
+        ops_below->io_start(e, file, path, io, kind);
+    }
+}
+
+static void vote_log__waits_for_the_old_file_to_be_wiped_too(void **state)
+{
+    (void)state;
+    assert_int_equal(open_log(NULL), 0);
+    (void)attach(0);
+    ops_below = env->ops;
+    ops = *ops_below;
+    ops.io_start = hold_wipes;
+    env->ops = &ops;
+    held = NULL;
+    for (unsigned i = 0; i < 1000 && held == NULL; i++) {
+        put(0, 2 + i, 1);
+        fault_env_run(env);
+    }
+    assert_non_null(held);
+    fault_env_advance(env, 700000);
+    vote_log_probe(vlog);
+    assert_true(vote_log_waits_ns(vlog) >= 700000000u);
+    ops_below->io_start(env, held->file, NULL, held, ENV_IO_WRITE);
+    fault_env_run(env);
+    assert_int_equal(vote_log_waits_ns(vlog), 0);
+    env->ops = ops_below;
+}
+
 static void vote_block__has_the_bytes_of_the_golden_file(void **state)
 {
     (void)state;
@@ -399,6 +439,7 @@ int main(void)
         TEST(vote_log__survives_one_flipped_bit_anywhere),
         TEST(vote_log__says_so_when_a_block_or_a_file_is_gone),
         TEST(vote_log__waits_for_a_stuck_disk_and_probes_an_idle_one),
+        TEST(vote_log__waits_for_the_old_file_to_be_wiped_too),
         TEST(vote_block__has_the_bytes_of_the_golden_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

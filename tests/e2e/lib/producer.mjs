@@ -1,0 +1,54 @@
+// `weir log produce` as a load that is stopped at will, and the check of what became of its records.
+import { execFile, spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { promisify } from 'node:util';
+import { weir } from './cluster.mjs';
+
+const run = promisify(execFile);
+const lines = (text) => text.split('\n').filter(Boolean);
+let first = 0; // no two producers of a test write the same value
+
+export class Producer {
+  /** Generated records for `topic` until it is stopped. `acks`: where it writes what was acknowledged. */
+  constructor(config, topic, acks, ...options) {
+    first += 1e9;
+    this.acks = acks;
+    this.out = this.err = '';
+    this.process = spawn(weir, ['log', 'produce', topic, '--seconds', '3600', '--json', '--report', '--ack-log', acks,
+      '--first', String(first), '--config', config, ...options], { stdio: ['ignore', 'pipe', 'pipe'] });
+    this.process.stdout.on('data', (d) => { this.out += d; });
+    this.process.stderr.on('data', (d) => { this.err += d; });
+    this.exited = new Promise((done) => this.process.once('exit', done));
+  }
+
+  /** Records acknowledged so far, as of its last report (one a second). */
+  acked() {
+    return Number([...this.err.matchAll(/ acked=(\d+)/g)].at(-1)?.[1] ?? 0);
+  }
+
+  /** What it printed, and the acknowledged records as lines `partition offset crc`. */
+  async stop() {
+    this.process.kill('SIGINT');
+    await this.exited;
+    return { ...JSON.parse(this.out || '{}'), err: this.err, lines: lines(readFileSync(this.acks, 'utf8')) };
+  }
+
+  kill() {
+    this.process.kill('SIGKILL');
+  }
+}
+
+/** Of the acknowledged records, which are not there; and which are stored twice: every generated value begins with a number of its own. */
+export async function audit(config, topic, acked) {
+  const read = async (format) => lines((await run(weir, ['log', 'consume', topic, '--format', format, '--config', config],
+    { maxBuffer: 1 << 29, timeout: 120_000 })).stdout);
+  const there = new Set(await read('crc'));
+  const numbers = new Set();
+  const doubled = [];
+  for (const value of await read('value')) {
+    const number = value.slice(0, 16);
+    if (numbers.has(number)) doubled.push(number);
+    numbers.add(number);
+  }
+  return { stored: there.size, lost: acked.filter((line) => !there.has(line)), doubled };
+}

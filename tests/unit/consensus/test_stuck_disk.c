@@ -1,0 +1,135 @@
+/* Guard 14 on three real nodes: a disk that takes everything and answers nothing. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "cluster.h"
+
+#define WAITING 1
+
+static struct cluster c;
+static uint32_t stuck; /* the node whose disk it is */
+static int transferred_status;
+
+static int setup(void **state)
+{
+    (void)state;
+    cluster_init(&c);
+    cluster_start_all(&c);
+    cluster_await_leader(&c);
+    cluster_propose_many(&c, 50, 10, 100);
+    cluster_await_equal(&c);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    cluster_close(&c);
+    return 0;
+}
+
+static void freeze(uint32_t id)
+{
+    stuck = id;
+    cluster_freeze_disk(&c, id);
+}
+
+static bool another_leads(struct cluster *cl)
+{
+    uint32_t leader = cluster_leader(cl);
+    return leader != 0 && leader != stuck;
+}
+
+static bool stall_is_noticed(struct cluster *cl)
+{
+    return group_disk_stalls(cl->nodes[stuck].group);
+}
+
+static unsigned wanted_acks;
+
+static bool enough_are_acknowledged(struct cluster *cl)
+{
+    return cl->acked >= wanted_acks;
+}
+
+static void transferred(struct group_transfer *req, int status)
+{
+    (void)req;
+    transferred_status = status;
+}
+
+static bool transfer_is_over(struct cluster *cl)
+{
+    (void)cl;
+    return transferred_status != WAITING;
+}
+
+static void leader_with_a_stuck_disk__gives_up_and_follows_after_the_thaw(void **state)
+{
+    (void)state;
+    freeze(cluster_leader(&c));
+    assert_int_equal(cluster_propose(&c, 1, 100), 0);
+    assert_true(cluster_run_until(&c, another_leads));
+    assert_false(group_is_leader(c.nodes[stuck].group));
+    assert_true(group_disk_stalls(c.nodes[stuck].group));
+    wanted_acks = c.acked + 1; /* the others go on; what it had itself waits for its disk */
+    assert_int_equal(cluster_propose(&c, 1, 100), 0);
+    assert_true(cluster_run_until(&c, enough_are_acknowledged));
+    assert_true(another_leads(&c));
+    struct log_term term = group_term(c.nodes[cluster_leader(&c)].group);
+    cluster_thaw_disk(&c, stuck);
+    cluster_await_equal(&c);
+    assert_true(another_leads(&c));
+    assert_int_equal(group_term(c.nodes[stuck].group).v, term.v);
+    assert_false(group_disk_stalls(c.nodes[stuck].group));
+    assert_int_equal(c.nodes[stuck].failures, 0);
+}
+
+static void leader_with_a_stuck_disk__gives_up_although_nothing_is_written(void **state)
+{
+    (void)state;
+    freeze(cluster_leader(&c));
+    assert_true(cluster_run_until(&c, another_leads));
+    cluster_thaw_disk(&c, stuck);
+    cluster_await_equal(&c);
+    assert_true(another_leads(&c));
+}
+
+static void follower_with_a_stuck_disk__takes_no_leadership(void **state)
+{
+    (void)state;
+    struct group_transfer req = {0};
+    uint32_t leader = cluster_leader(&c);
+    freeze(leader % CLUSTER_NODES + 1);
+    assert_true(cluster_run_until(&c, stall_is_noticed));
+    struct log_term term = group_term(c.nodes[leader].group);
+    transferred_status = WAITING;
+    assert_int_equal(group_transfer(c.nodes[leader].group, &req, stuck, transferred), 0);
+    assert_true(cluster_run_until(&c, transfer_is_over));
+    assert_int_not_equal(transferred_status, 0);
+    cluster_propose_many(&c, 20, 5, 100);
+    cluster_thaw_disk(&c, stuck);
+    cluster_await_equal(&c);
+    /* It did not even try: a candidate would have raised the term. */
+    assert_int_equal(cluster_leader(&c), leader);
+    assert_int_equal(group_term(c.nodes[leader].group).v, term.v);
+    assert_int_equal(group_term(c.nodes[stuck].group).v, term.v);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(
+            leader_with_a_stuck_disk__gives_up_and_follows_after_the_thaw, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            leader_with_a_stuck_disk__gives_up_although_nothing_is_written, setup, teardown),
+        cmocka_unit_test_setup_teardown(follower_with_a_stuck_disk__takes_no_leadership, setup,
+                                        teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
