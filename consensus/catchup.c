@@ -13,7 +13,7 @@
 #include "base/logging.h"
 #include "base/metrics.h"
 #include "consensus/entry_heap.h"
-#include "consensus/group_impl.h"
+#include "consensus/founding.h"
 
 #define FETCH_UNDURABLE_MAX (8u << 20)
 #define RESET_STATE_MAX     (4u << 20)
@@ -154,8 +154,11 @@ void catchup_reset(struct group *g, struct group_peer *from, const struct peer_r
         catchup_next(g);
         return;
     }
-    if (prev <= storage_last(g) && storage_term(g, prev) == 0) {
-        return; /* damaged there, and perhaps acknowledged: repair.c first */
+    /* Damaged there, and perhaps acknowledged: repair.c first. When nobody has it any more, that is
+     * a promise lost, and we come back like a new server. */
+    bool lost = prev <= storage_last(g) && storage_term(g, prev) == 0;
+    if (lost && !g->repair.hopeless) {
+        return;
     }
     if (!list_empty(&g->appends) || !list_empty(&g->held_appends)) {
         return; /* asked again when they are through */
@@ -165,15 +168,23 @@ void catchup_reset(struct group *g, struct group_peer *from, const struct peer_r
     log_warn("raft_reset", "group=%u from=%u last=%llu first=%llu", g->options.id, from->id,
              (unsigned long long)storage_last(g), (unsigned long long)prev + 1);
     group_stop_raft(g);
-    int rv = partition_reset(g->partition, &reset->begin, reset->config, reset->config_len, &err);
+    g->recovering = g->recovering || lost;
+    int rv = lost ? storage_save_mark(g, g->term, g->vote, &err) : 0;
+    if (rv == 0) {
+        rv = partition_reset(g->partition, &reset->begin, reset->config, reset->config_len, &err);
+    }
     if (rv == 0 && reset->state_len > 0 &&
         partition_import_state(g->partition, reset->state, reset->state_len, &err) != 0) {
         log_warn("raft_reset_state", "group=%u reason=\"%s\"", g->options.id, err.text);
     }
     rv = rv == 0 ? storage_reopen(g, &err) : rv;
-    rv = rv == 0 ? repair_start(g, &err) : rv;
+    if (rv == 0) {
+        rv = lost ? founding_start(g, &err) : repair_start(g, &err);
+    }
     if (rv != 0) {
         group_fail(g, &err);
+    }
+    if (g->phase != GROUP_UP) {
         return;
     }
     g->catchup = kept;

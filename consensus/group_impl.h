@@ -202,6 +202,7 @@ struct repair {
     uint32_t asked_of;
     unsigned turn, hole; /* of peers, of holes */
     bool hopeless;       /* all who are there have said that they do not have it */
+    bool given_up;       /* one of them, in this round: its log begins behind the hole's begin */
     uint64_t complained_ns;
     bool transferring;
     unsigned transfers; /* that failed */

@@ -118,20 +118,44 @@ static bool anybody(const struct group *g)
     return false;
 }
 
-/* All who are there have said that they do not have it. Others may come. */
+/* Cuts the log off in front of the hole. What stood behind it may have been acknowledged. */
+static void cut_off(struct group *g, const struct partition_hole *hole)
+{
+    struct error err;
+    log_error("raft_log_cut", "group=%u from=%" PRIu64 " what=" LOG_Q, g->options.id, hole->first.v,
+              hole->text);
+    g->recovering = true;
+    int rv = storage_save_mark(g, g->term, g->vote, &err);
+    rv = rv == 0 ? partition_truncate(g->partition, hole->first, &err) : rv;
+    rv = rv == 0 && storage_last(g) < g->snapshot.index ? storage_reopen(g, &err) : rv;
+    rv = rv == 0 ? founding_start(g, &err) : rv;
+    if (rv != 0) {
+        group_fail(g, &err);
+    }
+}
+
+/* All who are there have said that they do not have it. Others may come; but when libraft waits for
+ * what the group has given up by a committed entry (a log there begins behind it), nobody will. */
 static void no_copy(struct group *g, const struct partition_hole *hole)
 {
     struct repair *r = &g->repair;
     uint64_t now_ns = env_now_ns(g->env);
+    bool given_up = r->given_up;
     for (unsigned i = 0; i < g->n_peers; i++) {
         g->peers[i]->no_repair = false;
     }
     r->next_ns = now_ns + REPEAT_NS;
     r->hole++;
+    r->given_up = false;
     if (!anybody(g)) {
         return;
     }
     r->hopeless = true;
+    if (given_up && g->phase == GROUP_REPAIRING && hole->last.v > g->snapshot.index &&
+        hole->first.v > partition_commit_index(g->partition).v) {
+        cut_off(g, hole);
+        return;
+    }
     if (r->complained_ns == 0 || now_ns - r->complained_ns > COMPLAIN_NS) {
         r->complained_ns = now_ns;
         log_error("raft_no_good_copy",
@@ -246,22 +270,11 @@ void repair_tick(struct group *g)
 /* --- The answer --- */
 
 /* What stands behind the hole is of a log that failed: see the top. */
-static void cut_off(struct group *g, const struct partition_hole *hole, raft_index commit)
+static bool is_of_a_failed_log(const struct group *g, const struct partition_hole *hole,
+                               raft_index commit)
 {
-    struct error err;
-    if (g->phase != GROUP_REPAIRING || hole->anchor.v == 0 || commit < hole->anchor.v ||
-        hole->first.v <= known_commit(g)) {
-        return;
-    }
-    log_error("raft_log_cut", "group=%u from=%" PRIu64 " what=" LOG_Q, g->options.id, hole->first.v,
-              hole->text);
-    g->recovering = true;
-    int rv = storage_save_mark(g, g->term, g->vote, &err);
-    rv = rv == 0 ? partition_truncate(g->partition, hole->first, &err) : rv;
-    rv = rv == 0 ? founding_start(g, &err) : rv;
-    if (rv != 0) {
-        group_fail(g, &err);
-    }
+    return g->phase == GROUP_REPAIRING && hole->anchor.v != 0 && commit >= hole->anchor.v &&
+           hole->first.v > known_commit(g);
 }
 
 static unsigned entries_of(const struct peer_repair *answer, const struct partition_hole *hole,
@@ -324,10 +337,11 @@ void repair_answered(struct group *g, struct group_peer *from, const struct peer
                      from->id, err.text);
         } else {
             if (answer->begins > hole.first.v) {
+                r->given_up = true;
                 partition_others_begin(g->partition, LOG_INDEX(answer->begins));
             }
-            if (!answer->matched) {
-                cut_off(g, &hole, answer->commit);
+            if (!answer->matched && is_of_a_failed_log(g, &hole, answer->commit)) {
+                cut_off(g, &hole);
             }
         }
     }

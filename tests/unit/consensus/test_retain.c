@@ -111,6 +111,122 @@ static void replica_without_metadata__comes_back_with_a_log_that_begins_late(voi
     assert_true(cluster_run_until(&c, nobody_recovers));
 }
 
+/* --- Holes in what the others have given up --- */
+
+static void run_in_dir(const char *what)
+{
+    char command[256];
+    (void)snprintf(command, sizeof(command), "cd %s && %s", c.dir, what);
+    assert_int_equal(system(command), 0);
+}
+
+static bool others_begin_late(struct cluster *cl)
+{
+    return all_begin_late(cl) && cluster_leader(cl) != 0;
+}
+
+/* A replica as a crash leaves it, with no snapshot, while the others go on so far that it has to
+ * fetch, and begin within its log. Returns it, stopped, and the entry before their begin. */
+static uint32_t leave_one_behind(struct log_index *ret_prev)
+{
+    char command[64];
+    struct error err;
+    cluster_start_all(&c);
+    uint32_t away = cluster_await_leader(&c) % CLUSTER_NODES + 1, begin = 0;
+    cluster_propose_many(&c, 900, 50, 1000);
+    cluster_await_equal(&c);
+    (void)snprintf(command, sizeof(command), "cp -a %u old", away);
+    run_in_dir(command);
+    uint64_t last = partition_last_index(group_partition(c.nodes[away].group)).v;
+    c.retain_bytes = 800 << 10;
+    for (uint32_t id = 1; id <= CLUSTER_NODES; id++) {
+        cluster_stop(&c, id);
+    }
+    (void)snprintf(command, sizeof(command), "rm -r %u && mv old %u", away, away);
+    run_in_dir(command);
+    for (uint32_t id = 1; id <= CLUSTER_NODES; id++) {
+        assert_true(id == away || cluster_start(&c, id, &err) == 0);
+        begin = id != away ? id : begin;
+    }
+    (void)cluster_await_leader(&c);
+    cluster_propose_many(&c, 600, 50, 1000);
+    assert_true(cluster_run_until(&c, others_begin_late));
+    cluster_await_equal(&c);
+    *ret_prev = LOG_INDEX(partition_first_index(group_partition(c.nodes[begin].group)).v - 1);
+    assert_true(ret_prev->v > 10 && ret_prev->v < last);
+    return away;
+}
+
+static void zero_from(const char *path, uint64_t at)
+{
+    static const uint8_t zeros[128 << 10];
+    FILE *f = fopen(path, "r+be");
+    assert_non_null(f);
+    assert_int_equal(fseek(f, (long)at, SEEK_SET), 0);
+    assert_int_equal(fwrite(zeros, 1, sizeof(zeros), f), sizeof(zeros));
+    assert_int_equal(fclose(f), 0);
+}
+
+/* Opened by itself, to find the place and to make the hole known. */
+static void damage_entry(struct partition *p, struct log_index index)
+{
+    char path[256];
+    uint8_t hash[PARTITION_HASH_SIZE];
+    struct log_index last;
+    struct error err;
+    uint64_t at;
+    assert_int_equal(partition_place(p, index, path, sizeof(path), &at), 0);
+    zero_from(path, at);
+    assert_int_not_equal(
+        partition_hash(p, LOG_INDEX(1), partition_durable_index(p), UINT64_MAX, hash, &last, &err),
+        0);
+    assert_true(partition_in_hole(p, index));
+}
+
+static void replica__gives_up_a_hole_that_the_others_have_given_up(void **state)
+{
+    (void)state;
+    struct error err;
+    struct log_index prev;
+    uint32_t away = leave_one_behind(&prev);
+    struct partition_options o = {
+        .segment_bytes = 64 << 10, .tail_bytes = 1 << 20, .index_bytes = 4096};
+    struct partition *p;
+    struct env *env;
+    char dir[128];
+    (void)snprintf(dir, sizeof(dir), "%s/%u", c.dir, away);
+    assert_int_equal(env_uv_new(&c.loop, &env, &err), 0);
+    assert_int_equal(partition_open(env, dir, &o, &p, &err), 0);
+    damage_entry(p, LOG_INDEX(prev.v - 5));
+    partition_close(p);
+    uv_run(&c.loop, UV_RUN_NOWAIT);
+    env_uv_free(env);
+    assert_int_equal(cluster_start(&c, away, &err), 0);
+    cluster_await_equal(&c);
+    assert_true(cluster_run_until(&c, nobody_recovers));
+}
+
+/* It could not tell whether its log has the leader's entry there, and asked for ever. */
+static void follower__begins_anew_when_nobody_has_the_entry_before_the_leaders_begin(void **state)
+{
+    (void)state;
+    struct error err;
+    struct log_index prev;
+    uint32_t away = leave_one_behind(&prev);
+    for (uint32_t id = 1; id <= CLUSTER_NODES; id++) {
+        if (id != away) {
+            cluster_stop(&c, id);
+        }
+    }
+    assert_int_equal(cluster_start(&c, away, &err), 0);
+    damage_entry(group_partition(c.nodes[away].group), prev);
+    for (uint32_t id = 1; id <= CLUSTER_NODES; id++) {
+        assert_true(id == away || cluster_start(&c, id, &err) == 0);
+    }
+    cluster_await_equal(&c);
+    assert_true(cluster_run_until(&c, nobody_recovers));
+}
+
 static bool all_is_old(struct cluster *cl)
 {
     for (uint32_t id = 1; id <= CLUSTER_NODES; id++) {
@@ -275,6 +391,8 @@ int main(void)
         TEST(compaction__by_a_leaders_decision_leaves_equal_logs),
         TEST(retention__by_age_hides_records_in_the_newest_segment_too),
         TEST(replica_without_metadata__comes_back_with_a_log_that_begins_late),
+        TEST(replica__gives_up_a_hole_that_the_others_have_given_up),
+        TEST(follower__begins_anew_when_nobody_has_the_entry_before_the_leaders_begin),
         TEST(group__brings_back_a_node_whose_entries_the_leader_no_longer_has),
         TEST(a_replica_that_lost_the_file_begin__takes_over_where_the_others_begin),
     };
