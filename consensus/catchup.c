@@ -319,6 +319,7 @@ void catchup_serve(struct group *g, struct group_peer *to, const struct peer_fet
             .entries = reading->entries,
             .n_entries = reading->n,
         };
+        retain_tell(g, to->id);
         (void)flow_send_piece(g, to, PEER_FETCHED, &a);
     }
     for (unsigned i = 0; i < reading->n; i++) {

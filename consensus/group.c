@@ -325,7 +325,7 @@ static int on_receive(void *data, uint32_t peer_id, uint16_t type, const void *b
         message_release(&m);
         break;
     case PEER_COMPACTED:
-        peer->compacted = m.compacted;
+        retain_told(g, peer, &m.compacted);
         break;
     case PEER_LEADER_GONE:
         failover_leader_gone(g, peer);

@@ -466,6 +466,11 @@ void repair_answered(struct group *g, struct group_peer *from, const struct peer
 /* retain.c */
 void retain_applied(struct group *g, const void *payload, size_t len);
 void retain_tick(struct group *g);
+/* How far compaction has come here: to the leader, and to whom is given entries next. Marks are of
+ * committed decisions, so whoever hears of them may act; and has to, before it takes entries that
+ * have lost records already. */
+void retain_tell(struct group *g, uint32_t peer_id);
+void retain_told(struct group *g, struct group_peer *from, const struct peer_compacted *m);
 
 /* failover.c */
 void failover_link(struct group *g, struct group_peer *peer, bool up);

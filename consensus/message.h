@@ -49,8 +49,8 @@
  * of the sender's log, n u32, then as PEER_APPEND: the answer; n = 0: it can't give them.
  *
  *   PEER_COMPACTED: term, commit, compacted offset, tombstones time, clean offset, waits u8: how
- * far the sender has compacted its copy (consensus/retain.c), to its leader. Sent only once it was
- *   told to.
+ * far the sender has compacted its copy (consensus/retain.c). To its leader, and in front of
+ * entries that it gives to another; only once it was told to compact.
  *
  * leader_commit is what a follower may commit (clamped to the entries of this message); log_commit
  * is where the leader is. */
@@ -160,7 +160,7 @@ struct peer_repair {
     unsigned n;
 };
 
-/* struct partition_compaction, told to the leader of that term. */
+/* struct partition_compaction, told in that term. */
 struct peer_compacted {
     raft_term term; /* 0: nothing was told */
     raft_index commit;

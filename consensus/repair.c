@@ -414,6 +414,9 @@ void repair_asked(struct group *g, struct group_peer *from, const struct peer_re
     }
     answer.n = giving->n;
     struct bytes body;
+    if (giving->n > 0) {
+        retain_tell(g, from->id);
+    }
     bytes_init(&body, 64 + TRANSPORT_IOV_MAX * MESSAGE_ENTRY_SIZE);
     message_encode_repair(&body, &answer);
     (void)flow_send_entries(g, from->id, PEER_REPAIR, &body, giving->entries, giving->n);

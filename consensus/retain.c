@@ -86,19 +86,25 @@ static struct peer_compacted own_marks(const struct group *g)
                                    c.waits};
 }
 
-/* A follower: the leader should know how far it has come. */
-static void tell_leader(struct group *g)
+void retain_tell(struct group *g, uint32_t peer_id)
 {
     struct peer_compacted m = own_marks(g);
     struct bytes body;
-    uint32_t leader = group_leader(g);
-    if (m.upto == 0 || leader == 0) {
+    if (m.upto == 0 || peer_id == 0) {
         return;
     }
     bytes_init(&body, 64);
     message_encode_compacted(&body, &m);
-    (void)flow_send_body(g, leader, PEER_COMPACTED, &body); /* lost: told again */
+    (void)flow_send_body(g, peer_id, PEER_COMPACTED, &body); /* lost: told again */
     bytes_close(&body);
+}
+
+void retain_told(struct group *g, struct group_peer *from, const struct peer_compacted *m)
+{
+    from->compacted = *m;
+    if (g->phase == GROUP_UP || g->phase == GROUP_REPAIRING || g->phase == GROUP_FOUNDING) {
+        partition_compact(g->partition, LOG_OFFSET(m->upto), m->tombstones_ms);
+    }
 }
 
 /* What is known of all members together. */
@@ -210,7 +216,7 @@ void retain_tick(struct group *g)
     g->retain.decided_ns = now_ns;
     keep(g);
     if (!group_is_leader(g)) {
-        tell_leader(g);
+        retain_tell(g, group_leader(g));
         return;
     }
     if (!g->retain.pending) {

@@ -69,6 +69,7 @@ static void drop_file(struct partition *p)
         op_free(c->op);
     }
     c->op = NULL;
+    c->unsynced = false;
     index_close(&c->fresh.index);
     (void)env_unlink(p->env, partition_path(p, COMPACT_NAME), NULL); /* opening would do it too */
 }
@@ -113,52 +114,14 @@ void compact_stop(struct partition *p)
     p->compact.phase = COMPACT_IDLE;
 }
 
-/* --- What takes part --- */
-
-static bool takes_part(const struct partition *p, const struct segment *seg)
-{
-    return seg->closed && !seg->planned && !seg->lost &&
-           seg->first_offset.v < p->begin.compacted.v && seg->s.last_index.v <= p->durable &&
-           seg->s.last_index.v <= p->commit;
-}
-
-/* How far it can be done now, with what number of segments. */
-static int64_t reach(const struct partition *p, uint32_t *ret_n)
-{
-    int64_t upto = 0;
-    uint32_t n = 0;
-    while (n + 1 < p->n_segments && takes_part(p, p->segments[n])) {
-        int64_t end = p->segments[n]->s.next_offset.v;
-        upto = end < p->begin.compacted.v ? end : p->begin.compacted.v;
-        n++;
-    }
-    *ret_n = n;
-    return upto;
-}
-
-static bool is_clean(const struct segment *seg, const struct segment_clean *wanted)
-{
-    return seg->first_offset.v >= wanted->upto ||
-           (seg->clean.upto >= wanted->upto && seg->clean.tombstones_ms >= wanted->tombstones_ms);
-}
-
-static bool all_clean(const struct partition *p, uint32_t n, const struct segment_clean *wanted)
-{
-    for (uint32_t i = 0; i < n; i++) {
-        if (!is_clean(p->segments[i], wanted)) {
-            return false;
-        }
-    }
-    return true;
-}
-
 /* The segment that is being looked at; NULL: it has changed meanwhile. */
 static struct segment *current(struct partition *p)
 {
     const struct compaction *c = &p->compact;
     struct segment *seg = p->segments[partition_segment_at(p, c->segment)];
-    return seg->first_index.v == c->segment && seg->salt == c->salt && takes_part(p, seg) ? seg
-                                                                                          : NULL;
+    return seg->first_index.v == c->segment && seg->salt == c->salt && compact_takes_part(p, seg)
+               ? seg
+               : NULL;
 }
 
 /* Begins a round. */
@@ -166,8 +129,9 @@ static void plan(struct partition *p)
 {
     struct compaction *c = &p->compact;
     uint32_t n;
-    struct segment_clean wanted = {.upto = reach(p, &n), .tombstones_ms = p->begin.tombstones_ms};
-    if (n == 0 || all_clean(p, n, &wanted)) {
+    struct segment_clean wanted = {.upto = compact_reach(p, &n),
+                                   .tombstones_ms = p->begin.tombstones_ms};
+    if (n == 0 || compact_all_clean(p, n, &wanted)) {
         if (wanted.upto < p->begin.compacted.v) {
             later(p, WAIT_US);
         }
@@ -323,10 +287,10 @@ static bool next_segment(struct partition *p)
 {
     struct compaction *c = &p->compact;
     uint32_t n;
-    (void)reach(p, &n);
+    (void)compact_reach(p, &n);
     for (uint32_t i = 0; i < n; i++) {
         const struct segment *seg = p->segments[i];
-        if (!is_clean(seg, &c->clean)) {
+        if (!compact_is_clean(seg, &c->clean)) {
             c->segment = c->next = seg->first_index.v;
             c->salt = seg->salt;
             return true;
@@ -528,6 +492,7 @@ static void on_dir_synced(struct env_io *io, int status)
     op->busy = false;
     if (p != NULL) {
         p->compact.op = NULL;
+        p->compact.unsynced = false;
         if (status != 0) { /* which of the two files has the name is not known any more */
             partition_fail(p, status, "compaction");
         }
@@ -583,7 +548,7 @@ static void step_switch(struct partition *p)
     take_place(p, seg);
     c->phase = COMPACT_CHECKING;
     c->segment = 0;
-    c->op->busy = true;
+    c->op->busy = c->unsynced = true;
     c->op->io = (struct env_io){.data = c->op};
     env_dir_sync_start(p->env, c->op->dir, &c->op->io, on_dir_synced);
 }
@@ -666,71 +631,4 @@ void compact_truncated(struct partition *p, uint64_t from)
     if (p->compact.pending_index >= from) {
         p->compact.pending_index = 0;
     }
-}
-
-/* --- Telling --- */
-
-static int64_t clean_upto(const struct partition *p)
-{
-    int64_t upto = p->begin.compacted.v;
-    if (p->failed || p->holes.n > 0 || (p->compact.op != NULL && p->compact.op->busy)) {
-        return 0;
-    }
-    for (uint32_t i = 0; i < p->n_segments && p->segments[i]->first_offset.v < upto; i++) {
-        const struct segment *seg = p->segments[i];
-        if (seg->clean.upto < upto) {
-            upto = seg->clean.upto > seg->first_offset.v ? seg->clean.upto : seg->first_offset.v;
-        }
-    }
-    return upto;
-}
-
-void partition_compaction(const struct partition *p, struct partition_compaction *ret)
-{
-    uint32_t n;
-    struct segment_clean wanted = {p->begin.compacted.v, p->begin.tombstones_ms};
-    int64_t upto = reach(p, &n);
-    *ret = (struct partition_compaction){
-        .upto = p->begin.compacted,
-        .tombstones_ms = p->begin.tombstones_ms,
-        .running =
-            p->begin.compacted.v > 0 && (upto < p->begin.compacted.v || !all_clean(p, n, &wanted)),
-        .clean = LOG_OFFSET(clean_upto(p)),
-        .waits =
-            n + 1 == p->n_segments && partition_active(p)->first_offset.v < p->begin.compacted.v,
-    };
-}
-
-int64_t partition_time_at(struct partition *p, struct log_offset offset)
-{
-    struct bytes out;
-    struct log_offset next;
-    int64_t ms = 0;
-    bytes_init(&out, BUFFER_MAX);
-    if (offset.v < p->high_watermark && partition_fetch(p, offset, 1, &out, &next, NULL) == 0 &&
-        out.len > 0) {
-        ms = batch_append_ms(out.data);
-    }
-    bytes_close(&out);
-    return ms;
-}
-
-bool partition_compactable(const struct partition *p, struct log_offset *ret_upto)
-{
-    uint64_t dirty = 0, all = 0;
-    int64_t upto = 0;
-    for (uint32_t i = 0; i + 1 < p->n_segments; i++) {
-        const struct segment *seg = p->segments[i];
-        if (!seg->closed || seg->s.last_index.v > p->commit || seg->s.last_index.v > p->durable) {
-            break;
-        }
-        all += seg->s.end;
-        dirty += seg->s.next_offset.v > p->begin.compacted.v ? seg->s.end : 0;
-        upto = seg->s.next_offset.v;
-    }
-    if (upto <= p->begin.compacted.v || dirty * 2 < all) {
-        return false;
-    }
-    *ret_upto = LOG_OFFSET(upto);
-    return true;
 }

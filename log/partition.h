@@ -126,6 +126,10 @@ struct partition_compaction {
     bool waits; /* for the last segment to close: for one more entry */
 };
 void partition_compaction(const struct partition *p, struct partition_compaction *ret);
+/* The segments that hold first..last are as far as the marks say: two replicas of which that is
+ * true at equal marks have equal bytes there. */
+bool partition_range_compacted(const struct partition *p, struct log_index first,
+                               struct log_index last);
 /* Where the next compaction should end: when at least half of what is in closed and committed
  * segments was never compacted. False: not yet. */
 bool partition_compactable(const struct partition *p, struct log_offset *ret_upto);

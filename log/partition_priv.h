@@ -93,6 +93,7 @@ struct compaction {
     uint64_t segment, salt; /* which one is being looked at */
     struct segment fresh;   /* what is in its new file so far */
     struct compact_op *op;  /* NULL: no new file */
+    bool unsynced;          /* one has taken its place, the folder is not synced yet */
     struct segment_clean stored; /* what the file `begin` says */
 };
 
@@ -300,6 +301,14 @@ void compact_committed(struct partition *p);
 void compact_truncated(struct partition *p, uint64_t from);
 /* A segment has got entries from elsewhere. */
 void compact_unmark(struct partition *p, struct segment *seg);
+
+/* --- compact_marks.c --- */
+
+bool compact_takes_part(const struct partition *p, const struct segment *seg);
+/* How far it can be done now, with what number of segments. */
+int64_t compact_reach(const struct partition *p, uint32_t *ret_n);
+bool compact_is_clean(const struct segment *seg, const struct segment_clean *wanted);
+bool compact_all_clean(const struct partition *p, uint32_t n, const struct segment_clean *wanted);
 
 /* --- partition_meta.c --- */
 

@@ -3,9 +3,14 @@
  * A range is hashed by each replica with every checksum verified (partition_hash); equal bytes give
  * equal hashes. Ranges end where the first replica says, after about RANGE_BYTES, so no node is
  * kept busy for long. Compared is what all replicas have committed; one that has committed less is
- * reported as behind, and is compared as far as it goes. */
+ * reported as behind, and is compared as far as it goes.
+ *
+ * Replicas compact when each has the time. A difference counts between two that have compacted the
+ * range as far as each other (docs/decisions/0222); else the range is asked for again, until they
+ * have, or for PATIENCE_MS: who has not come so far by then is behind. */
 #include <errno.h>
 #include <jansson.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,6 +20,8 @@
 #define RANGE_BYTES (1u << 20)
 /* Replicas may trail by what is in flight; more than this many entries is "behind". */
 #define BEHIND_ENTRIES 1000
+#define PATIENCE_MS    60000
+#define PAUSE_MS       500
 
 enum verdict {
     VERDICT_EQUAL,
@@ -37,6 +44,7 @@ struct replica {
     enum verdict verdict;
     const Weir__BrokerReplicaStatus *status; /* NULL: down */
     uint64_t checked;                        /* last index that was compared */
+    bool left_out;                           /* it compacts for ever */
     char text[ERROR_TEXT_MAX];
 };
 
@@ -78,9 +86,18 @@ static void judge(struct replica *r, enum verdict verdict, const char *text)
     }
 }
 
-/* Hash of [first, last] on node k; with bytes_max it may end earlier. False: judged. */
+/* What one replica says about a range. */
+struct answer {
+    bool have;
+    uint8_t hash[32];
+    uint64_t last;
+    int64_t compacted, tombstones_ms;
+    bool compacting;
+};
+
+/* Hash of [first, last] on node k; it may end earlier. False: judged. */
 static bool hash_range(struct verify *v, unsigned k, struct replica *r, uint64_t first,
-                       uint64_t last, uint32_t bytes_max, uint8_t ret_hash[32], uint64_t *ret_last)
+                       uint64_t last, uint32_t bytes_max, struct answer *ret)
 {
     Weir__BrokerHashRequest m = WEIR__BROKER_HASH_REQUEST__INIT;
     const ProtobufCMessage *answer = NULL;
@@ -99,53 +116,113 @@ static bool hash_range(struct verify *v, unsigned k, struct replica *r, uint64_t
         judge(r, VERDICT_DOWN, "it answered nonsense");
         return false;
     }
-    memcpy(ret_hash, h->hash.data, 32);
-    *ret_last = h->last_index;
+    *ret = (struct answer){.have = true,
+                           .last = h->last_index,
+                           .compacted = h->compacted_offset,
+                           .tombstones_ms = h->tombstones_ms,
+                           .compacting = h->compacting};
+    memcpy(ret->hash, h->hash.data, 32);
     return true;
 }
 
 static bool compares(const struct replica *r)
 {
-    return r->verdict == VERDICT_EQUAL || r->verdict == VERDICT_BEHIND;
+    return !r->left_out && (r->verdict == VERDICT_EQUAL || r->verdict == VERDICT_BEHIND);
 }
 
-/* One range, whose end the first replica that can answer chooses; each is compared with what most
- * say. */
-static uint64_t compare_range(struct verify *v, struct replica *replicas, uint64_t first,
-                              uint64_t last)
+/* One hash of the same range from each replica that is compared and has it; the first chooses the
+ * end. One that has more bytes there than it reads at once makes it earlier. Returns the end, 0:
+ * nobody answered. */
+static uint64_t ask_range(struct verify *v, struct replica *replicas, uint64_t first, uint64_t last,
+                          struct answer *answers)
 {
-    uint8_t hashes[CONFIG_NODES_MAX][32];
-    bool have[CONFIG_NODES_MAX] = {false};
     uint64_t end = 0;
+    uint32_t bytes = RANGE_BYTES;
+    memset(answers, 0, CONFIG_NODES_MAX * sizeof(*answers));
     for (unsigned k = 0; k < v->ask.n_nodes; k++) {
         struct replica *r = &replicas[k];
-        uint64_t got = 0;
-        if (!compares(r) || r->status->commit_index < first) {
+        uint64_t upto = end != 0 ? end : last;
+        if (!compares(r) || r->status->commit_index < (end != 0 ? end : first)) {
             continue;
         }
-        /* A later one must reach exactly the same end: more bytes than the first took mean another
-         * content. */
-        if (end == 0) {
-            uint64_t upto = r->status->commit_index < last ? r->status->commit_index : last;
-            have[k] = hash_range(v, k, r, first, upto, RANGE_BYTES, hashes[k], &got);
-            end = have[k] ? got : 0;
-        } else if (r->status->commit_index >= end) {
-            have[k] = hash_range(v, k, r, first, end, UINT32_MAX, hashes[k], &got);
-            if (have[k] && got != end) {
-                judge(r, VERDICT_DIFFERS, "a range has another size");
-                have[k] = false;
-            }
+        upto = r->status->commit_index < upto ? r->status->commit_index : upto;
+        if (!hash_range(v, k, r, first, upto, bytes, &answers[k])) {
+            continue;
         }
-        r->checked = have[k] ? end : r->checked;
+        if (end != 0 && answers[k].last < end) {
+            memset(answers, 0, CONFIG_NODES_MAX * sizeof(*answers));
+            last = answers[k].last;
+            k = UINT_MAX; /* all of them again, up to there */
+            end = 0;
+            bytes = UINT32_MAX;
+            continue;
+        }
+        end = answers[k].last;
+        bytes = UINT32_MAX;
     }
-    /* What most replicas say is taken as right; of two that differ neither is. */
+    return end;
+}
+
+static bool same_marks(const struct answer *a, const struct answer *b)
+{
+    return a->compacted == b->compacted && a->tombstones_ms == b->tombstones_ms && !a->compacting &&
+           !b->compacting;
+}
+
+enum comparison { ALL_EQUAL, SOME_DIFFER, UNDECIDED };
+
+/* When two replicas that are not equally far with compaction differ, nothing is known yet. */
+static enum comparison compare(const struct verify *v, const struct answer *answers)
+{
+    enum comparison found = ALL_EQUAL;
+    for (unsigned k = 0; k < v->ask.n_nodes; k++) {
+        for (unsigned i = 0; i < k && answers[k].have; i++) {
+            if (!answers[i].have || memcmp(answers[i].hash, answers[k].hash, 32) == 0) {
+                continue;
+            }
+            if (!same_marks(&answers[i], &answers[k])) {
+                return UNDECIDED;
+            }
+            found = SOME_DIFFER;
+        }
+    }
+    return found;
+}
+
+/* Patience is over: those that are not as far as the furthest are compared no more. */
+static void leave_out(struct verify *v, struct replica *replicas, struct answer *answers)
+{
+    const struct answer *most = NULL;
+    for (unsigned k = 0; k < v->ask.n_nodes; k++) {
+        const struct answer *a = &answers[k];
+        if (a->have && !a->compacting &&
+            (most == NULL || a->compacted > most->compacted ||
+             (a->compacted == most->compacted && a->tombstones_ms > most->tombstones_ms))) {
+            most = a;
+        }
+    }
+    for (unsigned k = 0; k < v->ask.n_nodes; k++) {
+        struct answer *a = &answers[k];
+        if (a->have && (most == NULL || !same_marks(a, most))) {
+            judge(&replicas[k], VERDICT_BEHIND, "it is still compacting");
+            replicas[k].left_out = true;
+            a->have = false;
+        }
+    }
+}
+
+/* What most replicas say is taken as right; of two that differ neither is. */
+static void judge_range(struct verify *v, struct replica *replicas, const struct answer *answers,
+                        uint64_t first, uint64_t end)
+{
     for (unsigned k = 0; k < v->ask.n_nodes; k++) {
         unsigned same = 0, others = 0;
-        for (unsigned i = 0; i < v->ask.n_nodes && have[k]; i++) {
-            bool equal = have[i] && memcmp(hashes[i], hashes[k], 32) == 0;
+        for (unsigned i = 0; i < v->ask.n_nodes && answers[k].have; i++) {
+            bool equal = answers[i].have && memcmp(answers[i].hash, answers[k].hash, 32) == 0;
             same += equal;
-            others += have[i] && !equal;
+            others += answers[i].have && !equal;
         }
+        replicas[k].checked = answers[k].have ? end : replicas[k].checked;
         if (others > 0 && same <= others) {
             char text[128];
             (void)snprintf(text, sizeof(text), "entries %llu to %llu differ from the other copies",
@@ -153,6 +230,31 @@ static uint64_t compare_range(struct verify *v, struct replica *replicas, uint64
             judge(&replicas[k], VERDICT_DIFFERS, text);
         }
     }
+}
+
+/* Returns the end of what was compared; 0: nobody is left to compare. A difference has to be seen
+ * twice: entries that were just fetched may be as far as a decision that comes right behind them.
+ */
+static uint64_t compare_range(struct verify *v, struct replica *replicas, uint64_t first,
+                              uint64_t last)
+{
+    struct answer answers[CONFIG_NODES_MAX];
+    unsigned differed = 0;
+    uint64_t end;
+    for (uint32_t waited_ms = 0;; waited_ms += PAUSE_MS) {
+        end = ask_range(v, replicas, first, last, answers);
+        enum comparison found = end != 0 ? compare(v, answers) : ALL_EQUAL;
+        differed = found == SOME_DIFFER ? differed + 1 : 0;
+        if (found == UNDECIDED && waited_ms >= PATIENCE_MS) {
+            leave_out(v, replicas, answers);
+            break;
+        }
+        if (found == ALL_EQUAL || differed == 2) {
+            break;
+        }
+        ask_pause(&v->ask, PAUSE_MS);
+    }
+    judge_range(v, replicas, answers, first, end);
     return end;
 }
 

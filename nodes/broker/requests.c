@@ -331,6 +331,12 @@ static int handle_hash(struct conn *c, const struct frame *frame, const Protobuf
     }
     reply.hash = (ProtobufCBinaryData){.len = sizeof(hash), .data = hash};
     reply.last_index = last.v;
+    struct partition_compaction compaction;
+    partition_compaction(group_partition(r->group), &compaction);
+    reply.compacted_offset = compaction.upto.v;
+    reply.tombstones_ms = compaction.tombstones_ms;
+    reply.compacting =
+        !partition_range_compacted(group_partition(r->group), LOG_INDEX(m->first_index), last);
     broker_conn_reply(c, BROKER_HASH, frame->correlation, &reply.base);
     return 0;
 }

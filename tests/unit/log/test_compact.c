@@ -297,6 +297,44 @@ static void replicas__that_act_at_other_times_and_have_other_segments_end_equal(
     assert_true(waited > 0);
 }
 
+/* What `weir log verify` compares: see 0222. */
+static void ranges__may_be_compared_when_both_are_as_far_as_their_equal_marks(void **state)
+{
+    (void)state;
+    uint8_t a[PARTITION_HASH_SIZE], b[PARTITION_HASH_SIZE];
+    live(23);
+    open_other(20480);
+    int64_t upto = closed_end(&h) < closed_end(&other) ? closed_end(&h) : closed_end(&other);
+    struct log_index first = LOG_INDEX(1), last = partition_last_index(h.p);
+    hash_of(&h, a);
+    hash_of(&other, b);
+    assert_memory_equal(a, b, sizeof(a));
+    assert_true(partition_range_compacted(h.p, first, last));
+    partition_compact(h.p, LOG_OFFSET(upto), INT64_MAX);
+    partition_compact(other.p, LOG_OFFSET(upto), INT64_MAX);
+    settle(&h);
+    assert_true(partition_range_compacted(h.p, first, last));
+    assert_false(partition_range_compacted(other.p, first, last));
+    hash_of(&h, a);
+    assert_memory_not_equal(a, b, sizeof(a));
+    settle(&other);
+    assert_true(partition_range_compacted(other.p, first, last));
+    hash_of(&other, b);
+    assert_memory_equal(a, b, sizeof(a));
+    harness_close(&other);
+
+    char path[64];
+    size_t size;
+    struct log_index until;
+    (void)snprintf(path, sizeof(path), HARNESS_DIR "/%020u.log",
+                   (unsigned)h.p->segments[1]->first_index.v);
+    uint8_t *data = fault_env_data(h.env, path, &size);
+    data[SEGMENT_HEADER_SIZE + FRAME_HEADER_SIZE + 30] ^= 1;
+    assert_int_equal(partition_hash(h.p, first, last, UINT64_MAX, a, &until, &err), WEIR_ECORRUPT);
+    assert_false(partition_range_compacted(h.p, first, last));
+    harness_close(&h);
+}
+
 static void fetch__inside_what_was_removed_gives_the_next_record(void **state)
 {
     (void)state;
@@ -549,6 +587,7 @@ int main(void)
         cmocka_unit_test(compact__leaves_what_a_naive_model_leaves),
         cmocka_unit_test(compact__with_a_small_map_takes_more_rounds_and_ends_the_same),
         cmocka_unit_test(replicas__that_act_at_other_times_and_have_other_segments_end_equal),
+        cmocka_unit_test(ranges__may_be_compared_when_both_are_as_far_as_their_equal_marks),
         cmocka_unit_test(fetch__inside_what_was_removed_gives_the_next_record),
         cmocka_unit_test(offset_for_time__is_the_same_as_before),
         cmocka_unit_test(control__that_was_appended_acts_when_it_is_committed),
