@@ -120,7 +120,7 @@ static enum cli_exit ask_bounds(struct ask *ask, const struct group_setting *s, 
 static enum cli_exit plan_one(struct ask *ask, const struct group_setting *s, uint32_t partition,
                               struct changes *c)
 {
-    Weir__BrokerOffsets bounds;
+    Weir__BrokerOffsets bounds = WEIR__BROKER_OFFSETS__INIT;
     enum cli_exit rv = ask_bounds(ask, s, partition, &bounds);
     if (rv != CLI_OK) {
         return rv;
