@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/config_table.h"
+#include "base/shard.h"
 
 #define CONFIG_FILE_MAX (1024 * 1024)
 #define CONFIG_LINE_MAX 2048
@@ -138,25 +139,112 @@ static int check_given(const struct parse *p, struct error *err)
     return 0;
 }
 
+/* One address that a node is to listen on. */
+struct service {
+    const char *node, *what, *host;
+    uint32_t shard;
+    uint16_t port; /* 0: there is no such port */
+};
+#define SERVICES_MAX (3 + 2 * SHARDS_MAX)
+
+static unsigned node_services(const struct config *c, const struct config_node *node,
+                              struct service ret_services[SERVICES_MAX])
+{
+    uint32_t n_shards = node->no_log ? 1 : c->log_shards;
+    const struct {
+        const char *what;
+        const struct config_address *at;
+        uint32_t n;
+    } kinds[] = {{"peer", &node->peer, n_shards},
+                 {"broker", &node->broker, n_shards},
+                 {"http", &node->http, 1},
+                 {"rtmp", &node->rtmp, 1},
+                 {"internal", &node->internal, config_has_tls(c) ? 1 : 0}};
+    unsigned n = 0;
+    for (unsigned i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        for (uint32_t k = 0; k < kinds[i].n; k++) {
+            ret_services[n++] = (struct service){.node = node->name,
+                                                 .what = kinds[i].what,
+                                                 .host = kinds[i].at->host,
+                                                 .shard = k,
+                                                 .port = shard_port(kinds[i].at->port, k)};
+        }
+    }
+    return n;
+}
+
+static int check_service(const struct parse *p, const struct service *s, const struct service *seen,
+                         unsigned n, struct error *err)
+{
+    if (s->port == 0) {
+        return error_set(err, WEIR_ECONFIG,
+                         "%s: cluster.node %s: no room above port %s for log.shards %u; expected "
+                         "ports of at most %u",
+                         p->file, s->node, s->what, p->config->log_shards,
+                         UINT16_MAX - SHARD_PORT_STEP * (p->config->log_shards - 1));
+    }
+    for (unsigned i = 0; i < n; i++) {
+        if (seen[i].port != s->port || strcmp(seen[i].host, s->host) != 0) {
+            continue;
+        }
+        if (seen[i].shard == 0 && s->shard == 0) {
+            return error_set(err, WEIR_ECONFIG,
+                             "%s: cluster.node %s: %s:%u is used twice; expected an address of "
+                             "its own for each service",
+                             p->file, s->node, s->host, s->port);
+        }
+        return error_set(err, WEIR_ECONFIG,
+                         "%s: log.shards: %s:%u would be %s of %s, shard %u, and %s of %s, shard "
+                         "%u; expected ports that leave room for %u shards, %u apart",
+                         p->file, s->host, s->port, seen[i].what, seen[i].node, seen[i].shard,
+                         s->what, s->node, s->shard, p->config->log_shards, SHARD_PORT_STEP);
+    }
+    return 0;
+}
+
+static bool is_any(const char *host)
+{
+    return host[0] == '\0' || strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
+}
+
+static bool hosts_overlap(const char *a, const char *b)
+{
+    return is_any(a) || is_any(b) || strcmp(a, b) == 0;
+}
+
 static int check_addresses(const struct parse *p, struct error *err)
 {
     const struct config *c = p->config;
-    const struct config_address *seen[CONFIG_NODES_MAX * 5];
+    struct service *seen = calloc(CONFIG_NODES_MAX * SERVICES_MAX, sizeof(*seen));
     unsigned n = 0;
-    for (uint32_t i = 0; i < c->n_nodes; i++) {
-        const struct config_node *node = &c->nodes[i];
-        const struct config_address *all[] = {&node->peer, &node->broker, &node->http, &node->rtmp,
-                                              &node->internal};
-        for (unsigned k = 0; k < (config_has_tls(c) ? 5 : 4); k++) {
-            for (unsigned j = 0; j < n; j++) {
-                if (seen[j]->port == all[k]->port && strcmp(seen[j]->host, all[k]->host) == 0) {
-                    return error_set(err, WEIR_ECONFIG,
-                                     "%s: cluster.node %s: %s:%u is used twice; expected an "
-                                     "address of its own for each service",
-                                     p->file, node->name, all[k]->host, all[k]->port);
-                }
+    int rc = seen != NULL ? 0 : error_set(err, WEIR_ENOMEM, "%s: out of memory", p->file);
+    for (uint32_t i = 0; i < c->n_nodes && rc == 0; i++) {
+        struct service own[SERVICES_MAX];
+        unsigned n_own = node_services(c, &c->nodes[i], own);
+        for (unsigned k = 0; k < n_own && rc == 0; k++) {
+            rc = check_service(p, &own[k], seen, n, err);
+            seen[n++] = own[k];
+        }
+    }
+    free(seen);
+    return rc;
+}
+
+/* What this node itself listens on, once its shards are counted: wherever it does. */
+static int check_listen(const char *file, const struct config *c, struct error *err)
+{
+    struct service own[SERVICES_MAX];
+    unsigned n = c->log_shards > 1 ? node_services(c, &c->listen, own) : 0;
+    for (unsigned i = 0; i < n; i++) {
+        for (unsigned k = 0; k < i; k++) {
+            if (own[i].port == own[k].port && hosts_overlap(own[i].host, own[k].host)) {
+                return error_set(err, WEIR_ECONFIG,
+                                 "%s: log.shards: port %u would be listen.%s of shard %u and "
+                                 "listen.%s of shard %u; expected ports that leave room for %u "
+                                 "shards, %u apart",
+                                 file, own[i].port, own[k].what, own[k].shard, own[i].what,
+                                 own[i].shard, c->log_shards, SHARD_PORT_STEP);
             }
-            seen[n++] = all[k];
         }
     }
     return 0;
@@ -244,6 +332,13 @@ static int check_whole(const struct parse *p, struct error *err)
                          "log.batch_kib_max %u KiB",
                          p->file, c->log_inflight_mib, c->log_batch_kib_max);
     }
+    if (c->log_shards > 1 &&
+        c->log_node_inflight_mib * 1024 / c->log_shards < c->log_batch_kib_max) {
+        return error_set(err, WEIR_ECONFIG,
+                         "%s: log.node_inflight_mib: a share of %u MiB for each of %u log.shards "
+                         "is less than one batch of log.batch_kib_max %u KiB",
+                         p->file, c->log_node_inflight_mib, c->log_shards, c->log_batch_kib_max);
+    }
     int rc = check_tls(p, err);
     return rc != 0 ? rc : check_addresses(p, err);
 }
@@ -326,6 +421,9 @@ int config_parse(const char *name, const char *text, struct config *ret_config, 
     }
     if (rc == 0) {
         set_listen(config);
+        rc = check_listen(name, config, err);
+    }
+    if (rc == 0) {
         if (config->n_topics == 0) {
             set_default_topics(config);
         }

@@ -39,7 +39,7 @@ struct config_node {
 /* Consumer groups' offsets and named producers; written by brokers only. Added with 4 partitions
  * when no log.topic line names it. */
 #define CONFIG_TOPIC_GROUPS "groups"
-/* Nodes and placements (nodes/broker/cluster.h). */
+/* Nodes and placements: what the cluster is (nodes/broker/cluster.h). */
 #define CONFIG_TOPIC_META "meta"
 
 /* log.topic = chat partitions=8 [retain_ms=N] [retain_mib=N] [compact=yes|no]. `meta` and `groups`
@@ -81,6 +81,7 @@ struct config {
     struct config_topic topics[CONFIG_TOPICS_MAX];
     uint32_t n_topics;
     /* log */
+    uint32_t log_shards;   /* loop threads of the log role (base/shard.h) */
     uint32_t log_replicas; /* of a partition */
     uint32_t log_segment_mib;
     uint32_t log_inflight_mib;      /* bytes proposed and not yet committed, per partition */

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/shard.h"
+
 #define AT(field) offsetof(struct config, field)
 
 const struct option_spec option_table[] = {
@@ -44,6 +46,9 @@ const struct option_spec option_table[] = {
      "Where to listen for other nodes' HTTP over TLS, when not as in this node's line."},
     {"log.topic", OPTION_TOPIC, AT(topics), 0, 0, "",
      "One line per topic; partitions are fixed when the cluster is made."},
+    {"log.shards", OPTION_U32, AT(log_shards), 1, SHARDS_MAX, "1",
+     "Loop threads of the log role, each with its share of the partitions; shard k listens 1000*k "
+     "ports above peer and broker address. The same on all nodes, fixed when the cluster is made."},
     {"log.replicas", OPTION_U32, AT(log_replicas), 1, 7, "3",
      "Nodes that hold a partition; all nodes when there are fewer. Fixed when the cluster is "
      "made."},

@@ -2,9 +2,12 @@
  * answers with a challenge (who it is, a nonce, its proof), the dialler proves itself in turn; then
  * both speak for their groups.
  *
- *   PEER_HELLO      version u32, cluster u64, founders u64, own id u32, wanted id u32, nonce 32
- *   PEER_CHALLENGE  version u32, cluster u64, founders u64, own id u32, nonce 32, proof 32
+ *   PEER_HELLO      said u32, cluster u64, founders u64, own id u32, wanted id u32, nonce 32
+ *   PEER_CHALLENGE  said u32, cluster u64, founders u64, own id u32, nonce 32, proof 32
  *   PEER_PROOF      proof 32
+ *
+ * said is version u16, shards u8, shard u8: the number of a node's shards less one, which must be
+ * the same on both sides, and which of them this is: shard k speaks to shard k (base/shard.h).
  *
  * cluster is 0 as long as a node does not know it; founders is a hash of the ids of those that
  * found a cluster together, 0 for one that joins: it counts only while neither side knows the
@@ -197,7 +200,7 @@ void link_close(struct peer_link *link, const char *why)
 
 static void put_identity(struct bytes *body, const struct transport *t)
 {
-    bytes_put_le32(body, LINK_VERSION);
+    bytes_put_le32(body, LINK_VERSION | (t->n_shards - 1) << 16 | t->shard << 24);
     bytes_put_le64(body, t->cluster);
     bytes_put_le64(body, t->founders);
     bytes_put_le32(body, t->self_id);
@@ -226,12 +229,19 @@ static void hash_message(uint64_t incarnation, const void *body, size_t len,
 static const char *check_identity(struct peer_link *link, struct cursor *c, uint32_t *ret_id)
 {
     const struct transport *t = link->transport;
-    uint32_t version = cursor_le32(c);
+    uint32_t said = cursor_le32(c);
+    uint32_t version = said & 0xffff;
     uint64_t cluster = cursor_le64(c);
     uint64_t founders = cursor_le64(c);
     *ret_id = cursor_le32(c);
     if (!cursor_ok(c) || version != LINK_VERSION) {
         return "speaks another version of the peer protocol";
+    }
+    if ((said >> 16 & 0xff) + 1 != t->n_shards) {
+        return "has another number of log.shards: it must be the same on all nodes";
+    }
+    if (said >> 24 != t->shard) {
+        return "is another shard: peer addresses must leave room for log.shards";
     }
     if (cluster != 0 && t->cluster != 0 && cluster != t->cluster) {
         return "belongs to another cluster";

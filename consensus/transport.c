@@ -444,6 +444,8 @@ int transport_new(struct env *env, const struct transport_options *options,
     t->env = env;
     t->sockets = options->sockets != NULL ? options->sockets : env;
     t->self_id = options->self_id;
+    t->shard = options->shard;
+    t->n_shards = options->n_shards > 0 ? options->n_shards : 1;
     t->queue_bytes_max = options->queue_bytes_max;
     t->tick_us = TICK_US_DEFAULT;
     t->incarnation = ((uint64_t)env_wall_ms(env) << 16) | (env_random_u64(env) & 0xffff);

@@ -31,6 +31,8 @@ struct transport_peer {
 struct transport_options {
     struct env *sockets; /* what links are made with; NULL: the transport's env */
     uint32_t self_id;
+    /* Of the node's n_shards (base/shard.h; 0: one) it serves this one: peers must say the same. */
+    uint32_t shard, n_shards;
     uint64_t cluster_id; /* 0: not known yet */
     /* Does not belong to those that found a cluster: its peers differ from theirs. */
     bool joining;

@@ -90,6 +90,7 @@ struct transport {
     struct env *env;
     struct env *sockets;
     uint32_t self_id;
+    uint32_t shard, n_shards;
     uint64_t incarnation;
     uint64_t cluster;  /* 0: not known yet */
     uint64_t founders; /* hash of the ids of those that found the cluster; 0: joins one */

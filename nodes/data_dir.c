@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 
 #define PATH_SIZE   (CONFIG_PATH_MAX + 16)
 #define NODE_FORMAT "weir-node 1\nid %u\nname %s\n"
+#define SHARDS_KEY  "\nshards "
 
 static int take_lock(const char *path, const char *dir, int *ret_fd, struct error *err)
 {
@@ -57,6 +59,32 @@ static int write_node(struct env *env, const char *dir, const char *path, const 
     return rv != 0 ? rv : env_dir_sync(env, dir, err);
 }
 
+/* Where the log's files are depends on it: votes belong to a shard. */
+static uint32_t shards_of(const struct config *config)
+{
+    return (config->roles & CONFIG_ROLE_LOG) != 0 && config->log_shards > 1 ? config->log_shards
+                                                                            : 1;
+}
+
+static int differs(const struct config *config, char *have, bool same_node, struct error *err)
+{
+    const struct config_node *self = config_self(config);
+    const char *shards = strstr(have, SHARDS_KEY);
+    unsigned long n = shards != NULL ? strtoul(shards + strlen(SHARDS_KEY), NULL, 10) : 1;
+    if (n != shards_of(config) && same_node) {
+        return error_set(err, WEIR_ECONFIG,
+                         "log.shards: %u, but data folder %s was made with %lu, and that stays",
+                         shards_of(config), config->data_dir, n);
+    }
+    for (char *p = have; *p != '\0'; p++) {
+        *p = *p == '\n' ? ' ' : *p;
+    }
+    return error_set(err, WEIR_ECONFIG,
+                     "data folder %s belongs to another node: it says '%.80s', "
+                     "this node is id %u name %s",
+                     config->data_dir, have, self->id, self->name);
+}
+
 static int check_node(struct env *env, const struct config *config, struct error *err)
 {
     const struct config_node *self = config_self(config);
@@ -64,7 +92,11 @@ static int check_node(struct env *env, const struct config *config, struct error
     struct env_file *file = NULL;
     size_t n = 0;
     (void)snprintf(path, sizeof(path), "%s/node", config->data_dir);
-    (void)snprintf(want, sizeof(want), NODE_FORMAT, self->id, self->name);
+    int own_len = snprintf(want, sizeof(want), NODE_FORMAT, self->id, self->name);
+    if (shards_of(config) > 1) {
+        (void)snprintf(want + own_len - 1, sizeof(want) - (size_t)own_len, SHARDS_KEY "%u\n",
+                       shards_of(config));
+    }
     int rv = env_file_open(env, path, ENV_OPEN_READ, &file, err);
     if (rv == WEIR_ENOTFOUND) {
         return write_node(env, config->data_dir, path, want, err);
@@ -83,13 +115,7 @@ static int check_node(struct env *env, const struct config *config, struct error
     if (strcmp(have, want) == 0) {
         return 0;
     }
-    for (char *p = have; *p != '\0'; p++) {
-        *p = *p == '\n' ? ' ' : *p;
-    }
-    return error_set(err, WEIR_ECONFIG,
-                     "data folder %s belongs to another node: it says '%.80s', "
-                     "this node is id %u name %s",
-                     config->data_dir, have, self->id, self->name);
+    return differs(config, have, strncmp(have, want, (size_t)own_len) == 0, err);
 }
 
 int data_dir_take(struct env *env, const struct config *config, int *ret_lock_fd, struct error *err)

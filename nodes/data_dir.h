@@ -1,6 +1,7 @@
 /* The folder of a node's data belongs to one node, and to one process at a time.
  *
- *   <data>/node   text: "weir-node 1\nid N\nname NAME\n", written once
+ *   <data>/node   text: "weir-node 1\nid N\nname NAME\n", and "shards N\n" where log.shards is more
+ *                 than one; written once
  *   <data>/lock   flock(2)ed by the running process, which writes its pid into it */
 #ifndef NODES_DATA_DIR_H
 #define NODES_DATA_DIR_H

@@ -28,7 +28,7 @@ struct process {
     struct env_loop *loop;
     struct node node;
     struct services *services;
-    struct broker_thread *broker;
+    struct broker_threads *broker;
     struct tls_net *tls; /* NULL: nodes speak in the clear */
     int lock_fd;
     enum node_phase phase;

@@ -20,14 +20,21 @@ static void dial(struct client_broker *b);
 
 /* --- Brokers --- */
 
-struct client_broker *client_broker_of(struct weir_client *c, uint32_t node_id)
+static struct client_broker *broker_of(struct weir_client *c, uint32_t node_id, uint32_t shard)
 {
     for (unsigned i = 0; i < c->n_brokers && node_id != 0; i++) {
-        if (c->brokers[i]->node_id == node_id && !c->brokers[i]->retired) {
-            return c->brokers[i];
+        struct client_broker *b = c->brokers[i];
+        if (b->node_id == node_id && b->shard == shard && !b->retired) {
+            return b;
         }
     }
     return NULL;
+}
+
+struct client_broker *client_leader_of(struct weir_client *c, const struct client_partition *p)
+{
+    client_use(c, p);
+    return broker_of(c, p->leader_id, p->shard);
 }
 
 /* A new place, or that of a broker that is gone; NULL: none. */
@@ -50,7 +57,8 @@ static struct client_broker *broker_place(struct weir_client *c)
     return b;
 }
 
-static int broker_add(struct weir_client *c, const char *host, uint16_t port, uint32_t node_id)
+static int broker_add(struct weir_client *c, const char *host, uint16_t port, uint32_t node_id,
+                      uint32_t shard)
 {
     for (unsigned i = 0; i < c->n_brokers; i++) {
         struct client_broker *b = c->brokers[i];
@@ -72,6 +80,7 @@ static int broker_add(struct weir_client *c, const char *host, uint16_t port, ui
     (void)snprintf(b->host, sizeof(b->host), "%s", host);
     b->port = port;
     b->node_id = node_id;
+    b->shard = shard;
     b->backoff_us = CLIENT_BACKOFF_MIN_US;
     dial(b);
     return 0;
@@ -111,7 +120,7 @@ static void on_link_closed(void *data, struct broker_link *link, const struct er
 }
 
 static void ask_metadata(struct client_broker *b);
-static void metadata_learn(struct weir_client *c, const Weir__BrokerMetadata *m);
+static void metadata_learn(struct weir_client *c, uint32_t shard, const Weir__BrokerMetadata *m);
 
 static void on_link_ready(void *data, struct broker_link *link, const Weir__BrokerWelcome *welcome)
 {
@@ -119,6 +128,7 @@ static void on_link_ready(void *data, struct broker_link *link, const Weir__Brok
     (void)link;
     b->ready = true;
     b->node_id = welcome->node_id;
+    b->shard = welcome->shard < SHARDS_MAX ? welcome->shard : 0;
     b->backoff_us = CLIENT_BACKOFF_MIN_US;
     b->trouble[0] = '\0';
     ask_metadata(b);
@@ -137,7 +147,7 @@ static void on_pushed(void *data, struct broker_link *link, const struct frame *
     struct client_broker *b = data;
     (void)link;
     if (frame->type == BROKER_METADATA) {
-        metadata_learn(b->client, (const Weir__BrokerMetadata *)head);
+        metadata_learn(b->client, b->shard, (const Weir__BrokerMetadata *)head);
     }
     if (frame->type != BROKER_LEADERS) {
         return;
@@ -217,6 +227,7 @@ static void topic_learn(struct weir_client *c, const Weir__BrokerTopic *m)
     }
     for (uint32_t i = 0; i < m->partitions; i++) {
         producer_partition_init(&t->partitions[i], t, i);
+        t->partitions[i].shard = shard_of(t->name, i, c->n_shards);
     }
     t->n_partitions = m->partitions;
 }
@@ -260,20 +271,53 @@ static void settle_topics(struct weir_client *c)
 }
 
 /* A node that moved is dialled where it is now, once it is gone from where it was. */
-static void node_learn(struct weir_client *c, const Weir__BrokerNode *n)
+static void dial_node(struct weir_client *c, const struct client_node *n, uint32_t shard)
 {
-    struct client_broker *b = client_broker_of(c, n->id);
-    if (n->no_log || n->port == 0 || n->port > UINT16_MAX) {
+    struct client_broker *b = broker_of(c, n->id, shard);
+    uint16_t port = shard_port(n->port, shard);
+    if (port == 0 ||
+        (b != NULL && (b->link != NULL || (strcmp(b->host, n->host) == 0 && b->port == port)))) {
         return;
     }
-    if (b != NULL && !b->retired &&
-        (b->link != NULL || (strcmp(b->host, n->host) == 0 && b->port == n->port))) {
-        return;
-    }
-    int rv = broker_add(c, n->host, (uint16_t)n->port, n->id);
+    int rv = broker_add(c, n->host, port, n->id, shard);
     if (rv != 0) {
-        log_warn("broker_ignored", "client=%s broker=%s:%u reason=\"%s\"", c->name, n->host,
-                 n->port, error_name(rv));
+        log_warn("broker_ignored", "client=%s broker=%s:%u reason=\"%s\"", c->name, n->host, port,
+                 error_name(rv));
+    }
+}
+
+static void dial_shard(struct weir_client *c, uint32_t shard)
+{
+    for (unsigned i = 0; i < c->n_nodes; i++) {
+        dial_node(c, &c->nodes[i], shard);
+    }
+}
+
+void client_use(struct weir_client *c, const struct client_partition *p)
+{
+    if (p->shard > 0 && !c->shards_used[p->shard] && !c->closing) {
+        c->shards_used[p->shard] = true;
+        dial_shard(c, p->shard);
+    }
+}
+
+static void nodes_learn(struct weir_client *c, const Weir__BrokerMetadata *m)
+{
+    c->n_nodes = 0;
+    for (size_t i = 0; i < m->n_nodes && c->n_nodes < CONFIG_NODES_MAX; i++) {
+        const Weir__BrokerNode *from = m->nodes[i];
+        struct client_node *n = &c->nodes[c->n_nodes];
+        if (from->no_log || from->port == 0 || from->port > UINT16_MAX) {
+            continue;
+        }
+        *n = (struct client_node){.id = from->id, .port = (uint16_t)from->port};
+        (void)snprintf(n->host, sizeof(n->host), "%s", from->host);
+        c->n_nodes++;
+    }
+    for (uint32_t k = 0; k < SHARDS_MAX; k++) {
+        if (k == 0 || c->shards_used[k]) {
+            dial_shard(c, k);
+        }
     }
 }
 
@@ -285,7 +329,8 @@ static void retire_brokers(struct weir_client *c, const Weir__BrokerMetadata *m)
         struct client_broker *b = c->brokers[i];
         bool member = b->ready || b->node_id == 0;
         for (size_t k = 0; k < m->n_nodes && !member; k++) {
-            member = m->nodes[k]->id == b->node_id && m->nodes[k]->port == b->port &&
+            member = m->nodes[k]->id == b->node_id &&
+                     shard_port(m->nodes[k]->port, b->shard) == b->port &&
                      strcmp(m->nodes[k]->host, b->host) == 0;
         }
         b->retired = !member;
@@ -329,14 +374,16 @@ static void tell_nodes(struct weir_client *c, const Weir__BrokerMetadata *m)
     }
 }
 
-static void metadata_learn(struct weir_client *c, const Weir__BrokerMetadata *m)
+static void metadata_learn(struct weir_client *c, uint32_t shard, const Weir__BrokerMetadata *m)
 {
-    bool newest = m->meta_offset >= c->meta_offset;
-    if (newest) {
+    bool placed = m->meta_offset >= c->placed_offset[shard];
+    c->placed_offset[shard] = placed ? m->meta_offset : c->placed_offset[shard];
+    if (c->n_shards == 0) {
+        c->n_shards = m->shards == 0 || m->shards > SHARDS_MAX ? 1 : m->shards;
+    }
+    if (m->meta_offset >= c->meta_offset) {
         c->meta_offset = m->meta_offset;
-        for (size_t i = 0; i < m->n_nodes; i++) {
-            node_learn(c, m->nodes[i]);
-        }
+        nodes_learn(c, m);
         retire_brokers(c, m);
         tell_nodes(c, m);
     }
@@ -345,7 +392,7 @@ static void metadata_learn(struct weir_client *c, const Weir__BrokerMetadata *m)
     }
     for (size_t i = 0; i < m->n_leaders; i++) {
         const Weir__BrokerLeader *l = m->leaders[i];
-        if (newest) {
+        if (placed) {
             replicas_learn(c, l);
         }
         client_leader_news(c, l->topic, l->partition, l->leader_id, l->term);
@@ -364,7 +411,7 @@ static void on_metadata(struct broker_request *req, int status, const struct fra
     struct client_broker *b = req->data;
     (void)reply;
     if (status == 0 && !b->client->closing) {
-        metadata_learn(b->client, (const Weir__BrokerMetadata *)head);
+        metadata_learn(b->client, b->shard, (const Weir__BrokerMetadata *)head);
     }
 }
 
@@ -483,7 +530,7 @@ static int seed_add(struct weir_client *c, const char *seed, struct error *err)
     struct config_address address;
     int rv = config_address_parse(seed, &address, err);
     if (rv == 0) {
-        rv = broker_add(c, address.host, address.port, 0);
+        rv = broker_add(c, address.host, address.port, 0, 0);
         if (rv != 0) {
             (void)error_set(err, rv, "broker %s: %s", seed, error_name(rv));
         }

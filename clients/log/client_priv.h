@@ -4,11 +4,12 @@
 #define CLIENTS_LOG_CLIENT_PRIV_H
 
 #include "base/config.h"
+#include "base/shard.h"
 #include "clients/log/link.h"
 #include "clients/log/weir_log.h"
 
 #define CLIENT_REPLICAS_MAX   7
-#define CLIENT_BROKERS_MAX    (2 * CONFIG_NODES_MAX)
+#define CLIENT_BROKERS_MAX    (2 * CONFIG_NODES_MAX * SHARDS_MAX)
 #define CLIENT_TOPICS_MAX     64
 #define CLIENT_PARTITIONS_MAX 65536
 #define CLIENT_BACKOFF_MIN_US 2000u
@@ -21,6 +22,7 @@ struct client_broker {
     char host[128];
     uint16_t port;
     uint32_t node_id;         /* 0: not known yet */
+    uint32_t shard;           /* of the node: it answers for that one's partitions only */
     bool retired;             /* not a member any more: not dialled, its place may be taken */
     struct broker_link *link; /* NULL between attempts */
     bool ready;
@@ -72,7 +74,7 @@ struct batch {
 
 struct client_partition {
     struct client_topic *topic;
-    uint32_t index;
+    uint32_t index, shard;
     uint32_t leader_id;                     /* 0: not known */
     uint64_t term;                          /* of what is known of the leader */
     uint32_t replicas[CLIENT_REPLICAS_MAX]; /* who holds it */
@@ -122,8 +124,19 @@ struct weir_client {
     unsigned n_brokers, n_seeds;
     struct client_topic *topics[CLIENT_TOPICS_MAX];
     unsigned n_topics;
+    /* Shards of each node; 0: not known yet. Brokers of a shard are dialled once one of its
+     * partitions is used. */
+    uint32_t n_shards;
+    bool shards_used[SHARDS_MAX];
+    struct client_node {
+        uint32_t id;
+        char host[128];
+        uint16_t port; /* of the first shard */
+    } nodes[CONFIG_NODES_MAX];
+    unsigned n_nodes;
     bool informed;       /* metadata has come at least once: an absent topic does not exist */
     int64_t meta_offset; /* of the newest news of nodes */
+    int64_t placed_offset[SHARDS_MAX]; /* and of who holds the partitions of a shard */
     struct list busy, dirty;
     struct list idle; /* batches whose memory is reused */
     unsigned n_idle;
@@ -143,7 +156,10 @@ struct weir_client {
 };
 
 /* client.c */
-struct client_broker *client_broker_of(struct weir_client *c, uint32_t node_id);
+/* The broker that leads the partition; NULL: not known now. */
+struct client_broker *client_leader_of(struct weir_client *c, const struct client_partition *p);
+/* The partition is used: whoever may answer for it is dialled. */
+void client_use(struct weir_client *c, const struct client_partition *p);
 struct client_topic *client_topic_get(struct weir_client *c,
                                       const char *name); /* NULL: too many, no memory */
 /* Asks some broker that is connected. */

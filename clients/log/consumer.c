@@ -14,6 +14,7 @@
 #define FETCH_WAIT_MS  2000u
 #define SHUN_NS        1000000000u /* a broker that refused is not asked again for so long */
 #define SHUN_LEADER_NS 100000000u  /* the leader less long: soon it, or another one, can answer */
+#define SHUNNED_MAX    8
 #define RECORDS_CHUNK  256
 
 struct weir_consumer {
@@ -29,7 +30,10 @@ struct weir_consumer {
     bool paused, closed, in_callback;
     struct broker_request fetch, bounds;
     struct client_broker *fetching_from, *asking;
-    uint64_t shun_until_ns[CLIENT_BROKERS_MAX];
+    struct shunned {
+        const struct client_broker *broker;
+        uint64_t until_ns;
+    } shunned[SHUNNED_MAX];
 };
 
 static void consumer_step(struct weir_consumer *c);
@@ -125,7 +129,7 @@ static void on_bounds(struct broker_request *req, int status, const struct frame
 
 static void ask_bounds(struct weir_consumer *c, const struct client_partition *p)
 {
-    struct client_broker *leader = client_broker_of(c->client, p->leader_id);
+    struct client_broker *leader = client_leader_of(c->client, p);
     Weir__BrokerOffsetsRequest m = WEIR__BROKER_OFFSETS_REQUEST__INIT;
     if (leader == NULL || !leader->ready) {
         client_tick_within(c->client, CLIENT_SWEEP_US);
@@ -217,11 +221,24 @@ static void shun(struct weir_consumer *c, const struct client_broker *broker)
     const struct client_topic *t = client_topic_get(c->client, c->topic);
     bool leader = t != NULL && c->partition < t->n_partitions &&
                   t->partitions[c->partition].leader_id == broker->node_id;
-    for (unsigned i = 0; i < c->client->n_brokers; i++) {
-        if (c->client->brokers[i] == broker) {
-            c->shun_until_ns[i] = env_now_ns(c->client->env) + (leader ? SHUN_LEADER_NS : SHUN_NS);
+    struct shunned *place = &c->shunned[0]; /* its own, or that which is over first */
+    for (unsigned i = 1; i < SHUNNED_MAX && place->broker != broker; i++) {
+        bool better = c->shunned[i].broker == broker || c->shunned[i].until_ns < place->until_ns;
+        place = better ? &c->shunned[i] : place;
+    }
+    place->broker = broker;
+    place->until_ns = env_now_ns(c->client->env) + (leader ? SHUN_LEADER_NS : SHUN_NS);
+}
+
+static bool is_shunned(const struct weir_consumer *c, const struct client_broker *b,
+                       uint64_t now_ns)
+{
+    for (unsigned i = 0; i < SHUNNED_MAX; i++) {
+        if (c->shunned[i].broker == b) {
+            return now_ns < c->shunned[i].until_ns;
         }
     }
+    return false;
 }
 
 static void on_fetched(struct broker_request *req, int status, const struct frame *reply,
@@ -271,29 +288,29 @@ static bool holds(const struct client_partition *p, uint32_t node_id)
     return p->n_replicas == 0;
 }
 
-static bool usable(const struct weir_consumer *c, const struct client_partition *p, unsigned i,
-                   uint64_t now_ns)
+static bool usable(const struct weir_consumer *c, const struct client_partition *p,
+                   const struct client_broker *b, uint64_t now_ns)
 {
-    const struct client_broker *b = c->client->brokers[i];
-    return b->ready && now_ns >= c->shun_until_ns[i] && holds(p, b->node_id);
+    return b->ready && b->shard == p->shard && !is_shunned(c, b, now_ns) && holds(p, b->node_id);
 }
 
-/* The first seed, the leader, anybody. */
+/* The first seed's node, the leader, anybody. */
 static struct client_broker *choose(struct weir_consumer *c, const struct client_partition *p)
 {
     struct weir_client *client = c->client;
+    const struct client_broker *first = client->brokers[0];
     uint64_t now = env_now_ns(client->env);
     struct client_broker *any = NULL;
-    if (usable(c, p, 0, now)) {
-        return client->brokers[0];
-    }
+    client_use(client, p);
     for (unsigned i = 0; i < client->n_brokers; i++) {
-        if (usable(c, p, i, now)) {
-            any = client->brokers[i];
-            if (any->node_id == p->leader_id) {
-                break;
-            }
+        struct client_broker *b = client->brokers[i];
+        if (!usable(c, p, b, now)) {
+            continue;
         }
+        if (b == first || b->node_id == first->node_id) {
+            return b;
+        }
+        any = any == NULL || b->node_id == p->leader_id ? b : any;
     }
     return any;
 }

@@ -40,7 +40,7 @@ static struct client_partition *home(struct weir_group *g)
 struct client_broker *group_coordinator(struct weir_group *g)
 {
     const struct client_partition *p = home(g);
-    struct client_broker *b = p != NULL ? client_broker_of(g->client, p->leader_id) : NULL;
+    struct client_broker *b = p != NULL ? client_leader_of(g->client, p) : NULL;
     return b != NULL && b->ready ? b : NULL;
 }
 

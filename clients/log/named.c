@@ -52,7 +52,7 @@ static struct client_broker *coordinator(struct weir_client *c)
         const struct client_topic *t = c->topics[i];
         if (strcmp(t->name, CONFIG_TOPIC_GROUPS) == 0 && t->n_partitions > 0) {
             uint32_t k = murmur2_partition(c->named.name, strlen(c->named.name), t->n_partitions);
-            return client_broker_of(c, t->partitions[k].leader_id);
+            return client_leader_of(c, &t->partitions[k]);
         }
     }
     return NULL;

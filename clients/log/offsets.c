@@ -59,12 +59,12 @@ static struct client_broker *choose(const struct question *q)
 {
     struct weir_client *c = q->client;
     const struct client_partition *p = &q->topic->partitions[q->partition];
-    struct client_broker *leader = client_broker_of(c, p->leader_id);
+    struct client_broker *leader = client_leader_of(c, p);
     if (leader != NULL && leader->ready) {
         return leader;
     }
     for (unsigned i = 0; i < c->n_brokers && !q->linearizable; i++) {
-        if (c->brokers[i]->ready) {
+        if (c->brokers[i]->ready && c->brokers[i]->shard == p->shard) {
             return c->brokers[i];
         }
     }

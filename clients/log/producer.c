@@ -293,7 +293,7 @@ void producer_pump(struct client_partition *p)
         client_tick_within(c, (p->retry_at_ns - now) / 1000u + 1);
         return;
     }
-    struct client_broker *broker = client_broker_of(c, p->leader_id);
+    struct client_broker *broker = client_leader_of(c, p);
     if (broker == NULL || !broker->ready) {
         client_refresh(c);
         retry_later(p);

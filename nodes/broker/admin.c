@@ -10,6 +10,11 @@
 static bool is_controller(struct conn *c, uint64_t correlation)
 {
     struct broker *b = c->broker;
+    if (b->shard > 0) {
+        broker_conn_reply_error(c, correlation, WEIR_EUNAVAILABLE,
+                                "the first shard of each node answers for the cluster", NULL);
+        return false;
+    }
     if (b->roster.meta == NULL) {
         broker_conn_reply_error(c, correlation, WEIR_ENOTFOUND,
                                 "this cluster has no topic meta: its nodes are fixed", NULL);

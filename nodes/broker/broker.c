@@ -4,6 +4,7 @@
 
 #include "base/crc32c.h"
 #include "base/logging.h"
+#include "base/shard.h"
 #include "nodes/broker/broker_priv.h"
 #include "nodes/broker/scrub.h"
 
@@ -116,6 +117,7 @@ void replica_dir(const struct replica *r, char *ret_dir, size_t size)
 const char *replica_trouble(const struct replica *r)
 {
     return r->failed[0] != '\0' ? r->failed
+           : r->foreign         ? "another shard of this node has the partition"
            : r->wanted          ? "this replica is being opened"
                                 : "this node holds no replica of the partition";
 }
@@ -265,7 +267,11 @@ static int replicas_init(struct broker *b, struct error *err)
             r->partition = k;
             r->index = n;
             r->group_id = group_id_of(r->topic, k);
+            r->foreign = shard_of(r->topic->name, k, b->n_shards) != b->shard;
             list_init(&r->fetches);
+            if (r->foreign) {
+                continue;
+            }
             (void)snprintf(labels, sizeof(labels), "topic=\"%s\",partition=\"%u\"", r->topic->name,
                            k);
             r->lag = metric_gauge("weir_broker_lag_entries", labels,
@@ -405,6 +411,7 @@ void broker_close(struct broker *b, broker_close_cb cb, void *data)
             group_close(g, broker_part_closed, b);
         }
     }
+    broker_detach(b);
     broker_part_closed(b);
 }
 
@@ -412,29 +419,33 @@ void broker_close(struct broker *b, broker_close_cb cb, void *data)
 
 static void metrics_init(struct broker *b)
 {
-    b->metrics.records = metric_counter("weir_broker_produce_records_total", "",
+    char shard[32] = "";
+    if (b->n_shards > 1) {
+        (void)snprintf(shard, sizeof(shard), "shard=\"%u\"", b->shard);
+    }
+    b->metrics.records = metric_counter("weir_broker_produce_records_total", shard,
                                         "Records acknowledged by this node.");
     b->metrics.bytes =
-        metric_counter("weir_broker_produce_bytes_total", "", "Batch bytes acknowledged.");
-    b->metrics.repeated = metric_counter("weir_broker_produce_repeated_total", "",
+        metric_counter("weir_broker_produce_bytes_total", shard, "Batch bytes acknowledged.");
+    b->metrics.repeated = metric_counter("weir_broker_produce_repeated_total", shard,
                                          "Batches sent again that were stored already.");
     b->metrics.refused =
-        metric_counter("weir_broker_produce_refused_total", "", "Batches refused for now.");
+        metric_counter("weir_broker_produce_refused_total", shard, "Batches refused for now.");
     b->metrics.invalid =
-        metric_counter("weir_broker_produce_invalid_total", "", "Batches that were no good.");
+        metric_counter("weir_broker_produce_invalid_total", shard, "Batches that were no good.");
     b->metrics.fetched_bytes =
-        metric_counter("weir_broker_fetch_bytes_total", "", "Batch bytes handed to consumers.");
+        metric_counter("weir_broker_fetch_bytes_total", shard, "Batch bytes handed to consumers.");
     b->metrics.connections =
-        metric_gauge("weir_broker_connections", "", "Connections of log clients.");
+        metric_gauge("weir_broker_connections", shard, "Connections of log clients.");
     b->metrics.leading =
-        metric_gauge("weir_broker_leaders", "", "Partitions that this node leads.");
-    b->metrics.failed_replicas =
-        metric_gauge("weir_broker_replicas_failed", "", "Replicas of this node that can't go on.");
-    b->metrics.damaged = metric_gauge("weir_log_damaged_ranges", "",
+        metric_gauge("weir_broker_leaders", shard, "Partitions that this node leads.");
+    b->metrics.failed_replicas = metric_gauge("weir_broker_replicas_failed", shard,
+                                              "Replicas of this node that can't go on.");
+    b->metrics.damaged = metric_gauge("weir_log_damaged_ranges", shard,
                                       "Ranges of this node's logs that can't be read.");
-    b->metrics.inflight_bytes = metric_gauge("weir_broker_inflight_bytes", "",
+    b->metrics.inflight_bytes = metric_gauge("weir_broker_inflight_bytes", shard,
                                              "Batch bytes proposed here and not yet committed.");
-    b->metrics.produce_us = metric_histogram("weir_broker_produce_us", "",
+    b->metrics.produce_us = metric_histogram("weir_broker_produce_us", shard,
                                              "From a batch's arrival to its commit, microseconds.");
 }
 
@@ -448,7 +459,10 @@ static int listen_failed(const char *option, int code, const struct error *why, 
 static int open_votes(struct broker *b, struct error *err)
 {
     char dir[CONFIG_PATH_MAX + 32];
-    (void)snprintf(dir, sizeof(dir), "%s/votes", b->config->data_dir);
+    int n = snprintf(dir, sizeof(dir), "%s/votes", b->config->data_dir);
+    if (b->shard > 0) {
+        (void)snprintf(dir + n, sizeof(dir) - (size_t)n, "-%u", b->shard);
+    }
     return vote_log_open(b->env, dir, &b->votes, err);
 }
 
@@ -465,7 +479,7 @@ static int open_transport(struct broker *b, struct error *err)
             peers[n++] = (struct transport_peer){.id = node->id,
                                                  .name = node->name,
                                                  .host = node->peer.host,
-                                                 .port = node->peer.port};
+                                                 .port = shard_port(node->peer.port, b->shard)};
         }
     }
     struct transport_options options = {
@@ -476,7 +490,9 @@ static int open_transport(struct broker *b, struct error *err)
         .cluster_learned = roster_learned,
         .data = &b->roster,
         .listen_host = config->listen.peer.host,
-        .listen_port = config->listen.peer.port,
+        .listen_port = shard_port(config->listen.peer.port, b->shard),
+        .shard = b->shard,
+        .n_shards = b->n_shards,
         .peers = peers,
         .n_peers = n,
         .secret = config->secret,
@@ -516,8 +532,9 @@ static int start(struct broker *b, struct error *err)
     }
     /* The port first: what can't listen must not take part in elections. */
     struct error why = {0};
-    rv = env_listen(b->sockets, b->config->listen.broker.host, b->config->listen.broker.port,
-                    broker_conn_accept, b, &b->listener, &why);
+    uint16_t port = shard_port(b->config->listen.broker.port, b->shard);
+    rv = env_listen(b->sockets, b->config->listen.broker.host, port, broker_conn_accept, b,
+                    &b->listener, &why);
     if (rv != 0) {
         return listen_failed("listen.broker", rv, &why, err);
     }
@@ -531,14 +548,16 @@ static int start(struct broker *b, struct error *err)
         return error_set(err, WEIR_ENOMEM, "no memory for scrubbing");
     }
     env_timer_start(&b->sweep, BROKER_SWEEP_US, on_sweep);
-    log_info("broker_started", "node=%s id=%u listen=%s:%u replicas=%u", b->self->name, b->self->id,
-             b->config->listen.broker.host, b->config->listen.broker.port, b->n_replicas);
+    broker_attach(b);
+    log_info("broker_started", "node=%s id=%u shard=%u listen=%s:%u replicas=%u", b->self->name,
+             b->self->id, b->shard, b->config->listen.broker.host, port, b->n_replicas);
     return 0;
 }
 
 int broker_open(struct env *env, struct env *sockets, const struct config *config,
-                const struct broker_sizes *sizes, struct broker **ret_broker, struct error *err)
+                const struct broker_options *options, struct broker **ret_broker, struct error *err)
 {
+    const struct broker_options none = {0}, *o = options != NULL ? options : &none;
     struct broker *b = calloc(1, sizeof(*b));
     if (b == NULL) {
         return error_set(err, WEIR_ENOMEM, "no memory for the broker");
@@ -546,10 +565,14 @@ int broker_open(struct env *env, struct env *sockets, const struct config *confi
     b->env = env;
     b->sockets = sockets != NULL ? sockets : env;
     b->config = config;
-    b->pace.bytes_per_s = (uint64_t)config->log_catchup_mib_s << 20;
+    b->hub = o->hub;
+    b->shard = o->hub != NULL ? o->shard : 0;
+    b->n_shards = o->hub != NULL ? hub_shards(o->hub) : 1;
+    b->pace.bytes_per_s = ((uint64_t)config->log_catchup_mib_s << 20) / b->n_shards;
+    b->inflight_bytes_max = ((uint64_t)config->log_node_inflight_mib << 20) / b->n_shards;
     b->self = config_self(config);
-    b->sizes = sizes != NULL
-                   ? *sizes
+    b->sizes = o->sizes != NULL
+                   ? *o->sizes
                    : (struct broker_sizes){.segment_bytes = (uint64_t)config->log_segment_mib << 20,
                                            .tail_bytes = TAIL_BYTES,
                                            .index_bytes = INDEX_BYTES};

@@ -10,6 +10,7 @@
  *   report.c      what brokers tell the controller
  *   roster.c      what `meta` says of nodes and placements, done here
  *   offsets.c   where a partition begins and ends, linearizable when asked so
+ *   shard_mail.c  what goes between the shards of a node
  *   requests.c  the table of requests; metadata, status, hash */
 #ifndef NODES_BROKER_BROKER_PRIV_H
 #define NODES_BROKER_BROKER_PRIV_H
@@ -19,6 +20,7 @@
 #include "nodes/broker/broker.h"
 #include "nodes/broker/controller.h"
 #include "nodes/broker/coordinator.h"
+#include "nodes/broker/hub.h"
 #include "nodes/broker/reconcile.h"
 #include "nodes/broker/report.h"
 #include "nodes/broker/roster.h"
@@ -49,6 +51,7 @@ struct replica {
     uint32_t index; /* in broker.replicas */
     uint32_t group_id;
     struct group *group;         /* NULL: not placed here, or could not be opened */
+    bool foreign;                /* another shard's: never opened here */
     bool wanted;                 /* placed here */
     bool changing, transferring; /* reconcile.c */
     bool feeding;                /* a new member of its group has yet to get most of the log */
@@ -71,6 +74,10 @@ struct broker {
     const struct config *config;
     struct scrub *scrub;
     const struct config_node *self;
+    struct hub *hub; /* NULL: this is the only shard */
+    uint32_t shard, n_shards;
+    bool attached; /* to the hub */
+    struct env_defer detached;
     struct env *env;
     struct env *sockets;
     struct transport *transport;
@@ -82,7 +89,7 @@ struct broker {
     struct coordinator *coordinator;
     struct list conns;
     unsigned n_conns;
-    uint64_t inflight_bytes;
+    uint64_t inflight_bytes, inflight_bytes_max;
     uint64_t started_ns;
     uint64_t sweeps;
     struct env_timer sweep;
@@ -158,6 +165,10 @@ void replica_dir(const struct replica *r, char *ret_dir, size_t size);
 /* Why it can't be asked now. */
 const char *replica_trouble(const struct replica *r);
 void broker_part_closed(void *data); /* one less to wait for while stopping */
+
+/* shard_mail.c. Nothing where there is one shard. */
+void broker_attach(struct broker *b);
+void broker_detach(struct broker *b); /* while stopping: a part to wait for */
 
 /* conn.c */
 void broker_conn_accept(struct env_listener *listener, struct env_stream *stream);

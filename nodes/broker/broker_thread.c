@@ -2,16 +2,21 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/env_loop.h"
 #include "base/logging.h"
+#include "base/shard.h"
 #include "net/tls.h"
 #include "nodes/broker/broker.h"
+#include "nodes/broker/hub.h"
 
 struct broker_thread {
     const struct config *config;
+    struct hub *hub; /* NULL: the only one */
+    uint32_t shard;
     pthread_t thread;
     struct env *env;
     struct tls_net *tls; /* NULL: plain */
@@ -23,6 +28,12 @@ struct broker_thread {
     bool done;
     int status;
     struct error error;
+};
+
+struct broker_threads {
+    struct hub *hub;
+    uint32_t n;
+    struct broker_thread *at[SHARDS_MAX];
 };
 
 static void gate_open(struct broker_thread *t, int status, const struct error *err)
@@ -56,6 +67,7 @@ static void *run(void *arg)
     struct broker_thread *t = arg;
     struct error err = {0};
     struct env_loop *loop;
+    struct broker_options options = {.hub = t->hub, .shard = t->shard};
     int rv = env_loop_new(&loop, &err);
     if (rv != 0) {
         gate_open(t, rv, &err);
@@ -67,7 +79,7 @@ static void *run(void *arg)
         rv = tls_net_new(t->env, &files, &t->tls, &err);
     }
     if (rv == 0) {
-        rv = broker_open(t->env, t->tls != NULL ? tls_net_env(t->tls) : NULL, t->config, NULL,
+        rv = broker_open(t->env, t->tls != NULL ? tls_net_env(t->tls) : NULL, t->config, &options,
                          &t->broker, &err);
     }
     if (rv != 0) {
@@ -91,25 +103,22 @@ static void thread_free(struct broker_thread *t)
     free(t);
 }
 
-int broker_start(const struct config *config, struct broker_thread **ret_thread, struct error *err)
+static int thread_start(struct broker_thread *t, struct error *err)
 {
-    struct broker_thread *t = calloc(1, sizeof(*t));
+    char name[16];
     sigset_t all, before;
-    if (t == NULL) {
-        return error_set(err, WEIR_ENOMEM, "no memory for the broker");
-    }
-    t->config = config;
-    pthread_mutex_init(&t->lock, NULL);
-    pthread_cond_init(&t->changed, NULL);
     /* Signals are the front loop's. */
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &before);
     int rc = pthread_create(&t->thread, NULL, run, t);
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (rc != 0) {
-        thread_free(t);
         return error_set(err, error_from_errno(rc), "can't start the broker's thread: %s",
                          strerrordesc_np(rc));
+    }
+    if (t->hub != NULL) {
+        (void)snprintf(name, sizeof(name), "shard %u", t->shard);
+        (void)pthread_setname_np(t->thread, name);
     }
     pthread_mutex_lock(&t->lock);
     while (!t->done) {
@@ -117,12 +126,9 @@ int broker_start(const struct config *config, struct broker_thread **ret_thread,
     }
     pthread_mutex_unlock(&t->lock);
     if (t->status != 0) {
-        int rv = error_set(err, t->status, "%s", t->error.text);
         (void)pthread_join(t->thread, NULL);
-        thread_free(t);
-        return rv;
+        return error_set(err, t->status, "%s", t->error.text);
     }
-    *ret_thread = t;
     return 0;
 }
 
@@ -140,19 +146,69 @@ static void reload(void *arg)
     }
 }
 
-void broker_reload(struct broker_thread *t)
+void broker_reload(struct broker_threads *all)
 {
-    if (env_post(t->env, reload, t) != 0) {
-        log_error("tls_reload_failed", "links=log reason=\"out of memory\"");
+    for (uint32_t i = 0; i < all->n; i++) {
+        if (env_post(all->at[i]->env, reload, all->at[i]) != 0) {
+            log_error("tls_reload_failed", "links=log reason=\"out of memory\"");
+        }
     }
 }
 
-void broker_stop(struct broker_thread *t)
+static int shard_start(struct broker_threads *all, const struct config *config, struct error *err)
 {
-    /* Without memory to say so the process can only go the hard way, which the log survives. */
-    if (env_post(t->env, stop, t) != 0) {
-        abort();
+    struct broker_thread *t = calloc(1, sizeof(*t));
+    if (t == NULL) {
+        return error_set(err, WEIR_ENOMEM, "no memory for the broker");
     }
-    (void)pthread_join(t->thread, NULL);
-    thread_free(t);
+    t->config = config;
+    t->hub = all->hub;
+    t->shard = all->n;
+    pthread_mutex_init(&t->lock, NULL);
+    pthread_cond_init(&t->changed, NULL);
+    int rv = thread_start(t, err);
+    if (rv != 0) {
+        thread_free(t);
+        return rv;
+    }
+    all->at[all->n++] = t;
+    return 0;
+}
+
+int broker_start(const struct config *config, struct broker_threads **ret_threads,
+                 struct error *err)
+{
+    uint32_t shards = config->log_shards;
+    struct broker_threads *all = calloc(1, sizeof(*all));
+    if (all == NULL) {
+        return error_set(err, WEIR_ENOMEM, "no memory for the broker");
+    }
+    int rv = shards > 1 ? hub_new(shards, &all->hub, err) : 0;
+    /* One after the other: the first one knows what the cluster is. */
+    do {
+        rv = rv == 0 ? shard_start(all, config, err) : rv;
+    } while (rv == 0 && all->n < shards);
+    if (rv != 0) {
+        broker_stop(all);
+        return rv;
+    }
+    *ret_threads = all;
+    return 0;
+}
+
+void broker_stop(struct broker_threads *all)
+{
+    /* All at once: each hands over what it leads. */
+    for (uint32_t i = 0; i < all->n; i++) {
+        /* Without memory to say so the process can only go the hard way, which the log survives. */
+        if (env_post(all->at[i]->env, stop, all->at[i]) != 0) {
+            abort();
+        }
+    }
+    for (uint32_t i = 0; i < all->n; i++) {
+        (void)pthread_join(all->at[i]->thread, NULL);
+        thread_free(all->at[i]);
+    }
+    hub_free(all->hub);
+    free(all);
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/shard.h"
 #include "nodes/broker/placement.h"
 #include "proto/messages.h"
 #include "proto/meta.pb-c.h"
@@ -177,6 +178,7 @@ int cluster_found(struct cluster *c, const struct config *config, struct error *
     memset(c, 0, sizeof(*c));
     c->config = config;
     c->replicas = config->log_replicas != 0 ? config->log_replicas : 3;
+    c->shards = config->log_shards != 0 ? config->log_shards : 1;
     for (uint32_t i = 0; i < config->n_topics; i++) {
         c->n_placements += config->topics[i].partitions;
     }
@@ -211,10 +213,12 @@ static bool fold_cluster(struct cluster *c, const uint8_t *value, size_t len)
 {
     Weir__MetaCluster *m = weir__meta_cluster__unpack(NULL, len, value);
     bool good = m != NULL && m->version == CLUSTER_VERSION && m->id != 0 && m->replicas > 0 &&
-                m->replicas <= CLUSTER_REPLICAS_MAX && (c->id == 0 || c->id == m->id);
+                m->replicas <= CLUSTER_REPLICAS_MAX && m->shards <= SHARDS_MAX &&
+                (c->id == 0 || c->id == m->id);
     if (good) {
         c->id = m->id;
         c->replicas = m->replicas;
+        c->shards = m->shards != 0 ? m->shards : 1;
     }
     weir__meta_cluster__free_unpacked(m, NULL);
     return good;
@@ -345,6 +349,7 @@ void cluster_put_cluster(struct cluster_record *r, const struct cluster *c, uint
     m.version = CLUSTER_VERSION;
     m.id = id;
     m.replicas = c->replicas;
+    m.shards = c->shards > 1 ? c->shards : 0;
     m.topics = list;
     m.n_topics = c->config->n_topics;
     put_key(r, "cluster");

@@ -42,6 +42,7 @@ struct cluster {
     const struct config *config; /* its topics; borrowed */
     uint64_t id;                 /* 0: not founded, or not known */
     uint32_t replicas;
+    uint32_t shards;                              /* of a node (base/shard.h) */
     struct cluster_node nodes[CLUSTER_NODES_MAX]; /* by id */
     unsigned n_nodes;
     struct cluster_placement *placements; /* in the order of the configuration's topics */

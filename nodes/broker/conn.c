@@ -181,6 +181,8 @@ static int take_hello(struct conn *c, const struct frame *frame, struct error *e
         w.node_id = b->self->id;
         w.node_name = node_name;
         w.batch_bytes_max = b->config->log_batch_kib_max << 10;
+        w.shards = b->n_shards;
+        w.shard = b->shard;
         c->state = CONN_OPEN;
         broker_conn_reply(c, BROKER_WELCOME, 0, &w.base);
         log_debug("broker_client_connected", "peer=%s name=\"%s\"", c->peer, c->name);

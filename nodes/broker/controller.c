@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/logging.h"
+#include "base/shard.h"
 #include "nodes/broker/broker_priv.h"
 
 #define TICK_NS        200000000u
@@ -71,17 +72,19 @@ static void take_part(struct controller *k, uint32_t node_id, uint32_t sequence,
 }
 
 /* It does not lead any more what it did not name. */
-static void forget_leads(struct controller *k, uint32_t node_id, uint32_t sequence)
+static void forget_leads(struct controller *k, uint32_t node_id, uint32_t shard, uint32_t sequence)
 {
     for (uint32_t i = 0; i < k->broker->n_replicas; i++) {
-        if (k->parts[i].leader == node_id && k->parts[i].sequence != sequence) {
+        const struct replica *r = &k->broker->replicas[i];
+        if (k->parts[i].leader == node_id && k->parts[i].sequence != sequence &&
+            shard_of(r->topic->name, r->partition, k->broker->n_shards) == shard) {
             k->parts[i].leader = 0;
             k->parts[i].settled = false;
         }
     }
 }
 
-void controller_take(struct controller *k, uint32_t node_id, const Weir__Report *m)
+void controller_take(struct controller *k, uint32_t node_id, uint32_t shard, const Weir__Report *m)
 {
     struct node_seen *n = k->parts != NULL ? node_seen(k, node_id, true) : NULL;
     uint64_t now_ns = env_now_ns(k->broker->env);
@@ -89,14 +92,13 @@ void controller_take(struct controller *k, uint32_t node_id, const Weir__Report 
         return;
     }
     n->heard_ns = now_ns;
-    n->n_replicas = m->n_replicas;
     n->disk_free_bytes = m->disk_free_bytes;
     n->disk_stalls = m->disk_stalls != 0;
     for (size_t i = 0; i < m->n_partitions; i++) {
         take_part(k, node_id, m->sequence, now_ns, m->partitions[i]);
     }
     if (m->last) {
-        forget_leads(k, node_id, m->sequence);
+        forget_leads(k, node_id, shard, m->sequence);
     }
 }
 

@@ -25,7 +25,6 @@ struct conn;
 struct node_seen {
     uint32_t id;
     uint64_t heard_ns;
-    uint32_t n_replicas;
     uint64_t disk_free_bytes;
     bool disk_stalls;
 };
@@ -70,8 +69,9 @@ void controller_open(struct controller *k, struct broker *b);
 void controller_close(struct controller *k);
 /* Ten times a second. */
 void controller_tick(struct controller *k, uint64_t now_ns);
-/* A node's report. */
-void controller_take(struct controller *k, uint32_t node_id, const Weir__Report *report);
+/* The report of a node's shard. */
+void controller_take(struct controller *k, uint32_t node_id, uint32_t shard,
+                     const Weir__Report *report);
 /* This node leads `meta`, knows all of it, and can write. */
 bool controller_ready(const struct controller *k);
 bool controller_live(const struct controller *k, uint32_t node_id);

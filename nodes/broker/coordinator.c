@@ -40,6 +40,7 @@ uint32_t coordinator_topic_partitions(const struct coordinator *co, const char *
 
 static int fold_batches(struct groups_part *part, const struct bytes *in, struct error *err)
 {
+    struct hub *hub = part->coordinator->broker->hub;
     size_t at = 0;
     while (at < in->len) {
         struct batch_iter it;
@@ -48,6 +49,9 @@ static int fold_batches(struct groups_part *part, const struct bytes *in, struct
         while (rv >= 0 && (rv = batch_iter_next(&it, &r, err)) == 1) {
             if (r.offset.v >= part->next) {
                 rv = group_view_apply(&part->view, &r);
+                if (rv == 0 && hub != NULL) {
+                    rv = hub_producer_fold(hub, &r);
+                }
                 part->next = rv == 0 ? r.offset.v + 1 : part->next;
             }
             if (rv < 0) {

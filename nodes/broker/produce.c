@@ -84,11 +84,19 @@ static int check(const struct conn *c, const struct frame *frame, struct batch_i
     return 0;
 }
 
-/* By what this node has seen of topic `groups`. */
+/* By what this node has seen of topic `groups`, in whatever shard. */
 static bool is_fenced(const struct broker *b, const char *name, const struct batch_info *info)
 {
-    const struct view_producer *known =
-        group_name_valid(name) ? coordinator_known_producer(b->coordinator, name) : NULL;
+    int64_t id = 0;
+    uint32_t epoch = 0;
+    if (!group_name_valid(name)) {
+        return false;
+    }
+    if (b->hub != NULL) {
+        return hub_producer_known(b->hub, name, &id, &epoch) && id == info->producer_id &&
+               (int32_t)epoch > info->producer_epoch;
+    }
+    const struct view_producer *known = coordinator_known_producer(b->coordinator, name);
     return known != NULL && known->id == info->producer_id &&
            (int32_t)known->epoch > info->producer_epoch;
 }
@@ -132,7 +140,7 @@ int broker_handle_produce(struct conn *c, const struct frame *frame, const Proto
         refuse(c, r, frame, WEIR_EFENCED, "a newer incarnation of this producer has begun");
         return 0;
     }
-    if (b->inflight_bytes + info.size > (uint64_t)b->config->log_node_inflight_mib << 20) {
+    if (b->inflight_bytes + info.size > b->inflight_bytes_max) {
         refuse(c, r, frame, WEIR_EBUSY, "this node has too much in flight");
         return 0;
     }

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "base/shard.h"
 #include "nodes/broker/broker_priv.h"
 #include "proto/meta.pb-c.h"
 
@@ -56,12 +57,28 @@ static void send_message(struct broker *b, uint32_t to, enum report_message type
     bytes_close(&body);
 }
 
+/* To the controller on this node: that of the first shard. */
+static void post_report(struct broker *b, uint32_t node_id, const void *body, size_t len)
+{
+    struct hub_mail mail = {
+        .type = HUB_REPORT, .a = node_id, .b = b->shard, .body = body, .len = len};
+    (void)hub_send(b->hub, 0, &mail);
+}
+
 static void deliver(struct broker *b, uint32_t to, const Weir__Report *m)
 {
-    if (to == b->self->id) {
-        controller_take(&b->controller, to, m);
-    } else {
+    if (to != b->self->id) {
         send_message(b, to, REPORT_STATE, &m->base);
+    } else if (b->shard == 0) {
+        controller_take(&b->controller, to, 0, m);
+    } else {
+        struct bytes body;
+        bytes_init(&body, REPORT_BYTES_MAX);
+        message_pack(&body, &m->base);
+        if (bytes_error(&body) == 0) {
+            post_report(b, to, body.data, body.len);
+        }
+        bytes_close(&body);
     }
 }
 
@@ -93,9 +110,22 @@ static void report(struct broker *b, uint32_t to, struct part_memory *memory,
     deliver(b, to, &m);
 }
 
+/* Who leads `meta`, as this node's replica of it says. */
+static uint32_t controller_id(const struct broker *b)
+{
+    if (b->shard > 0) {
+        return hub_leader(b->hub);
+    }
+    uint32_t id = b->roster.meta != NULL ? replica_leader(b->roster.meta) : 0;
+    if (b->hub != NULL) {
+        hub_set_leader(b->hub, id);
+    }
+    return id;
+}
+
 void report_tick(struct broker *b, uint64_t now_ns)
 {
-    uint32_t to = b->roster.meta != NULL ? replica_leader(b->roster.meta) : 0;
+    uint32_t to = controller_id(b);
     if (to == 0 || now_ns < b->reported_ns + REPORT_NS) {
         return;
     }
@@ -115,6 +145,14 @@ void report_hand_over(struct broker *b, uint32_t leader, uint32_t group_id, uint
     struct replica *r = broker_replica_of_group(b, group_id);
     m.group = group_id;
     m.target = target;
+    if (r != NULL && r->foreign) {
+        struct hub_mail mail = {.type = HUB_HAND_OVER, .a = leader, .b = group_id, .c = target};
+        uint32_t shard = shard_of(r->topic->name, r->partition, b->n_shards);
+        if (b->shard == 0) {
+            (void)hub_send(b->hub, shard, &mail);
+        }
+        return;
+    }
     if (leader != b->self->id) {
         send_message(b, leader, REPORT_HAND_OVER, &m.base);
     } else if (r != NULL) {
@@ -130,12 +168,14 @@ static int on_receive(void *data, uint32_t peer_id, uint16_t type, const void *b
     struct broker *b = data;
     (void)attachment;
     (void)attachment_len;
-    if (type == REPORT_STATE) {
+    if (type == REPORT_STATE && b->shard > 0) {
+        post_report(b, peer_id, body, len);
+    } else if (type == REPORT_STATE) {
         Weir__Report *m = weir__report__unpack(NULL, len, body);
         if (m == NULL) {
             return error_set(err, WEIR_EPROTO, "a report that can't be parsed");
         }
-        controller_take(&b->controller, peer_id, m);
+        controller_take(&b->controller, peer_id, b->shard, m);
         weir__report__free_unpacked(m, NULL);
     } else if (type == REPORT_HAND_OVER) {
         Weir__HandOver *m = weir__hand_over__unpack(NULL, len, body);

@@ -97,16 +97,18 @@ static void send_metadata(struct conn *c, uint64_t correlation, Weir__BrokerLead
         topic_list[i] = &topics[i];
     }
     for (uint32_t i = 0; i < b->n_replicas; i++) {
-        fill_leader(&leaders[i], &b->replicas[i]);
-        fill_replicas(&leaders[i], &b->replicas[i]);
-        list[i] = &leaders[i];
+        if (!b->replicas[i].foreign) {
+            fill_leader(&leaders[i], &b->replicas[i]);
+            fill_replicas(&leaders[i], &b->replicas[i]);
+            list[m.n_leaders++] = &leaders[i];
+        }
     }
     m.nodes = node_list;
     m.meta_offset = cluster->next;
     m.topics = topic_list;
     m.n_topics = b->config->n_topics;
     m.leaders = list;
-    m.n_leaders = b->n_replicas;
+    m.shards = b->n_shards;
     broker_conn_reply(c, BROKER_METADATA, correlation, &m.base);
 }
 
@@ -259,6 +261,9 @@ static void send_status(struct conn *c, uint64_t correlation, struct status_memo
     (void)env_dir_free_bytes(b->env, b->config->data_dir, &free_bytes, NULL);
     for (uint32_t i = 0; i < b->n_replicas; i++) {
         struct status_memory *s = &memory[i];
+        if (b->replicas[i].foreign) {
+            continue;
+        }
         fill_replica(&s->replica, &b->replicas[i]);
         if (b->replicas[i].group != NULL &&
             group_damage(b->replicas[i].group, s->damage, sizeof(s->damage)) > 0) {
@@ -268,7 +273,7 @@ static void send_status(struct conn *c, uint64_t correlation, struct status_memo
             s->replica.peers = s->peer_list;
             s->replica.n_peers = fill_peers(b, &b->replicas[i], true, s->peers, s->peer_list);
         }
-        list[i] = &s->replica;
+        list[m.n_replicas++] = &s->replica;
     }
     m.node_id = b->self->id;
     m.node_name = text(b->self->name);
@@ -279,7 +284,6 @@ static void send_status(struct conn *c, uint64_t correlation, struct status_memo
     m.fetched_bytes = (uint64_t)b->metrics.fetched_bytes->value;
     m.connections = b->n_conns;
     m.replicas = list;
-    m.n_replicas = b->n_replicas;
     m.peers = peer_list;
     m.n_peers = fill_peers(b, NULL, false, peers, peer_list);
     broker_conn_reply(c, BROKER_STATUS, correlation, &m.base);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/logging.h"
+#include "base/shard.h"
 #include "nodes/broker/broker_priv.h"
 #include "nodes/broker/cluster_file.h"
 #include "nodes/broker/placement.h"
@@ -12,6 +13,28 @@
 #define FORGET_NS     3000000000u
 #define FILE_NAME_MAX 64
 #define DELETE_FILES  4 /* at once */
+
+/* --- Between shards --- */
+
+static int publish(struct roster *m, struct error *err)
+{
+    struct broker *b = m->broker;
+    int rv = b->hub != NULL ? hub_publish(b->hub, &m->cluster, m->cluster_id) : 0;
+    m->unpublished = rv != 0;
+    return rv == 0 ? 0 : error_set(err, rv, "the other shards can't be told: %s", error_name(rv));
+}
+
+/* What the first shard knows, which is on disk. False: nothing yet. */
+static bool take_over(struct roster *m)
+{
+    uint64_t id = 0;
+    if (!hub_take(m->broker->hub, &m->cluster, &id)) {
+        return false;
+    }
+    m->cluster_id = id != 0 ? id : m->cluster_id;
+    m->known = m->cluster.id != 0;
+    return true;
+}
 
 /* --- Opening --- */
 
@@ -25,8 +48,13 @@ int roster_open(struct roster *m, struct broker *b, struct error *err)
     if (rv != 0) {
         return rv;
     }
-    if (cluster_meta_index(b->config) < 0) {
+    if (b->shard > 0) {
+        take_over(m);
+        m->done_changes = m->cluster.changes;
         return 0;
+    }
+    if (cluster_meta_index(b->config) < 0) {
+        return publish(m, err);
     }
     rv = env_dir_make(b->env, b->config->data_dir, err);
     if (rv != 0) {
@@ -42,7 +70,12 @@ int roster_open(struct roster *m, struct broker *b, struct error *err)
     }
     m->known = m->cluster.id != 0;
     m->done_changes = m->cluster.changes;
-    return 0;
+    if (m->known && m->cluster.shards != b->n_shards) {
+        return error_set(err, WEIR_ECONFIG,
+                         "log.shards: %u, but this cluster was founded with %u, and that stays",
+                         b->n_shards, m->cluster.shards);
+    }
+    return publish(m, err);
 }
 
 void roster_close(struct roster *m)
@@ -63,6 +96,9 @@ static bool is_wanted(const struct roster *m, const struct replica *r)
 {
     const struct cluster_node *self = roster_self(m);
     const struct cluster_placement *p = &m->cluster.placements[r->index];
+    if (r->foreign) {
+        return false;
+    }
     if (r == m->meta) {
         return self == NULL || self->state != CLUSTER_REMOVED;
     }
@@ -75,7 +111,7 @@ void roster_place(struct roster *m)
 {
     struct broker *b = m->broker;
     int64_t meta = cluster_meta_index(b->config);
-    m->meta = meta >= 0 ? &b->replicas[meta] : NULL;
+    m->meta = meta >= 0 && b->shard == 0 ? &b->replicas[meta] : NULL;
     for (uint32_t i = 0; i < b->n_replicas; i++) {
         b->replicas[i].wanted = is_wanted(m, &b->replicas[i]);
     }
@@ -159,8 +195,8 @@ static void delete_files(struct roster *m, struct replica *r)
 static bool may_delete(const struct roster *m, const struct replica *r)
 {
     const struct cluster_node *self = roster_self(m);
-    return m->known && !m->unsaved && r != m->meta && !r->wanted && !r->deleted && !r->closing &&
-           r->group == NULL && self != NULL && self->state != CLUSTER_REMOVED &&
+    return m->known && !m->unsaved && !r->foreign && r != m->meta && !r->wanted && !r->deleted &&
+           !r->closing && r->group == NULL && self != NULL && self->state != CLUSTER_REMOVED &&
            m->cluster.placements[r->index].replicas.n > 0;
 }
 
@@ -174,7 +210,7 @@ static void add_peers(struct roster *m)
         struct transport_peer peer = {.id = n->node.id,
                                       .name = n->node.name,
                                       .host = n->node.peer.host,
-                                      .port = n->node.peer.port};
+                                      .port = shard_port(n->node.peer.port, b->shard)};
         struct error err = {0};
         if (n->node.id != b->self->id && !n->node.no_log && n->state != CLUSTER_REMOVED &&
             transport_add_peer(b->transport, &peer, &err) != 0) {
@@ -216,6 +252,9 @@ static void save(struct roster *m)
         log_error("cluster_file_not_written", "reason=\"%s\"", err.text);
     }
     m->unsaved = rv != 0;
+    if (rv == 0) {
+        (void)publish(m, NULL); /* or with the next tick */
+    }
 }
 
 static void tell_removed(struct roster *m)
@@ -241,6 +280,10 @@ static void act(struct roster *m)
                   (unsigned long long)transport_cluster(b->transport));
         return;
     }
+    if (id != 0 && m->cluster.shards != b->n_shards) {
+        log_error("shards_differ", "meta=%u log.shards=%u", m->cluster.shards, b->n_shards);
+        return;
+    }
     m->cluster_id = id != 0 ? id : m->cluster_id;
     m->known = id != 0;
     m->done_changes = m->cluster.changes;
@@ -254,11 +297,39 @@ static void act(struct roster *m)
     broker_tell_metadata(b);
 }
 
+void roster_follow(struct roster *m)
+{
+    struct broker *b = m->broker;
+    uint64_t before = m->cluster_id;
+    if (!take_over(m)) {
+        return;
+    }
+    if (m->cluster_id != 0 && transport_set_cluster(b->transport, m->cluster_id) != 0) {
+        log_error("cluster_differs", "shard=%u meta=%016llx links=%016llx", b->shard,
+                  (unsigned long long)m->cluster_id,
+                  (unsigned long long)transport_cluster(b->transport));
+        m->cluster_id = before;
+        m->known = false; /* nothing is deleted */
+        return;
+    }
+    m->done_changes = m->cluster.changes;
+    m->done_ns = env_now_ns(b->env);
+    add_peers(m);
+    update_replicas(m);
+    broker_tell_metadata(b);
+}
+
 void roster_learned(void *data, uint64_t cluster_id)
 {
     struct roster *m = data;
+    struct broker *b = m->broker;
     m->cluster_id = cluster_id;
-    m->unsaved = true; /* with the next tick */
+    if (b->shard == 0) {
+        m->unsaved = true; /* with the next tick */
+    } else {
+        struct hub_mail mail = {.type = HUB_CLUSTER_ID, .a = cluster_id};
+        (void)hub_send(b->hub, 0, &mail); /* or its own peers tell it */
+    }
 }
 
 void roster_tick(struct roster *m, uint64_t now_ns)
@@ -269,6 +340,9 @@ void roster_tick(struct roster *m, uint64_t now_ns)
         if (!m->unsaved && m->known) {
             update_replicas(m);
         }
+    }
+    if (m->unpublished) {
+        (void)publish(m, NULL);
     }
     if (m->known && now_ns > m->done_ns + FORGET_NS) {
         remove_peers(m);

@@ -2,6 +2,9 @@
  * replica, keeps what it learned in a file, and does what it says here: peers of the transport
  * come and go, replicas are opened and closed, clients that watch are told.
  *
+ * Where a node has several shards, the first one does this for all: the others act upon a copy of
+ * what it has folded, which it hands over when its file is on disk (hub.h).
+ *
  * A replica that is not to be here any more is closed and its files are deleted, in this order: the
  * leader of its group has removed this node from the group (reconcile.c), the leader of `meta` has
  * written that nobody is leaving (controller.c), this node's file says so, the files go. A crash in
@@ -26,6 +29,7 @@ struct roster {
     uint64_t done_changes; /* of cluster.changes that were acted upon */
     uint64_t done_ns;
     bool unsaved;
+    bool unpublished; /* the other shards have to be told */
     bool told_removed;
     char path[CONFIG_PATH_MAX + 32];
 };
@@ -36,6 +40,8 @@ int roster_open(struct roster *m, struct broker *b, struct error *err);
 void roster_place(struct roster *m);
 void roster_close(struct roster *m);
 
+/* Of a shard but the first: there is something newer in the hub. */
+void roster_follow(struct roster *m);
 /* A peer knew the cluster's id. */
 void roster_learned(void *data, uint64_t cluster_id);
 /* `meta` has more that is committed. */

@@ -44,7 +44,7 @@ static void again(struct scrub *s, uint64_t delay_us)
 
 static uint64_t pace_us(const struct scrub *s, uint64_t bytes)
 {
-    uint64_t per_s = (uint64_t)s->broker->config->log_scrub_mib_s << 20;
+    uint64_t per_s = ((uint64_t)s->broker->config->log_scrub_mib_s << 20) / s->broker->n_shards;
     return s->asked || per_s == 0 ? 0 : bytes * 1000000 / per_s;
 }
 

@@ -138,7 +138,8 @@ static void on_boot(struct event *event)
 {
     struct process *p = event->data;
     struct error err = {0};
-    int rv = broker_open(&p->env, NULL, &sim.config[p->machine->id], &sim.sizes, &p->broker, &err);
+    struct broker_options options = {.sizes = &sim.sizes};
+    int rv = broker_open(&p->env, NULL, &sim.config[p->machine->id], &options, &p->broker, &err);
     sim_say("node %u: life %u%s%s", p->machine->id, p->life, rv == 0 ? "" : ": ", err.text);
     if (rv != 0) {
         struct broker *b = p->broker;

@@ -157,6 +157,43 @@ static void parse__wrong_input_names_line_option_and_what_was_expected(void **st
     }
 }
 
+#define SHARDS2 "log.shards = 2\n"
+
+static void log_shards__need_ports_of_their_own(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *error;
+    } cases[] = {
+        {BASE SHARDS2 "cluster.node = n1 id=1 peer=h:1000 broker=h:2000 http=h:3 rtmp=h:4\n"
+                      "tls.plain = yes\n",
+         "f: log.shards: h:2000 would be peer of n1, shard 1, and broker of n1, shard 0; expected "
+         "ports that leave room for 2 shards, 1000 apart"},
+        {BASE SHARDS2 "cluster.node = n1 id=1 peer=h:1 broker=h:2 http=h:3 rtmp=h:4\n"
+                      "cluster.node = n2 id=2 peer=h:5 broker=h:1002 http=h:7 rtmp=h:8\n"
+                      "tls.plain = yes\n",
+         "f: log.shards: h:1002 would be broker of n1, shard 1, and broker of n2, shard 0; "
+         "expected ports that leave room for 2 shards, 1000 apart"},
+        {BASE SHARDS2 "cluster.node = n1 id=1 peer=h:65000 broker=h:2 http=h:3 rtmp=h:4\n"
+                      "tls.plain = yes\n",
+         "f: cluster.node n1: no room above port peer for log.shards 2; expected ports of at most "
+         "64535"},
+        {BASE NODE1 SHARDS2 "listen.broker = 0.0.0.0:1001\n",
+         "f: log.shards: port 1001 would be listen.peer of shard 1 and listen.broker of shard 0; "
+         "expected ports that leave room for 2 shards, 1000 apart"},
+        {BASE NODE1 "log.shards = 16\nlog.node_inflight_mib = 8\n",
+         "f: log.node_inflight_mib: a share of 8 MiB for each of 16 log.shards is less than one "
+         "batch of log.batch_kib_max 1024 KiB"},
+        {BASE NODE1 "log.shards = 17\n", "f:5: log.shards: 17 is out of range; expected 1 to 16"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        assert_int_equal(config_parse("f", cases[i].text, &config, &err), WEIR_ECONFIG);
+        assert_string_equal(err.text, cases[i].error);
+    }
+    assert_int_equal(config_parse("f", BASE NODE1 NODE2 SHARDS2, &config, &err), 0);
+    assert_int_equal(config.log_shards, 2);
+}
+
 static void load__missing_file_is_named(void **state)
 {
     (void)state;
@@ -184,6 +221,7 @@ int main(void)
         cmocka_unit_test(parse__fills_defaults_and_values),
         cmocka_unit_test(internal_address__is_given_or_above_the_brokers_and_used_with_tls_only),
         cmocka_unit_test(parse__wrong_input_names_line_option_and_what_was_expected),
+        cmocka_unit_test(log_shards__need_ports_of_their_own),
         cmocka_unit_test(load__missing_file_is_named),
         cmocka_unit_test(help__names_every_option),
     };

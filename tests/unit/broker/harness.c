@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "base/logging.h"
+#include "base/shard.h"
 
 #define DEADLINE_US 60000000u
 
@@ -22,20 +23,36 @@ static void nobody(struct env_listener *listener, struct env_stream *stream)
     env_stream_close(stream, NULL, NULL);
 }
 
-/* Ports that were free a moment ago. */
+static bool listens(struct harness *h, uint16_t port, struct env_listener **ret_listener)
+{
+    struct error err = {0};
+    return port != 0 &&
+           env_listen(h->env, "127.0.0.1", port, nobody, NULL, ret_listener, &err) == 0;
+}
+
+/* Ports that were free a moment ago, those of all shards too. */
 static void find_ports(struct harness *h)
 {
-    struct env_listener *listeners[2 * HARNESS_NODES];
-    struct error err = {0};
-    for (unsigned i = 0; i < 2 * HARNESS_NODES; i++) {
-        assert_int_equal(env_listen(h->env, "127.0.0.1", 0, nobody, NULL, &listeners[i], &err), 0);
-        uint16_t port = env_listener_port(listeners[i]);
-        *(i < HARNESS_NODES ? &h->peer_port[i] : &h->broker_port[i - HARNESS_NODES]) = port;
+    struct env_listener *listeners[2 * HARNESS_NODES * SHARDS_MAX];
+    unsigned n = 0, wanted = 2 * HARNESS_NODES * h->n_shards;
+    uint16_t base = 0;
+    for (unsigned tries = 0; n < wanted; tries++) {
+        assert_true(tries < 1000);
+        base = (uint16_t)(10000 + env_random_u64(h->env) % 10000);
+        bool good = true;
+        for (n = 0; good && n < wanted; n += good) {
+            uint32_t port = base + n % (2 * HARNESS_NODES);
+            good = listens(h, shard_port(port, n / (2 * HARNESS_NODES)), &listeners[n]);
+        }
+        for (unsigned i = 0; i < n; i++) {
+            env_listener_close(listeners[i]);
+        }
+        (void)uv_run(&h->loop, UV_RUN_NOWAIT);
     }
-    for (unsigned i = 0; i < 2 * HARNESS_NODES; i++) {
-        env_listener_close(listeners[i]);
+    for (unsigned i = 0; i < HARNESS_NODES; i++) {
+        h->peer_port[i] = (uint16_t)(base + i);
+        h->broker_port[i] = (uint16_t)(base + HARNESS_NODES + i);
     }
-    (void)uv_run(&h->loop, UV_RUN_NOWAIT);
 }
 
 static void configure(struct harness *h, unsigned i, const char *extra)
@@ -54,8 +71,9 @@ static void configure(struct harness *h, unsigned i, const char *extra)
     }
     bytes_printf(&text,
                  "log.topic = one partitions=1\nlog.topic = many partitions=4\n"
-                 "log.segment_mib = 1\nlog.free_mib_min = 1\nlogging.level = error\n%s",
-                 extra);
+                 "log.segment_mib = 1\nlog.free_mib_min = 1\nlogging.level = error\n"
+                 "log.shards = %u\n%s",
+                 h->n_shards, extra);
     bytes_put_u8(&text, 0);
     assert_int_equal(bytes_error(&text), 0);
     h->config[i] = calloc(1, sizeof(struct config));
@@ -82,8 +100,14 @@ void harness_stop_broker(struct harness *h, unsigned i)
 
 void harness_open(struct harness *h, const char *extra)
 {
+    const char *shards = getenv("WEIR_TEST_SHARDS");
+    harness_open_shards(h, shards != NULL ? (unsigned)strtoul(shards, NULL, 10) : 1, extra);
+}
+
+void harness_open_shards(struct harness *h, unsigned n_shards, const char *extra)
+{
     struct error err = {0};
-    *h = (struct harness){.dir = "/tmp/weir-broker-XXXXXX"};
+    *h = (struct harness){.dir = "/tmp/weir-broker-XXXXXX", .n_shards = n_shards};
     log_set_level(getenv("WEIR_TEST_LOG") != NULL ? LOG_INFO : LOG_ERROR);
     assert_non_null(mkdtemp(h->dir));
     assert_int_equal(uv_loop_init(&h->loop), 0);
@@ -190,13 +214,19 @@ static void on_closed(void *data, struct broker_link *link, const struct error *
 
 struct broker_link *harness_link(struct harness *h, unsigned i)
 {
+    return harness_link_shard(h, i, 0);
+}
+
+struct broker_link *harness_link_shard(struct harness *h, unsigned i, unsigned shard)
+{
     static struct opening o;
     struct broker_link_events events = {.data = &o, .ready = on_ready, .closed = on_closed};
     struct broker_link *link = NULL;
     struct error err = {0};
     o = (struct opening){0};
-    assert_int_equal(broker_link_open(h->env, NULL, "127.0.0.1", h->broker_port[i], HARNESS_SECRET,
-                                      "test", &events, &link, &err),
+    assert_int_equal(broker_link_open(h->env, NULL, "127.0.0.1",
+                                      shard_port(h->broker_port[i], shard), HARNESS_SECRET, "test",
+                                      &events, &link, &err),
                      0);
     harness_run_until(h, &o.done);
     assert_string_equal(o.why.text, "");

@@ -16,9 +16,10 @@
 
 struct harness {
     char dir[64];
+    unsigned n_shards;
     uint16_t peer_port[HARNESS_NODES], broker_port[HARNESS_NODES];
     struct config *config[HARNESS_NODES];
-    struct broker_thread *broker[HARNESS_NODES]; /* NULL: stopped */
+    struct broker_threads *broker[HARNESS_NODES]; /* NULL: stopped */
     uv_loop_t loop;
     struct env *env;
     struct env_timer deadline;
@@ -26,8 +27,9 @@ struct harness {
 };
 
 /* Brokers with topics `one` (1 partition) and `many` (4); `extra` is appended to every
- * configuration. */
+ * configuration. One shard, or as many as WEIR_TEST_SHARDS says. */
 void harness_open(struct harness *h, const char *extra);
+void harness_open_shards(struct harness *h, unsigned n_shards, const char *extra);
 void harness_close(struct harness *h);
 void harness_stop_broker(struct harness *h, unsigned i);
 void harness_start_broker(struct harness *h, unsigned i);
@@ -40,6 +42,7 @@ void harness_free_client(struct harness *h, struct weir_client *client);
 
 /* One link to broker i, ready. */
 struct broker_link *harness_link(struct harness *h, unsigned i);
+struct broker_link *harness_link_shard(struct harness *h, unsigned i, unsigned shard);
 void harness_close_link(struct harness *h, struct broker_link *link);
 
 /* A question and its answer, or the error code. The reply's head and attachment are copies in

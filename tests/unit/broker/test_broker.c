@@ -669,7 +669,7 @@ static void broker__mends_a_corrupt_replica_and_goes_on(void **state)
 static void broker_start__names_an_occupied_address(void **state)
 {
     struct harness h;
-    struct broker_thread *broker = NULL;
+    struct broker_threads *broker = NULL;
     struct error err = {0};
     char address[32];
     (void)state;

@@ -226,7 +226,8 @@ static struct committed ask_committed(struct harness *h, const char *group)
         if (h->broker[i] == NULL) {
             continue;
         }
-        struct broker_link *link = harness_link(h, i);
+        uint32_t home = weir_partition_for_key(group, strlen(group), 4);
+        struct broker_link *link = harness_link_shard(h, i, home % h->n_shards);
         assert_int_equal(broker_link_request(link, BROKER_GROUP_DESCRIBE_REQUEST, &m.base, NULL, 0,
                                              BROKER_GROUPS, &c.req, on_described),
                          0);

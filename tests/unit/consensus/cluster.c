@@ -83,6 +83,8 @@ static int open_transport(struct cluster *c, struct cluster_node *n, struct erro
         .peers = peers,
         .n_peers = n_peers,
         .secret = c->secret[n->id],
+        .shard = c->shard[n->id],
+        .n_shards = c->n_shards[n->id],
         .queue_bytes_max = 64 << 20,
     };
     int rv = transport_new(n->env, &o, &n->transport, err);

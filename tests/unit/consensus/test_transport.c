@@ -218,6 +218,30 @@ static void a_wrong_secret__keeps_a_node_out(void **state)
     cluster_await_equal(&c);
 }
 
+static void a_node_with_other_shards__is_kept_out(void **state)
+{
+    static const unsigned wrong[][2] = {{2, 0}, {1, 1}};
+    (void)state;
+    struct error err;
+    cluster_start_all(&c);
+    cluster_await_leader(&c);
+    cluster_await_equal(&c);
+    for (unsigned i = 0; i < 2; i++) {
+        cluster_stop(&c, 2);
+        c.n_shards[2] = wrong[i][0];
+        c.shard[2] = wrong[i][1];
+        assert_int_equal(cluster_start(&c, 2, &err), 0);
+        assert_true(cluster_run_until(&c, many_turns_passed));
+        assert_false(transport_connected(c.nodes[2].transport, 1));
+        assert_false(transport_connected(c.nodes[3].transport, 2));
+    }
+    cluster_stop(&c, 2);
+    c.n_shards[2] = 1;
+    c.shard[2] = 0;
+    assert_int_equal(cluster_start(&c, 2, &err), 0);
+    cluster_await_equal(&c);
+}
+
 static void an_occupied_port__is_named(void **state)
 {
     (void)state;
@@ -629,6 +653,7 @@ int main(void)
         TEST(garbage__closes_the_link_and_nothing_else),
         TEST(strangers__get_no_further_than_hello),
         TEST(a_wrong_secret__keeps_a_node_out),
+        TEST(a_node_with_other_shards__is_kept_out),
         TEST(an_occupied_port__is_named),
         TEST(transport_send__is_refused_without_a_link_or_room),
         TEST(the_cluster_id__is_learned_and_refuses_another_one),
