@@ -26,7 +26,7 @@ struct node_seen {
     uint32_t id;
     uint64_t heard_ns;
     uint64_t disk_free_bytes;
-    bool disk_stalls;
+    bool disk_bad;
 };
 
 /* What the leader of a partition last said. */

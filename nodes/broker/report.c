@@ -92,7 +92,8 @@ static void report(struct broker *b, uint32_t to, struct part_memory *memory,
     for (uint32_t i = 0; i < b->n_replicas; i++) {
         const struct group *g = b->replicas[i].group;
         m.n_replicas += g != NULL;
-        m.disk_stalls = m.disk_stalls || (g != NULL && group_disk_stalls(g));
+        m.disk_bad = m.disk_bad || b->replicas[i].failed_code == WEIR_EIO ||
+                     (g != NULL && group_disk_stalls(g));
     }
     for (uint32_t i = 0; i < b->n_replicas; i++) {
         const struct replica *r = &b->replicas[i];

@@ -1,5 +1,6 @@
-// A node with a stuck disk must not hold leaderships. Three nodes, each on an ext4 image of its own; under load the disk of the node that leads
-// most is frozen: the others take over, it wins nothing, and after the thaw it follows, catches up and leads its share again.
+// A node with a disk that is stuck, slow or broken. Three nodes, each on an ext4 image of its own, under load. Stuck (the disk of the node that leads
+// most is frozen): the others take over, it wins nothing, and after the thaw it follows, catches up and leads its share again. Slow: it is slow.
+// Broken (EIO): the others take over, and a new disk makes it whole. Nothing is lost or stored twice.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -23,7 +24,7 @@ before(async () => {
   folder = mkdtempSync(join(process.env.WEIR_E2E_DIR ?? tmpdir(), 'weir-stuck-'));
   cluster = await Cluster.start(CONFIG, folder, 3, {
     prepare(node) {
-      const disk = Disk.make(join(folder, `${node.name}.image`), join(node.dir, 'data'), 512);
+      const disk = Disk.make(join(folder, `${node.name}.disk`), join(node.dir, 'data'), 512);
       if (disk) disks.push(disk);
     },
   });
@@ -66,7 +67,7 @@ async function stopAll(load, said) {
     assert.equal(r.unknown, 0, r.err);
     acked.push(...r.lines);
   }
-  said.longest_gap_ms = results.map((r) => r.longest_ack_gap_ms);
+  said.longest_gap_ms = results.map((r) => r.longest_ack_gap_ms).join(' ');
   said.acked = results.reduce((n, r) => n + r.acked, 0);
 }
 const allWrite = (load) => {
@@ -74,23 +75,36 @@ const allWrite = (load) => {
   return until('every partition acknowledges', () => load.every((p, i) => p.acked() > before[i]), 60_000);
 };
 
-test('a node whose disk is stuck gives up what it leads, and comes back', { timeout: 300_000 }, async (t) => {
-  if (disks.length < 3) {
-    t.diagnostic('no loop devices here: no disk to freeze');
-    return;
-  }
+async function nothingIsLost() {
+  const { lost, doubled, stored } = await audit(cluster.nodes[0].config, 'busy', acked);
+  console.log({ acked: acked.length, stored, lost: lost.length, doubled: doubled.length });
+  assert.deepEqual([lost, doubled], [[], []]);
+  await until('all replicas are equal', () => cluster.cli('log', 'verify'), 30_000, 500);
+}
+
+/** The node that leads most of the busy partitions, and its disk. */
+async function busiest() {
+  const status = await until('every partition has a leader', () => cluster.cli('cluster', 'status', '--json'));
+  const led = JSON.parse(status).partitions.filter((p) => p.topic === 'busy').map((p) => p.leader);
+  const leading = (n) => led.filter((l) => l === n.name).length;
+  const victim = cluster.nodes.toSorted((a, b) => leading(b) - leading(a))[0];
+  return { victim, disk: disks[cluster.nodes.indexOf(victim)], said: { leaders: led.join(' '), victim: victim.name } };
+}
+
+const withDisks = (act) => async (t) => {
+  if (disks.length === 3) await act(t);
+  else t.diagnostic('no loop devices here: no disk to break');
+};
+
+test('a node whose disk is stuck gives up what it leads, and comes back', { timeout: 300_000 }, withDisks(async () => {
   await cluster.cli('cluster', 'balance', '--wait');
   let load = producers('frozen');
   await allWrite(load);
-  const led = (JSON.parse(await cluster.cli('cluster', 'status', '--json'))).partitions.filter((p) => p.topic === 'busy')
-    .map((p) => p.leader);
-  const victim = cluster.nodes.toSorted((a, b) => led.filter((l) => l === b.name).length - led.filter((l) => l === a.name).length)[0];
-  const said = { leaders: led.join(' '), victim: victim.name };
+  const { victim, disk, said } = await busiest();
   const reader = follow(victim);
   const wins = await won(victim);
   const begun = Date.now();
-  disks[cluster.nodes.indexOf(victim)].freeze();
-  said.freeze_ms = Date.now() - begun;
+  disk.freeze();
   await until('it leads nothing', async () => await leads(victim) === 0);
   said.led_nothing_after_ms = Date.now() - begun;
   await allWrite(load);
@@ -103,7 +117,7 @@ test('a node whose disk is stuck gives up what it leads, and comes back', { time
   said.won_while_frozen = await won(victim) - wins;
   await stopAll(load, said);
   await until('its consumer reads on elsewhere', () => reader.count() >= acked.length);
-  console.log('frozen', said);
+  console.log('stuck', said);
   assert.equal(said.led_while_frozen, 0);
   assert.equal(said.won_while_frozen, 0);
 
@@ -111,16 +125,53 @@ test('a node whose disk is stuck gives up what it leads, and comes back', { time
   load = producers('thawed');
   await allWrite(load);
   const thawed = Date.now();
-  disks[cluster.nodes.indexOf(victim)].thaw();
+  disk.thaw();
   await until('it leads again', async () => await leads(victim) > 0);
   back.leads_again_after_ms = Date.now() - thawed;
   await cluster.cli('cluster', 'balance', '--wait');
-  back.leads = await Promise.all(cluster.nodes.map(leads));
   back.balanced_after_ms = Date.now() - thawed;
+  back.leads = (await Promise.all(cluster.nodes.map(leads))).join(' ');
   await stopAll(load, back);
   console.log('thawed', back);
-  const { lost, doubled, stored } = await audit(cluster.nodes[0].config, 'busy', acked);
-  console.log({ acked: acked.length, stored, lost: lost.length, doubled: doubled.length });
-  assert.deepEqual([lost, doubled], [[], []]);
-  await until('all replicas are equal', () => cluster.cli('log', 'verify'), 30_000, 500);
-});
+  await nothingIsLost();
+}));
+
+test('a slow disk makes its node slow, and nothing else', { timeout: 300_000 }, withDisks(async () => {
+  const load = producers('slow');
+  await allWrite(load);
+  const { victim, disk, said } = await busiest();
+  const wins = await Promise.all(cluster.nodes.map(won));
+  disk.slowDown(300);
+  await sleep(FROZEN_MS);
+  await disk.speedUp();
+  await allWrite(load);
+  await stopAll(load, said);
+  said.elections = (await Promise.all(cluster.nodes.map(won))).map((n, i) => n - wins[i]).join(' ');
+  said.leads_after = await leads(victim);
+  console.log('slow', said);
+  await cluster.cli('cluster', 'balance', '--wait');
+  await nothingIsLost();
+}));
+
+test('a disk that fails costs its node what it led, and a new one makes it whole', { timeout: 300_000 }, withDisks(async () => {
+  const load = producers('failed');
+  await allWrite(load);
+  const { victim, disk, said } = await busiest();
+  const begun = Date.now();
+  disk.fail();
+  await until('it leads nothing', async () => victim.ended || await leads(victim) === 0);
+  said.led_nothing_after_ms = Date.now() - begun;
+  await allWrite(load);
+  said.node_lives = !victim.ended;
+  said.replicas_failed = victim.ended ? undefined : await metric(victim, 'weir_broker_replicas_failed');
+  await victim.kill('SIGKILL');
+  disk.close();
+  disks[cluster.nodes.indexOf(victim)] = Disk.make(join(folder, 'new.disk'), join(victim.dir, 'data'), 512);
+  victim.start();
+  await until('it is back', () => victim.healthy());
+  await cluster.cli('cluster', 'balance', '--wait');
+  said.whole_again_after_ms = Date.now() - begun;
+  await stopAll(load, said);
+  console.log('failed', said);
+  await nothingIsLost();
+}));

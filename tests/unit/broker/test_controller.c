@@ -55,7 +55,7 @@ static int teardown(void **state)
 }
 
 /* Node `id` leads the partitions `first`..`first + n - 1`; the other two follow closely. */
-static void report(uint32_t id, uint32_t first, uint32_t n, bool disk_stalls)
+static void report(uint32_t id, uint32_t first, uint32_t n, bool disk_bad)
 {
     Weir__ReportMember members[3], *list[3];
     Weir__ReportPartition parts[PARTITIONS], *all[PARTITIONS];
@@ -78,7 +78,7 @@ static void report(uint32_t id, uint32_t first, uint32_t n, bool disk_stalls)
     m.partitions = all;
     m.n_partitions = n;
     m.last = true;
-    m.disk_stalls = disk_stalls;
+    m.disk_bad = disk_bad;
     controller_take(&broker.controller, id, &m);
 }
 
@@ -93,7 +93,7 @@ static void leaders__go_to_a_node_that_leads_too_little(void **state)
     assert_int_equal(target, 3);
 }
 
-static void leaders__do_not_go_to_a_node_whose_disk_stalls(void **state)
+static void leaders__do_not_go_to_a_node_whose_disk_is_bad(void **state)
 {
     (void)state;
     uint32_t index = 0, target = 0;
@@ -106,7 +106,7 @@ static void leaders__do_not_go_to_a_node_whose_disk_stalls(void **state)
     assert_int_equal(target, 3);
 }
 
-static void leaders__leave_a_node_whose_disk_stalls(void **state)
+static void leaders__leave_a_node_whose_disk_is_bad(void **state)
 {
     (void)state;
     uint32_t index = 0, target = 0;
@@ -123,9 +123,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(leaders__go_to_a_node_that_leads_too_little, setup,
                                         teardown),
-        cmocka_unit_test_setup_teardown(leaders__do_not_go_to_a_node_whose_disk_stalls, setup,
+        cmocka_unit_test_setup_teardown(leaders__do_not_go_to_a_node_whose_disk_is_bad, setup,
                                         teardown),
-        cmocka_unit_test_setup_teardown(leaders__leave_a_node_whose_disk_stalls, setup, teardown),
+        cmocka_unit_test_setup_teardown(leaders__leave_a_node_whose_disk_is_bad, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
