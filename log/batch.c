@@ -320,14 +320,27 @@ static size_t blob_size(const void *data, size_t len)
     return data == NULL ? 1 : varint_size((int64_t)len) + len;
 }
 
-static void put_blob(struct bytes *out, const void *data, size_t len)
+static uint8_t *write_varint(uint8_t *p, int64_t v)
+{
+    uint64_t u = ((uint64_t)v << 1) ^ (uint64_t)(v >> 63);
+    while (u >= 0x80) {
+        *p++ = (uint8_t)(u | 0x80);
+        u >>= 7;
+    }
+    *p++ = (uint8_t)u;
+    return p;
+}
+
+static uint8_t *write_blob(uint8_t *p, const void *data, size_t len)
 {
     if (data == NULL) {
-        bytes_put_varint(out, -1);
-        return;
+        return write_varint(p, -1);
     }
-    bytes_put_varint(out, (int64_t)len);
-    bytes_put(out, data, len);
+    p = write_varint(p, (int64_t)len);
+    if (len > 0) {
+        memcpy(p, data, len);
+    }
+    return p + len;
 }
 
 void batch_add(struct batch_builder *b, int64_t timestamp_ms, const void *key, size_t key_len,
@@ -341,13 +354,19 @@ void batch_add(struct batch_builder *b, int64_t timestamp_ms, const void *key, s
     int64_t delta = timestamp_ms - b->base_timestamp_ms;
     size_t size = 1 + varint_size(delta) + varint_size(b->count) + blob_size(key, key_len) +
                   blob_size(value, value_len) + 1;
-    bytes_put_varint(out, (int64_t)size);
-    bytes_put_u8(out, 0);
-    bytes_put_varint(out, delta);
-    bytes_put_varint(out, b->count);
-    put_blob(out, key, key_len);
-    put_blob(out, value, value_len);
-    bytes_put_varint(out, 0); /* no headers */
+    size_t total = varint_size((int64_t)size) + size;
+    uint8_t *start = bytes_reserve(out, total);
+    if (start != NULL) {
+        uint8_t *p = write_varint(start, (int64_t)size);
+        *p++ = 0; /* attributes */
+        p = write_varint(p, delta);
+        p = write_varint(p, b->count);
+        p = write_blob(p, key, key_len);
+        p = write_blob(p, value, value_len);
+        p = write_varint(p, 0); /* no headers */
+        assert(p == start + total);
+        out->len += total;
+    }
     b->count++;
     if (timestamp_ms > b->max_timestamp_ms) {
         b->max_timestamp_ms = timestamp_ms;

@@ -1,4 +1,5 @@
 /* weir log produce: lines of standard input, or generated load. */
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -19,6 +20,9 @@
 #define VALUE_MIN      16 /* a generated value begins with its number, 16 hex digits */
 #define REPORT_US      1000000u
 #define PACE_US        1000u
+#define CACHE_LINE     64
+#define SLOTS_AHEAD    8  /* asked for in advance: they lie far apart in memory */
+#define CLOCK_USES     16 /* acknowledgements of one turn that share a look at the clock */
 
 enum {
     KEY_KEY = 0x2000,
@@ -71,10 +75,10 @@ struct arguments {
 struct slot {
     struct weir_produce req;
     struct producer *producer;
-    struct slot *next_free;
     uint64_t sent_ns;
     uint32_t crc;
-};
+} __attribute__((aligned(CACHE_LINE)));
+static_assert(sizeof(struct slot) == CACHE_LINE, "one miss a record");
 
 struct counts {
     uint64_t acked, failed, unknown;
@@ -89,9 +93,13 @@ struct producer {
     struct weir_topic_req topic_req;
     int topic_status;
     uint32_t n_partitions, turn;
-    struct slot *slots, *free_slots;
+    struct slot *slots;
+    uint32_t *free_slots; /* by index; the last one is the next to be used */
+    uint32_t n_free;
     uint64_t n_out, n_sent;
     uint64_t started_ns, ended_ns, last_ack_ns;
+    uint64_t clock_ns;
+    unsigned clock_uses; /* since it was looked at; 0: not yet in this turn */
     struct counts all, second;
     struct env_defer fill;
     struct env_timer report, pace;
@@ -191,7 +199,7 @@ static void count_ack(struct producer *p, const struct slot *s, uint64_t now)
 {
     uint64_t gap = now - p->last_ack_ns;
     struct counts *both[] = {&p->all, &p->second};
-    for (unsigned i = 0; i < 2; i++) {
+    for (unsigned i = 0; i < (p->args->report ? 2 : 1); i++) {
         both[i]->acked++;
         both[i]->gap_ns = gap > both[i]->gap_ns ? gap : both[i]->gap_ns;
         histogram_add(&both[i]->latency, now - s->sent_ns);
@@ -202,20 +210,45 @@ static void count_ack(struct producer *p, const struct slot *s, uint64_t now)
     }
 }
 
+/* --- Slots --- */
+
+static struct slot *take_slot(struct producer *p)
+{
+    struct slot *s = &p->slots[p->free_slots[--p->n_free]];
+    if (p->n_free > SLOTS_AHEAD) {
+        __builtin_prefetch(&p->slots[p->free_slots[p->n_free - SLOTS_AHEAD]], 1);
+    }
+    p->n_out++;
+    return s;
+}
+
+static void give_slot(struct producer *p, struct slot *s)
+{
+    p->free_slots[p->n_free++] = (uint32_t)(s - p->slots);
+    p->n_out--;
+}
+
+/* Acknowledgements come by the batch. */
+static uint64_t ack_clock(struct producer *p)
+{
+    if (p->clock_uses++ % CLOCK_USES == 0) {
+        p->clock_ns = env_now_ns(p->loop.env);
+    }
+    return p->clock_ns;
+}
+
 static void on_produced(struct weir_produce *req, int status)
 {
     struct slot *s = req->data;
     struct producer *p = s->producer;
     if (status == 0) {
-        count_ack(p, s, env_now_ns(p->loop.env));
+        count_ack(p, s, ack_clock(p));
     } else {
         p->all.unknown += status == WEIR_EUNKNOWN;
         p->all.failed += status != WEIR_EUNKNOWN;
         p->first_error = p->first_error == 0 ? status : p->first_error;
     }
-    s->next_free = p->free_slots;
-    p->free_slots = s;
-    p->n_out--;
+    give_slot(p, s);
     fill_soon(p);
 }
 
@@ -224,18 +257,17 @@ static int send_record(struct producer *p, const void *key, size_t key_len, cons
                        size_t value_len, uint64_t due_ns)
 {
     const struct arguments *a = p->args;
-    struct slot *s = p->free_slots;
     uint32_t partition = a->has_partition ? (uint32_t)a->partition : WEIR_PARTITION_BY_KEY;
-    if (s == NULL) {
+    if (p->n_free == 0) {
         return WEIR_EBUSY;
     }
     if (key == NULL && !a->has_partition) {
         partition = p->turn;
     }
-    p->free_slots = s->next_free;
+    struct slot *s = take_slot(p);
     s->sent_ns = due_ns;
     s->crc = p->ack_log != NULL ? crc32c(0, value, value_len) : 0;
-    if (p->n_out++ == 0) {
+    if (p->n_out == 1) {
         p->last_ack_ns = env_now_ns(p->loop.env); /* nothing was due before */
     }
     int rv = weir_produce(p->client, a->topic, partition, key, key_len, value, value_len, &s->req,
@@ -247,9 +279,7 @@ static int send_record(struct producer *p, const void *key, size_t key_len, cons
     if (rv == 0) {
         return 0;
     }
-    s->next_free = p->free_slots;
-    p->free_slots = s;
-    p->n_out--;
+    give_slot(p, s);
     if (rv != WEIR_EBUSY) {
         p->all.failed++;
         p->first_error = p->first_error == 0 ? rv : p->first_error;
@@ -260,6 +290,13 @@ static int send_record(struct producer *p, const void *key, size_t key_len, cons
 
 /* --- Generated records --- */
 
+static void write_number(uint8_t *out, uint64_t n)
+{
+    for (unsigned i = VALUE_MIN; i-- > 0; n >>= 4) {
+        out[i] = (uint8_t) "0123456789abcdef"[n & 15];
+    }
+}
+
 static void generate(struct producer *p)
 {
     const struct arguments *a = p->args;
@@ -268,13 +305,10 @@ static void generate(struct producer *p)
         allowed = (uint64_t)((double)(now - p->started_ns) * (double)a->rate / 1e9) + 1;
     }
     while (!p->finished && p->n_sent < allowed) {
-        char number[VALUE_MIN + 1];
         uint64_t due = a->rate > 0
                            ? p->started_ns + (uint64_t)((double)p->n_sent * 1e9 / (double)a->rate)
                            : now;
-        (void)snprintf(number, sizeof(number), "%016llx",
-                       (unsigned long long)(a->first + p->n_sent));
-        memcpy(p->value, number, VALUE_MIN);
+        write_number(p->value, a->first + p->n_sent);
         if (send_record(p, a->key, a->key != NULL ? strlen(a->key) : 0, p->value, (size_t)a->size,
                         due) != 0) {
             break;
@@ -379,6 +413,7 @@ static void read_more(struct producer *p)
 static void on_fill(struct env_defer *defer)
 {
     struct producer *p = defer->data;
+    p->clock_uses = 0;
     if (!p->finished && p->generating) {
         if (p->args->rate == 0) {
             generate(p);
@@ -491,21 +526,20 @@ static enum cli_exit find_topic(struct producer *p)
 static enum cli_exit allocate(struct producer *p)
 {
     const struct arguments *a = p->args;
-    p->slots = calloc(a->window, sizeof(*p->slots));
+    p->slots = aligned_alloc(CACHE_LINE, a->window * sizeof(*p->slots));
+    p->free_slots = malloc(a->window * sizeof(*p->free_slots));
     p->value = malloc(a->size);
     p->input = p->generating ? NULL : malloc(LINE_MAX_BYTES + READ_SIZE);
-    if (p->slots == NULL || p->value == NULL || (!p->generating && p->input == NULL) ||
-        env_timer_init(p->loop.env, &p->report) != 0 ||
+    if (p->slots == NULL || p->free_slots == NULL || p->value == NULL ||
+        (!p->generating && p->input == NULL) || env_timer_init(p->loop.env, &p->report) != 0 ||
         env_timer_init(p->loop.env, &p->pace) != 0) {
         return cli_fail(CLI_FAILED, "out of memory");
     }
     memset(p->value, 'x', a->size);
     p->report.data = p->pace.data = p;
     for (uint64_t i = 0; i < a->window; i++) {
-        p->slots[i].producer = p;
-        p->slots[i].req.data = &p->slots[i];
-        p->slots[i].next_free = p->free_slots;
-        p->free_slots = &p->slots[i];
+        p->slots[i] = (struct slot){.producer = p, .req.data = &p->slots[i]};
+        p->free_slots[p->n_free++] = (uint32_t)i;
     }
     if (a->ack_path != NULL) {
         p->ack_log = fopen(a->ack_path, "we");
@@ -595,6 +629,7 @@ int log_produce(int argc, char **argv)
         (void)fclose(p->ack_log);
     }
     free(p->slots);
+    free(p->free_slots);
     free(p->value);
     free(p->input);
     free(p);

@@ -59,8 +59,8 @@ struct batch {
     struct client_partition *partition;
     struct bytes data;
     struct batch_builder builder;
-    struct list records; /* struct weir_produce.link */
-    uint32_t n_records;
+    struct weir_produce **records;
+    uint32_t n_records, cap_records;
     uint64_t order;               /* within the partition */
     uint64_t created_ns, sent_ns; /* sent for the first time */
     bool finished;                /* its bytes are whole */

@@ -50,7 +50,6 @@ static struct batch *batch_new(struct client_partition *p)
         }
         bytes_init(&b->data, c->options.batch_bytes_max);
         list_init(&b->link);
-        list_init(&b->records);
     }
     b->partition = p;
     b->n_records = 0;
@@ -63,15 +62,21 @@ static struct batch *batch_new(struct client_partition *p)
     return b;
 }
 
+static void batch_free(struct batch *b)
+{
+    bytes_close(&b->data);
+    free(b->records);
+    free(b);
+}
+
 static void batch_recycle(struct weir_client *c, struct batch *b)
 {
-    assert(list_empty(&b->records) && !b->request.active);
+    assert(!b->request.active);
     if (c->n_idle < IDLE_BATCHES_MAX && !c->closing) {
         list_push_front(&c->idle, &b->link);
         c->n_idle++;
     } else {
-        bytes_close(&b->data);
-        free(b);
+        batch_free(b);
     }
 }
 
@@ -91,25 +96,25 @@ static void mark_dirty(struct client_partition *p)
     client_flush_soon(c);
 }
 
-/* The batch is in no list. Fires its records' callbacks. */
+/* Requests lie anywhere in the caller's memory: asked for so many in advance. */
+#define RECORDS_AHEAD 8
+
+/* The batch is in no list. Fires its records' callbacks, which may produce again. */
 static void batch_complete(struct batch *b, int status, int64_t base_offset)
 {
     struct client_partition *p = b->partition;
     struct weir_client *c = client_of(p);
-    struct list records;
-    uint32_t index = p->index;
-    int64_t offset = base_offset;
-    list_init(&records);
-    list_move_all(&records, &b->records);
+    uint32_t index = p->index, n = b->n_records;
     c->inflight_bytes -= b->bytes;
-    batch_recycle(c, b);
     partition_settle(p);
-    for (struct list *el = list_pop(&records); el != NULL; el = list_pop(&records)) {
-        struct weir_produce *req = list_entry(el, struct weir_produce, link);
+    for (uint32_t i = 0; i < n; i++) {
+        struct weir_produce *req = b->records[i];
+        __builtin_prefetch(b->records[i + RECORDS_AHEAD < n ? i + RECORDS_AHEAD : n - 1], 1);
         req->partition = index;
-        req->offset = status == 0 ? offset++ : -1;
+        req->offset = status == 0 ? base_offset + i : -1;
         req->cb(req, status);
     }
+    batch_recycle(c, b);
 }
 
 static void close_open(struct client_partition *p)
@@ -341,6 +346,21 @@ void producer_flush(struct weir_client *c)
 
 /* --- Records --- */
 
+static bool room_for_record(struct batch *b)
+{
+    if (b->n_records < b->cap_records) {
+        return true;
+    }
+    uint32_t cap = b->cap_records == 0 ? 64 : 2 * b->cap_records;
+    struct weir_produce **records = realloc(b->records, cap * sizeof(*records));
+    if (records != NULL) {
+        b->records = records;
+        b->cap_records = cap;
+    }
+    return records != NULL;
+}
+
+/* created_ns: when it was given to us; 0: now. */
 static int add_record(struct client_partition *p, const void *key, size_t key_len,
                       const void *value, size_t value_len, uint64_t created_ns,
                       struct weir_produce *req)
@@ -355,8 +375,8 @@ static int add_record(struct client_partition *p, const void *key, size_t key_le
     if (b == NULL) {
         return WEIR_ENOMEM;
     }
-    if (bytes_reserve(&b->data, room) == NULL) {
-        int rv = bytes_error(&b->data);
+    if (bytes_reserve(&b->data, room) == NULL || !room_for_record(b)) {
+        int rv = bytes_error(&b->data) != 0 ? bytes_error(&b->data) : WEIR_ENOMEM;
         b->data.error = 0;
         if (p->open == NULL) {
             batch_recycle(c, b);
@@ -365,16 +385,15 @@ static int add_record(struct client_partition *p, const void *key, size_t key_le
     }
     if (p->open == NULL) {
         p->open = b;
-        b->created_ns = created_ns;
+        b->created_ns = created_ns != 0 ? created_ns : b->created_ns;
         if (list_empty(&p->busy_link)) {
             list_push_back(&c->busy, &p->busy_link);
         }
         client_tick_within(c, CLIENT_SWEEP_US);
     }
     batch_add(&b->builder, b->builder.base_timestamp_ms, key, key_len, value, value_len);
-    b->n_records++;
+    b->records[b->n_records++] = req;
     b->bytes += room;
-    list_push_back(&b->records, &req->link);
     mark_dirty(p);
     return 0;
 }
@@ -441,8 +460,7 @@ int weir_produce(struct weir_client *c, const char *topic, uint32_t partition, c
         if (partition == WEIR_PARTITION_BY_KEY) {
             partition = weir_partition_for_key(key, key_len, t->n_partitions);
         }
-        rv = add_record(&t->partitions[partition], key, key_len, value, value_len,
-                        env_now_ns(c->env), req);
+        rv = add_record(&t->partitions[partition], key, key_len, value, value_len, 0, req);
     }
     if (rv == 0) {
         c->inflight_bytes += room;
@@ -614,8 +632,6 @@ void producer_close(struct weir_client *c)
         }
     }
     for (struct list *el = list_pop(&c->idle); el != NULL; el = list_pop(&c->idle)) {
-        struct batch *b = list_entry(el, struct batch, link);
-        bytes_close(&b->data);
-        free(b);
+        batch_free(list_entry(el, struct batch, link));
     }
 }

@@ -77,8 +77,6 @@ struct weir_produce {
     weir_produce_cb cb;
     uint32_t partition; /* out */
     int64_t offset;     /* out */
-    struct list link;
-    uint64_t priv[8];
 };
 #define WEIR_PARTITION_BY_KEY UINT32_MAX
 /* One record; key and value are copied into the batch before this returns. `key` may be NULL when a
