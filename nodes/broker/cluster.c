@@ -1,5 +1,6 @@
 #include "nodes/broker/cluster.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -103,6 +104,22 @@ unsigned cluster_log_nodes(const struct cluster *c, uint32_t ret_ids[CLUSTER_NOD
         }
     }
     return n;
+}
+
+const struct cluster_topic *cluster_topic(const struct cluster *c, const char *name)
+{
+    for (unsigned i = 0; i < c->n_topics; i++) {
+        if (strcmp(c->topics[i].name, name) == 0) {
+            return &c->topics[i];
+        }
+    }
+    return NULL;
+}
+
+bool cluster_topic_differs(const struct cluster *c, const struct config_topic *topic)
+{
+    const struct cluster_topic *t = cluster_topic(c, topic->name);
+    return t != NULL && t->partitions != topic->partitions;
 }
 
 int64_t cluster_index(const struct config *config, const char *topic, size_t topic_len,
@@ -209,13 +226,54 @@ static bool address_take(struct config_address *out, const char *text)
     return config_address_parse(text, out, NULL) == 0;
 }
 
+/* Topics come and stay as they are. */
+static bool topics_good(const struct cluster *c, const Weir__MetaCluster *m)
+{
+    unsigned known = 0;
+    if (m->n_topics > CLUSTER_TOPICS_MAX) {
+        return false;
+    }
+    for (size_t i = 0; i < m->n_topics; i++) {
+        const Weir__MetaTopic *t = m->topics[i];
+        if (t->name[0] == '\0' || strlen(t->name) >= CONFIG_NAME_MAX || t->partitions == 0) {
+            return false;
+        }
+        for (size_t k = 0; k < i; k++) {
+            if (strcmp(m->topics[k]->name, t->name) == 0) {
+                return false;
+            }
+        }
+        const struct cluster_topic *was = cluster_topic(c, t->name);
+        if (was != NULL && was->partitions != t->partitions) {
+            return false;
+        }
+        known += was != NULL;
+    }
+    return known == c->n_topics;
+}
+
+static void take_topics(struct cluster *c, const Weir__MetaCluster *m)
+{
+    c->n_topics = (unsigned)m->n_topics;
+    for (unsigned i = 0; i < c->n_topics; i++) {
+        (void)snprintf(c->topics[i].name, sizeof(c->topics[i].name), "%s", m->topics[i]->name);
+        c->topics[i].partitions = m->topics[i]->partitions;
+    }
+    for (uint32_t i = 0; i < c->n_placements; i++) {
+        if (!c->placements[i].written && (int64_t)i != cluster_meta_index(c->config)) {
+            c->placements[i] = (struct cluster_placement){0};
+        }
+    }
+}
+
 static bool fold_cluster(struct cluster *c, const uint8_t *value, size_t len)
 {
     Weir__MetaCluster *m = weir__meta_cluster__unpack(NULL, len, value);
     bool good = m != NULL && m->version == CLUSTER_VERSION && m->id != 0 && m->replicas > 0 &&
                 m->replicas <= CLUSTER_REPLICAS_MAX && m->shards <= SHARDS_MAX &&
-                (c->id == 0 || c->id == m->id);
+                (c->id == 0 || c->id == m->id) && topics_good(c, m);
     if (good) {
+        take_topics(c, m);
         c->id = m->id;
         c->replicas = m->replicas;
         c->shards = m->shards != 0 ? m->shards : 1;
@@ -250,7 +308,7 @@ static bool fold_node(struct cluster *c, uint32_t id, const uint8_t *value, size
 /* `where` is TOPIC/PARTITION. */
 static bool fold_placement(struct cluster *c, const char *where, const uint8_t *value, size_t len)
 {
-    struct cluster_placement p;
+    struct cluster_placement p = {.written = true};
     const char *slash = strrchr(where, '/');
     if (slash == NULL || slash[1] < '0' || slash[1] > '9') {
         return false;
@@ -263,9 +321,13 @@ static bool fold_placement(struct cluster *c, const char *where, const uint8_t *
     Weir__MetaPlacement *m = weir__meta_placement__unpack(NULL, len, value);
     bool good = at >= 0 && at != cluster_meta_index(c->config) && m != NULL && m->n_replicas > 0 &&
                 ids_take(&p.replicas, m->replicas, m->n_replicas) &&
-                ids_take(&p.leaving, m->leaving, m->n_leaving);
+                ids_take(&p.leaving, m->leaving, m->n_leaving) &&
+                ids_take(&p.founders, m->founders, m->n_founders);
     for (unsigned i = 0; good && i < p.leaving.n; i++) {
         good = !cluster_ids_have(&p.replicas, p.leaving.at[i]);
+    }
+    for (unsigned i = 0; good && i < p.founders.n; i++) {
+        good = cluster_ids_have(&p.replicas, p.founders.at[i]);
     }
     if (good) {
         c->placements[at] = p;
@@ -336,22 +398,44 @@ static char *text(const char *s)
     return (char *)(uintptr_t)s;
 }
 
-void cluster_put_cluster(struct cluster_record *r, const struct cluster *c, uint64_t id)
+static_assert(CONFIG_TOPICS_MAX <= CLUSTER_TOPICS_MAX, "a founding cluster's topics fit");
+
+struct topic_memory {
+    Weir__MetaTopic topics[CLUSTER_TOPICS_MAX], *list[CLUSTER_TOPICS_MAX];
+    unsigned n;
+};
+
+static void put_topic(struct topic_memory *m, const char *name, uint32_t partitions)
+{
+    if (m->n < CLUSTER_TOPICS_MAX) {
+        Weir__MetaTopic *t = &m->topics[m->n];
+        weir__meta_topic__init(t);
+        t->name = text(name);
+        t->partitions = partitions;
+        m->list[m->n++] = t;
+    }
+}
+
+void cluster_put_cluster(struct cluster_record *r, const struct cluster *c, uint64_t id,
+                         const struct config_topic *more)
 {
     Weir__MetaCluster m = WEIR__META_CLUSTER__INIT;
-    Weir__MetaTopic topics[CONFIG_TOPICS_MAX], *list[CONFIG_TOPICS_MAX];
-    for (uint32_t i = 0; i < c->config->n_topics; i++) {
-        weir__meta_topic__init(&topics[i]);
-        topics[i].name = text(c->config->topics[i].name);
-        topics[i].partitions = c->config->topics[i].partitions;
-        list[i] = &topics[i];
+    struct topic_memory topics = {.n = 0};
+    for (uint32_t i = 0; i < c->config->n_topics && c->id == 0; i++) {
+        put_topic(&topics, c->config->topics[i].name, c->config->topics[i].partitions);
+    }
+    for (unsigned i = 0; i < c->n_topics && c->id != 0; i++) {
+        put_topic(&topics, c->topics[i].name, c->topics[i].partitions);
+    }
+    if (more != NULL) {
+        put_topic(&topics, more->name, more->partitions);
     }
     m.version = CLUSTER_VERSION;
     m.id = id;
     m.replicas = c->replicas;
     m.shards = c->shards > 1 ? c->shards : 0;
-    m.topics = list;
-    m.n_topics = c->config->n_topics;
+    m.topics = topics.list;
+    m.n_topics = topics.n;
     put_key(r, "cluster");
     message_pack(&r->value, &m.base);
 }
@@ -393,6 +477,8 @@ void cluster_put_placement(struct cluster_record *r, const char *topic, uint32_t
     m.n_replicas = copy.replicas.n;
     m.leaving = copy.leaving.at;
     m.n_leaving = copy.leaving.n;
+    m.founders = copy.founders.at;
+    m.n_founders = copy.founders.n;
     (void)snprintf(key, sizeof(key), "placement/%s/%u", topic, partition);
     put_key(r, key);
     message_pack(&r->value, &m.base);

@@ -15,6 +15,7 @@
 
 #define CLUSTER_NODES_MAX    64
 #define CLUSTER_REPLICAS_MAX 7
+#define CLUSTER_TOPICS_MAX   48 /* that there ever were */
 #define CLUSTER_VERSION      1
 #define CLUSTER_META_TOPIC   CONFIG_TOPIC_META
 #define CLUSTER_META_VOTERS  5 /* of the partition of `meta`; all other log nodes stand by */
@@ -36,6 +37,14 @@ struct cluster_ids {
 struct cluster_placement {
     struct cluster_ids replicas; /* n is 0: not known */
     struct cluster_ids leaving;
+    struct cluster_ids founders; /* who is to begin the group; empty: it has begun, or is one of
+                                    those that the cluster was founded with */
+    bool written;                /* by a record */
+};
+
+struct cluster_topic {
+    char name[CONFIG_NAME_MAX];
+    uint32_t partitions;
 };
 
 struct cluster {
@@ -45,6 +54,8 @@ struct cluster {
     uint32_t shards;                              /* of a node (base/shard.h) */
     struct cluster_node nodes[CLUSTER_NODES_MAX]; /* by id */
     unsigned n_nodes;
+    struct cluster_topic topics[CLUSTER_TOPICS_MAX]; /* as written, configured here or not */
+    unsigned n_topics;
     struct cluster_placement *placements; /* in the order of the configuration's topics */
     uint32_t n_placements;
     int64_t next;     /* offset in `meta` of the first record that is not folded */
@@ -59,7 +70,9 @@ void cluster_close(struct cluster *c);
 
 /* An active node, as the configuration names it. False: too many. */
 bool cluster_add_node(struct cluster *c, const struct config_node *node);
-/* Folds one record. True when it changed something. */
+/* Folds one record. True when it changed something. Once the cluster is founded placements are what
+ * is written: partitions of which nothing is, because their topic is new in the configuration, are
+ * placed nowhere. */
 bool cluster_fold(struct cluster *c, const struct batch_record *record);
 
 /* Any state; NULL: unknown. */
@@ -67,6 +80,10 @@ const struct cluster_node *cluster_node(const struct cluster *c, uint32_t id);
 const struct cluster_node *cluster_node_named(const struct cluster *c, const char *name);
 /* Active, and with the log role: what partitions may be placed on. Returns how many. */
 unsigned cluster_log_nodes(const struct cluster *c, uint32_t ret_ids[CLUSTER_NODES_MAX]);
+/* As written; NULL: the cluster has no such topic (yet). */
+const struct cluster_topic *cluster_topic(const struct cluster *c, const char *name);
+/* The cluster has it with another number of partitions: it can't be served as it is configured. */
+bool cluster_topic_differs(const struct cluster *c, const struct config_topic *topic);
 /* Index into placements; -1: no such partition. */
 int64_t cluster_index(const struct config *config, const char *topic, size_t topic_len,
                       uint32_t partition);
@@ -87,7 +104,10 @@ struct cluster_record {
 };
 void cluster_record_init(struct cluster_record *r);
 void cluster_record_close(struct cluster_record *r);
-void cluster_put_cluster(struct cluster_record *r, const struct cluster *c, uint64_t id);
+/* With the topics that are written, and one more (may be NULL); before the cluster is founded with
+ * those of the configuration. */
+void cluster_put_cluster(struct cluster_record *r, const struct cluster *c, uint64_t id,
+                         const struct config_topic *more);
 void cluster_put_node(struct cluster_record *r, const struct cluster_node *n);
 void cluster_put_placement(struct cluster_record *r, const char *topic, uint32_t partition,
                            const struct cluster_placement *p);

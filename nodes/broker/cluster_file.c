@@ -44,7 +44,7 @@ static void put_records(const struct cluster *c, struct bytes *out)
         }
     }
     if (c->id != 0) {
-        cluster_put_cluster(&r, c, c->id);
+        cluster_put_cluster(&r, c, c->id, NULL);
         put_record(out, &r);
     }
     cluster_record_close(&r);
@@ -133,7 +133,7 @@ int cluster_decode(struct cluster *c, const void *data, size_t len, uint64_t *re
     }
     memcpy(copy.placements, c->placements, bytes);
     if (len > HEADER_SIZE) {
-        copy.n_nodes = 0; /* the file has all */
+        copy.n_nodes = copy.n_topics = 0; /* the file has all */
     }
     rv = fold_records(&copy, &in, err);
     if (rv != 0 || next < 0) {

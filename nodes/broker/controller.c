@@ -282,7 +282,7 @@ static void found_more(struct controller *k)
         }
     }
     if (at == c->n_placements) {
-        cluster_put_cluster(&r, c, k->founding_id);
+        cluster_put_cluster(&r, c, k->founding_id, NULL);
         put(k, &builder, &r);
     }
     if (propose(k, &builder) == 0) {
@@ -293,7 +293,102 @@ static void found_more(struct controller *k)
     cluster_record_close(&r);
 }
 
+/* --- Topics that come --- */
+
+static const struct config_topic *next_topic(const struct controller *k)
+{
+    const struct cluster *c = &k->broker->roster.cluster;
+    for (uint32_t i = 0; i < c->config->n_topics; i++) {
+        if (cluster_topic(c, c->config->topics[i].name) == NULL) {
+            return &c->config->topics[i];
+        }
+    }
+    return NULL;
+}
+
+/* Nodes that can found groups now; false: too few, which is said once. */
+static bool find_founders(struct controller *k, const char *topic, uint32_t *ids, unsigned *ret_n)
+{
+    const struct cluster *c = &k->broker->roster.cluster;
+    unsigned n = cluster_log_nodes(c, ids), live = 0;
+    unsigned wanted = n < c->replicas ? n : c->replicas;
+    for (unsigned i = 0; i < n; i++) {
+        if (controller_live(k, ids[i])) {
+            ids[live++] = ids[i];
+        }
+    }
+    if (live < wanted || c->n_topics == CLUSTER_TOPICS_MAX) {
+        if (!k->topic_waits) {
+            log_warn("topic_waits", "topic=%s live_nodes=%u wanted=%u topics=%u of=%d", topic, live,
+                     wanted, c->n_topics, CLUSTER_TOPICS_MAX);
+        }
+        k->topic_waits = true;
+        return false;
+    }
+    *ret_n = live;
+    return true;
+}
+
+/* What an earlier version has placed without a word stays where it is. */
+static void put_new_placements(struct controller *k, struct batch_builder *builder,
+                               struct cluster_record *r, const struct config_topic *t,
+                               const uint32_t *ids, unsigned n)
+{
+    const struct cluster *c = &k->broker->roster.cluster;
+    for (uint32_t i = 0; i < t->partitions; i++) {
+        int64_t at = cluster_index(c->config, t->name, strlen(t->name), i);
+        struct cluster_placement p = {0};
+        if (at >= 0 && !c->placements[at].written) {
+            placement_initial(ids, n, i, c->replicas, &p.replicas);
+            p.founders = p.replicas;
+            cluster_put_placement(r, t->name, i, &p);
+            put(k, builder, r);
+        }
+    }
+}
+
+static bool add_topic(struct controller *k)
+{
+    const struct cluster *c = &k->broker->roster.cluster;
+    const struct config_topic *t = next_topic(k);
+    struct batch_builder builder;
+    struct cluster_record r;
+    uint32_t ids[CLUSTER_NODES_MAX];
+    unsigned n = 0;
+    if (t == NULL || !find_founders(k, t->name, ids, &n)) {
+        return false;
+    }
+    cluster_record_init(&r);
+    begin(k, &builder);
+    put_new_placements(k, &builder, &r, t, ids, n);
+    cluster_put_cluster(&r, c, c->id, t);
+    put(k, &builder, &r);
+    bool proposed = propose(k, &builder) == 0;
+    cluster_record_close(&r);
+    if (proposed) {
+        k->topic_waits = false;
+        log_info("topic_added", "topic=%s partitions=%u nodes=%u", t->name, t->partitions, n);
+    }
+    return proposed;
+}
+
 /* --- Moves --- */
+
+/* A move that is over, or a group that has begun. */
+static bool end_of(const struct controller *k, uint32_t index, struct cluster_placement *ret)
+{
+    const struct part_seen *seen = &k->parts[index];
+    *ret = k->broker->roster.cluster.placements[index];
+    if (ret->leaving.n > 0 && controller_part_is_placed(k, index)) {
+        ret->leaving.n = 0;
+        return true;
+    }
+    if (ret->founders.n > 0 && fresh(k, seen) && seen->settled) {
+        ret->founders.n = 0;
+        return true;
+    }
+    return false;
+}
 
 static bool end_moves(struct controller *k)
 {
@@ -304,13 +399,13 @@ static bool end_moves(struct controller *k)
     cluster_record_init(&r);
     begin(k, &builder);
     for (uint32_t i = 0; i < c->n_placements && n < ENDED_MAX; i++) {
-        if (c->placements[i].leaving.n > 0 && controller_part_is_placed(k, i)) {
-            struct cluster_placement p = c->placements[i];
-            p.leaving.n = 0;
+        struct cluster_placement p;
+        if (end_of(k, i, &p)) {
             cluster_put_placement(&r, replica_at(k, i)->topic->name, replica_at(k, i)->partition,
                                   &p);
             put(k, &builder, &r);
-            log_info("move_ended", "topic=%s partition=%u", replica_at(k, i)->topic->name,
+            log_info(c->placements[i].founders.n > 0 ? "partition_begun" : "move_ended",
+                     "topic=%s partition=%u", replica_at(k, i)->topic->name,
                      replica_at(k, i)->partition);
             n++;
         }
@@ -417,6 +512,7 @@ static void change_leading(struct controller *k, bool leading, uint64_t now_ns)
     k->n_nodes = 0;
     k->founding_id = 0;
     k->founding_next = 0;
+    k->topic_waits = false;
     k->leading = leading;
     k->since_ns = now_ns;
     k->balance_ns = now_ns + SETTLE_NS;
@@ -447,7 +543,7 @@ void controller_tick(struct controller *k, uint64_t now_ns)
     }
     if (!roster->known) {
         found_more(k);
-    } else if (controller_settled(k) && !end_moves(k) && !begin_move(k) &&
+    } else if (controller_settled(k) && !end_moves(k) && !add_topic(k) && !begin_move(k) &&
                placement_moving(&roster->cluster) == 0) {
         balance(k, now_ns);
     }

@@ -5,6 +5,9 @@
  * the written placement by their own leaders (reconcile.c). Loop thread.
  *
  *   founding       nodes, placements, and last the cluster record with its id
+ *   a topic        of this node's configuration that the cluster does not have: placements with
+ *                  founders over nodes that live, and the cluster record with the topic
+ *   its beginning  a leader is reported: nobody is to found the group any more
  *   a move         placement with the new replica in and the old one leaving, a few at a time
  *   a move's end   the leader reports exactly the wanted members: nobody is leaving any more
  *   balance        replicas and leaders by at most one apart, one at a time */
@@ -58,6 +61,7 @@ struct controller {
     struct part_seen *parts; /* as the broker's replicas; NULL: not leading */
     uint64_t founding_id;
     uint32_t founding_next; /* placement to be written next */
+    bool topic_waits;       /* said once */
     struct group_propose propose;
     struct bytes batch;
     bool proposing;

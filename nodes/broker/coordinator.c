@@ -29,7 +29,8 @@ uint32_t coordinator_topic_partitions(const struct coordinator *co, const char *
 {
     const struct config *config = co->broker->config;
     for (uint32_t i = 0; i < config->n_topics; i++) {
-        if (strcmp(config->topics[i].name, topic) == 0) {
+        if (strcmp(config->topics[i].name, topic) == 0 &&
+            !cluster_topic_differs(&co->broker->roster.cluster, &config->topics[i])) {
             return config->topics[i].partitions;
         }
     }

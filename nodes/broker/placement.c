@@ -146,6 +146,13 @@ static bool even_out(const struct cluster *c, const struct loads *l, uint32_t in
     return true;
 }
 
+/* Members are changed by a group's leader: one that has not begun has none. */
+static bool movable(const struct cluster *c, uint32_t index)
+{
+    const struct cluster_placement *p = &c->placements[index];
+    return p->replicas.n > 0 && p->founders.n == 0;
+}
+
 int64_t placement_next(const struct cluster *c, placement_usable_cb usable, const void *data,
                        struct cluster_placement *ret_placement)
 {
@@ -154,7 +161,7 @@ int64_t placement_next(const struct cluster *c, placement_usable_cb usable, cons
     uint32_t best_gain = 0;
     count_loads(c, usable, data, &l);
     for (uint32_t i = 0; i < c->n_placements; i++) {
-        if (c->placements[i].replicas.n > 0 && c->placements[i].leaving.n == 0 && !is_meta(c, i) &&
+        if (movable(c, i) && c->placements[i].leaving.n == 0 && !is_meta(c, i) &&
             repair(c, &l, i, ret_placement)) {
             return i;
         }
@@ -165,8 +172,7 @@ int64_t placement_next(const struct cluster *c, placement_usable_cb usable, cons
     for (uint32_t i = 0; i < c->n_placements; i++) {
         struct cluster_placement p;
         uint32_t gain = 0;
-        if (c->placements[i].replicas.n > 0 && !is_meta(c, i) && even_out(c, &l, i, &p, &gain) &&
-            gain > best_gain) {
+        if (movable(c, i) && !is_meta(c, i) && even_out(c, &l, i, &p, &gain) && gain > best_gain) {
             best = i;
             best_gain = gain;
             *ret_placement = p;

@@ -91,10 +91,14 @@ static void send_metadata(struct conn *c, uint64_t correlation, Weir__BrokerLead
         }
     }
     for (uint32_t i = 0; i < b->config->n_topics; i++) {
-        weir__broker_topic__init(&topics[i]);
-        topics[i].name = text(b->config->topics[i].name);
-        topics[i].partitions = b->config->topics[i].partitions;
-        topic_list[i] = &topics[i];
+        const struct config_topic *t = &b->config->topics[i];
+        if (!cluster_topic_differs(cluster, t)) {
+            weir__broker_topic__init(&topics[m.n_topics]);
+            topics[m.n_topics].name = text(t->name);
+            topics[m.n_topics].partitions = t->partitions;
+            topic_list[m.n_topics] = &topics[m.n_topics];
+            m.n_topics++;
+        }
     }
     for (uint32_t i = 0; i < b->n_replicas; i++) {
         if (!b->replicas[i].foreign) {
@@ -106,7 +110,6 @@ static void send_metadata(struct conn *c, uint64_t correlation, Weir__BrokerLead
     m.nodes = node_list;
     m.meta_offset = cluster->next;
     m.topics = topic_list;
-    m.n_topics = b->config->n_topics;
     m.leaders = list;
     m.shards = b->n_shards;
     broker_conn_reply(c, BROKER_METADATA, correlation, &m.base);

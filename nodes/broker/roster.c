@@ -1,6 +1,7 @@
 #include "nodes/broker/roster.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/logging.h"
@@ -37,6 +38,48 @@ static bool take_over(struct roster *m)
 }
 
 /* --- Opening --- */
+
+static bool lacks_placements(const struct cluster *c)
+{
+    for (uint32_t i = 0; i < c->n_placements; i++) {
+        if (c->placements[i].replicas.n == 0 && (int64_t)i != cluster_meta_index(c->config)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int read_again(struct roster *m, struct error *err)
+{
+    m->again = calloc(1, sizeof(*m->again));
+    int rv = m->again != NULL ? cluster_found(m->again, m->broker->config, err)
+                              : error_set(err, WEIR_ENOMEM, "no memory for the cluster");
+    return rv;
+}
+
+static void stop_again(struct roster *m)
+{
+    if (m->again != NULL) {
+        cluster_close(m->again);
+        free(m->again);
+        m->again = NULL;
+    }
+}
+
+/* Keys are spread by a topic's number of partitions: it is for ever. */
+static int check_topics(const struct cluster *c, struct error *err)
+{
+    for (uint32_t i = 0; i < c->config->n_topics; i++) {
+        const struct config_topic *t = &c->config->topics[i];
+        if (cluster_topic_differs(c, t)) {
+            return error_set(err, WEIR_ECONFIG,
+                             "log.topic %s partitions=%u: the cluster has it with %u, which can't "
+                             "be changed",
+                             t->name, t->partitions, cluster_topic(c, t->name)->partitions);
+        }
+    }
+    return 0;
+}
 
 int roster_open(struct roster *m, struct broker *b, struct error *err)
 {
@@ -75,12 +118,17 @@ int roster_open(struct roster *m, struct broker *b, struct error *err)
                          "log.shards: %u, but this cluster was founded with %u, and that stays",
                          b->n_shards, m->cluster.shards);
     }
-    return publish(m, err);
+    rv = check_topics(&m->cluster, err);
+    if (rv == 0 && m->known && lacks_placements(&m->cluster)) {
+        rv = read_again(m, err);
+    }
+    return rv == 0 ? publish(m, err) : rv;
 }
 
 void roster_close(struct roster *m)
 {
     env_defer_cancel(&m->fold);
+    stop_again(m);
     cluster_close(&m->cluster);
     bytes_close(&m->batches);
 }
@@ -103,6 +151,7 @@ static bool is_wanted(const struct roster *m, const struct replica *r)
         return self == NULL || self->state != CLUSTER_REMOVED;
     }
     return self != NULL && self->state != CLUSTER_REMOVED &&
+           !cluster_topic_differs(&m->cluster, r->topic) &&
            (cluster_ids_have(&p->replicas, self->node.id) ||
             cluster_ids_have(&p->leaving, self->node.id));
 }
@@ -131,18 +180,21 @@ static void founders(const struct roster *m, const struct replica *r, struct clu
     placement_initial(ids, n, r->partition, r == m->meta ? CLUSTER_META_VOTERS : replicas, ret_ids);
 }
 
-/* A group is founded once, by those that the configuration names. Where `meta` says that it has
- * moved since, it is there already: who opens it waits to be added. */
+/* A group is founded once: of a topic that came later by those that `meta` names, else by those
+ * that the configuration names. Where `meta` says that it has moved since, it is there already: who
+ * opens it waits to be added. */
 unsigned roster_voters(const struct roster *m, const struct replica *r,
                        uint32_t ret_ids[CLUSTER_NODES_MAX])
 {
     const struct cluster_placement *p = &m->cluster.placements[r->index];
-    struct cluster_ids ids;
-    founders(m, r, &ids);
-    if (m->broker->config->cluster_join != 0 ||
-        (m->known && r != m->meta &&
-         (p->leaving.n > 0 || !cluster_ids_equal(&p->replicas, &ids)))) {
-        return 0;
+    struct cluster_ids ids = p->founders;
+    if (ids.n == 0) {
+        founders(m, r, &ids);
+        if (m->broker->config->cluster_join != 0 ||
+            (m->known && r != m->meta &&
+             (p->leaving.n > 0 || !cluster_ids_equal(&p->replicas, &ids)))) {
+            return 0;
+        }
     }
     for (unsigned i = 0; i < ids.n; i++) {
         ret_ids[i] = ids.at[i];
@@ -197,6 +249,7 @@ static bool may_delete(const struct roster *m, const struct replica *r)
     const struct cluster_node *self = roster_self(m);
     return m->known && !m->unsaved && !r->foreign && r != m->meta && !r->wanted && !r->deleted &&
            !r->closing && r->group == NULL && self != NULL && self->state != CLUSTER_REMOVED &&
+           !cluster_topic_differs(&m->cluster, r->topic) &&
            m->cluster.placements[r->index].replicas.n > 0;
 }
 
@@ -269,6 +322,21 @@ static void tell_removed(struct roster *m)
     }
 }
 
+/* The configuration was read before the topic came, or the file was lost: such a topic is not
+ * served here. The next start is refused. */
+static void tell_differing(struct roster *m)
+{
+    const struct config *config = m->broker->config;
+    for (uint32_t i = 0; i < config->n_topics; i++) {
+        const struct config_topic *t = &config->topics[i];
+        if (cluster_topic_differs(&m->cluster, t) && (m->told_differs >> i & 1) == 0) {
+            m->told_differs |= UINT64_C(1) << i;
+            log_error("topic_differs", "topic=%s configured_partitions=%u partitions=%u", t->name,
+                      t->partitions, cluster_topic(&m->cluster, t->name)->partitions);
+        }
+    }
+}
+
 /* What a replica promises counts only while the file says that it belongs here: after a restart the
  * file decides what is deleted. So replicas follow what is on disk. */
 static void act(struct roster *m)
@@ -290,6 +358,7 @@ static void act(struct roster *m)
     m->done_ns = env_now_ns(b->env);
     save(m);
     tell_removed(m);
+    tell_differing(m);
     add_peers(m);
     if (!m->unsaved) {
         update_replicas(m);
@@ -359,13 +428,13 @@ void roster_tick(struct roster *m, uint64_t now_ns)
 
 bool roster_current(const struct roster *m)
 {
-    return m->meta != NULL && m->meta->group != NULL && !m->fold.scheduled &&
+    return m->meta != NULL && m->meta->group != NULL && !m->fold.scheduled && m->again == NULL &&
            m->cluster.next >= partition_high_watermark(group_partition(m->meta->group)).v &&
            m->done_changes == m->cluster.changes;
 }
 
-static int fold_batch(struct roster *m, const uint8_t *data, size_t n, size_t *ret_size,
-                      struct error *err)
+static int fold_batch(struct roster *m, struct cluster *c, const uint8_t *data, size_t n,
+                      size_t *ret_size, struct error *err)
 {
     struct batch_iter it;
     struct batch_record record;
@@ -374,7 +443,7 @@ static int fold_batch(struct roster *m, const uint8_t *data, size_t n, size_t *r
         return rv;
     }
     while ((rv = batch_iter_next(&it, &record, err)) == 1) {
-        if (record.offset.v >= m->cluster.next && !cluster_fold(&m->cluster, &record)) {
+        if (record.offset.v >= c->next && !cluster_fold(c, &record) && c != m->again) {
             log_warn("meta_record_void", "offset=%lld", (long long)record.offset.v);
         }
     }
@@ -382,21 +451,39 @@ static int fold_batch(struct roster *m, const uint8_t *data, size_t n, size_t *r
     return rv;
 }
 
-static int fold_some(struct roster *m, struct partition *p, struct error *err)
+/* 1: there is more. */
+static int fold_some(struct roster *m, struct cluster *c, struct partition *p, struct error *err)
 {
-    struct log_offset next = LOG_OFFSET(m->cluster.next);
+    int64_t start = partition_start_offset(p).v, end = partition_high_watermark(p).v;
+    c->next = c->next < start ? start : c->next;
+    struct log_offset next = LOG_OFFSET(c->next);
+    if (c->next >= end) {
+        return 0;
+    }
     bytes_reset(&m->batches);
     int rv = partition_fetch(p, next, FOLD_BYTES, &m->batches, &next, err);
     size_t at = 0;
     while (rv == 0 && at < m->batches.len) {
         size_t size = 0;
-        rv = fold_batch(m, m->batches.data + at, m->batches.len - at, &size, err);
+        rv = fold_batch(m, c, m->batches.data + at, m->batches.len - at, &size, err);
         at += size;
     }
-    if (rv == 0 && next.v > m->cluster.next) {
-        m->cluster.next = next.v; /* also over what compaction took away */
+    if (rv == 0 && next.v > c->next) {
+        c->next = next.v; /* also over what compaction took away */
     }
-    return rv;
+    return rv == 0 ? c->next < end : rv;
+}
+
+/* Both folds are at the same offset: the placements that the file did not have. */
+static void merge_again(struct roster *m)
+{
+    for (uint32_t i = 0; i < m->cluster.n_placements; i++) {
+        if (!m->cluster.placements[i].written && m->again->placements[i].written) {
+            m->cluster.placements[i] = m->again->placements[i];
+            m->cluster.changes++;
+        }
+    }
+    stop_again(m);
 }
 
 static void on_fold(struct env_defer *defer)
@@ -407,19 +494,23 @@ static void on_fold(struct env_defer *defer)
         return;
     }
     struct partition *p = group_partition(m->meta->group);
-    int64_t start = partition_start_offset(p).v, end = partition_high_watermark(p).v;
-    m->cluster.next = m->cluster.next < start ? start : m->cluster.next;
-    if (m->cluster.next < end) {
-        int rv = fold_some(m, p, &err);
-        if (rv != 0) {
-            log_error("meta_not_read", "offset=%lld reason=\"%s\"", (long long)m->cluster.next,
-                      err.text);
-            return; /* again with the next commit */
-        }
+    int rv = fold_some(m, &m->cluster, p, &err);
+    if (rv == 0 && m->again != NULL) {
+        rv = fold_some(m, m->again, p, &err);
     }
-    if (m->cluster.next < end) {
+    if (rv < 0) {
+        log_error("meta_not_read", "offset=%lld reason=\"%s\"", (long long)m->cluster.next,
+                  err.text);
+        return; /* again with the next commit */
+    }
+    if (rv == 1) {
         env_defer(m->broker->env, &m->fold, on_fold);
-    } else if (m->cluster.changes != m->done_changes) {
+        return;
+    }
+    if (m->again != NULL && m->again->next >= m->cluster.next) {
+        merge_again(m);
+    }
+    if (m->cluster.changes != m->done_changes) {
         act(m);
     }
 }

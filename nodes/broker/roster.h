@@ -30,7 +30,11 @@ struct roster {
     uint64_t done_ns;
     bool unsaved;
     bool unpublished; /* the other shards have to be told */
+    /* Not NULL: `meta` from its begin on. Topics are new in this node's configuration, and what is
+     * written of them lies before what the file holds. */
+    struct cluster *again;
     bool told_removed;
+    uint64_t told_differs; /* topics, as bits */
     char path[CONFIG_PATH_MAX + 32];
 };
 

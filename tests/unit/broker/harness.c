@@ -55,7 +55,7 @@ static void find_ports(struct harness *h)
     }
 }
 
-static void configure(struct harness *h, unsigned i, const char *extra)
+void harness_configure(struct harness *h, unsigned i, const char *extra)
 {
     struct bytes text;
     struct error err = {0};
@@ -76,6 +76,7 @@ static void configure(struct harness *h, unsigned i, const char *extra)
                  h->n_shards, extra);
     bytes_put_u8(&text, 0);
     assert_int_equal(bytes_error(&text), 0);
+    free(h->config[i]);
     h->config[i] = calloc(1, sizeof(struct config));
     assert_non_null(h->config[i]);
     if (config_parse("test", (const char *)text.data, h->config[i], &err) != 0) {
@@ -116,7 +117,7 @@ void harness_open_shards(struct harness *h, unsigned n_shards, const char *extra
     h->deadline.data = h;
     find_ports(h);
     for (unsigned i = 0; i < HARNESS_NODES; i++) {
-        configure(h, i, extra);
+        harness_configure(h, i, extra);
         harness_start_broker(h, i);
     }
 }

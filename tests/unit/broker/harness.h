@@ -32,6 +32,8 @@ void harness_open(struct harness *h, const char *extra);
 void harness_open_shards(struct harness *h, unsigned n_shards, const char *extra);
 void harness_close(struct harness *h);
 void harness_stop_broker(struct harness *h, unsigned i);
+/* Its configuration from the next start on. */
+void harness_configure(struct harness *h, unsigned i, const char *extra);
 void harness_start_broker(struct harness *h, unsigned i);
 /* Runs the loop until *flag; fails the test after a generous while, so that a hang has a name. */
 void harness_run_until(struct harness *h, const bool *flag);

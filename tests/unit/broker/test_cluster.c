@@ -128,10 +128,10 @@ static void cluster_fold__takes_what_was_put(void **state)
     struct cluster_record r;
     found(&c, 3, "");
     cluster_record_init(&r);
-    cluster_put_cluster(&r, &c, 77);
+    cluster_put_cluster(&r, &c, 77, NULL);
     assert_true(fold(&c, &r));
     assert_int_equal(c.id, 77);
-    cluster_put_cluster(&r, &c, 78);
+    cluster_put_cluster(&r, &c, 78, NULL);
     assert_false(fold(&c, &r)); /* a cluster has one id for ever */
     add_node(&c, 9);
     assert_int_equal(c.n_nodes, 4);
@@ -148,6 +148,129 @@ static void cluster_fold__takes_what_was_put(void **state)
     assert_int_equal(c.next, 5);
     assert_int_equal(c.n_void, 1);
     cluster_record_close(&r);
+    cluster_close(&c);
+}
+
+/* --- Topics --- */
+
+static void put_topic(struct cluster *c, const char *name, uint32_t partitions, bool taken)
+{
+    struct config_topic t = {.partitions = partitions};
+    struct cluster_record r;
+    (void)snprintf(t.name, sizeof(t.name), "%s", name);
+    cluster_record_init(&r);
+    cluster_put_cluster(&r, c, c->id, &t);
+    assert_int_equal(fold(c, &r), taken);
+    cluster_record_close(&r);
+}
+
+/* Founded, before `a` was in the configuration: it is placed nowhere. */
+static void found_without_a(struct cluster *c)
+{
+    struct config with;
+    struct error err = {0};
+    configure(3, "");
+    with = config;
+    struct config_topic *t = config.topics;
+    while (strcmp(t->name, "a") != 0) {
+        t++;
+    }
+    (void)snprintf(t->name, sizeof(t->name), "other");
+    struct cluster before;
+    struct cluster_record r;
+    assert_int_equal(cluster_found(&before, &config, &err), 0);
+    cluster_record_init(&r);
+    cluster_put_cluster(&r, &before, 77, NULL);
+    config = with;
+    assert_int_equal(cluster_found(c, &config, &err), 0);
+    place(c, 6, &before.placements[6]);
+    assert_true(fold(c, &r));
+    cluster_record_close(&r);
+    cluster_close(&before);
+}
+
+static void a_topic_that_is_new_in_the_configuration__is_placed_when_that_is_written(void **state)
+{
+    (void)state;
+    struct cluster c, d;
+    struct bytes out;
+    struct error err = {0};
+    uint64_t id;
+    found_without_a(&c);
+    assert_int_equal(c.placements[6].replicas.n, 3);
+    assert_int_equal(c.placements[7].replicas.n, 3); /* meta: as it was founded */
+    for (unsigned i = 0; i < 6; i++) {
+        assert_int_equal(c.placements[i].replicas.n, 0);
+    }
+    assert_null(cluster_topic(&c, "a"));
+    place(&c, 0,
+          &(struct cluster_placement){.replicas = {{2, 3, 1}, 3}, .founders = {{2, 3, 1}, 3}});
+    put_topic(&c, "a", 6, true);
+    assert_int_equal(cluster_topic(&c, "a")->partitions, 6);
+    assert_int_equal(cluster_topic(&c, "other")->partitions, 6); /* none is forgotten */
+    assert_int_equal(c.placements[0].founders.n, 3);
+    assert_false(cluster_topic_differs(&c, &config.topics[0]));
+    put_topic(&c, "a", 7, false); /* twice in the record */
+    /* And the file has all of it. */
+    bytes_init(&out, 1 << 20);
+    cluster_encode(&c, c.id, &out);
+    assert_int_equal(cluster_found(&d, &config, &err), 0);
+    assert_int_equal(cluster_decode(&d, out.data, out.len, &id, &err), 0);
+    assert_int_equal(d.n_topics, c.n_topics);
+    assert_int_equal(d.placements[0].founders.n, 3);
+    assert_int_equal(d.placements[1].replicas.n, 0);
+    bytes_close(&out);
+    cluster_close(&c);
+    cluster_close(&d);
+}
+
+static void a_number_of_partitions__is_for_ever(void **state)
+{
+    (void)state;
+    struct cluster c, d;
+    struct cluster_record r;
+    struct error err = {0};
+    found(&c, 3, "");
+    cluster_record_init(&r);
+    cluster_put_cluster(&r, &c, 77, NULL);
+    assert_true(fold(&c, &r));
+    for (uint32_t i = 0; i < config.n_topics; i++) {
+        config.topics[i].partitions += strcmp(config.topics[i].name, "a") == 0;
+    }
+    assert_true(cluster_topic_differs(&c, &config.topics[0]));
+    assert_int_equal(cluster_found(&d, &config, &err), 0);
+    cluster_put_cluster(&r, &d, 77, NULL); /* 7 now */
+    assert_false(fold(&c, &r));
+    assert_int_equal(cluster_topic(&c, "a")->partitions, 6);
+    cluster_record_close(&r);
+    cluster_close(&c);
+    cluster_close(&d);
+}
+
+static bool everybody(const void *data, uint32_t id)
+{
+    (void)data;
+    (void)id;
+    return true;
+}
+
+static void a_group_that_has_not_begun__is_not_moved(void **state)
+{
+    (void)state;
+    struct cluster c;
+    struct cluster_placement p;
+    found(&c, 5, "");
+    set_state(&c, 1, CLUSTER_DRAINING);
+    for (int64_t i = 0; i < 7; i++) {
+        p = c.placements[i];
+        p.founders = p.replicas;
+        place(&c, i, &p);
+    }
+    assert_int_equal(placement_next(&c, everybody, NULL, &p), -1);
+    p = c.placements[0];
+    p.founders.n = 0;
+    place(&c, 0, &p);
+    assert_int_equal(placement_next(&c, everybody, NULL, &p), 0);
     cluster_close(&c);
 }
 
@@ -216,7 +339,11 @@ static void make_rich(struct cluster *c)
     struct cluster_record r;
     found(c, 3, "");
     cluster_record_init(&r);
-    cluster_put_cluster(&r, c, 0x1122334455667788);
+    for (int64_t i = 0; i < 7; i++) {
+        place(c, i, &c->placements[i]);
+    }
+    c->next = 0; /* as in the golden file */
+    cluster_put_cluster(&r, c, 0x1122334455667788, NULL);
     assert_true(fold(c, &r));
     cluster_record_close(&r);
     add_node(c, 4);
@@ -482,6 +609,9 @@ int main(void)
         cmocka_unit_test(cluster_found__places_partition_k_on_the_nodes_from_k_on),
         cmocka_unit_test(cluster_found__of_a_joining_node_places_nothing),
         cmocka_unit_test(cluster_fold__takes_what_was_put),
+        cmocka_unit_test(a_topic_that_is_new_in_the_configuration__is_placed_when_that_is_written),
+        cmocka_unit_test(a_number_of_partitions__is_for_ever),
+        cmocka_unit_test(a_group_that_has_not_begun__is_not_moved),
         cmocka_unit_test(void_records__change_nothing),
         cmocka_unit_test(too_many_nodes__are_void),
         cmocka_unit_test(the_file__holds_the_whole_fold),
