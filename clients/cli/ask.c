@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "clients/cli/ask_shards.h"
+
 static void settle(struct ask *a)
 {
     if (a->n_waiting == 0) {
@@ -28,61 +30,105 @@ static void wait_for_answers(struct ask *a)
 
 /* --- Links --- */
 
+static void dial(struct ask_node *n, uint32_t shard);
+
+static void settled(struct ask_link *l)
+{
+    l->node->ask->n_waiting--;
+    settle(l->node->ask);
+}
+
 static void on_ready(void *data, struct broker_link *link, const Weir__BrokerWelcome *welcome)
 {
-    struct ask_node *n = data;
+    struct ask_link *l = data;
+    struct ask_node *n = l->node;
     (void)link;
-    n->ready = true;
-    n->id = welcome->node_id;
-    (void)snprintf(n->name, sizeof(n->name), "%s", welcome->node_name);
-    n->ask->n_waiting--;
-    settle(n->ask);
+    l->ready = true;
+    if (l->shard == 0) {
+        n->ready = true;
+        n->id = welcome->node_id;
+        n->n_shards = welcome->shards == 0 || welcome->shards > SHARDS_MAX ? 1 : welcome->shards;
+        (void)snprintf(n->name, sizeof(n->name), "%s", welcome->node_name);
+        for (uint32_t k = 1; k < n->n_shards; k++) {
+            dial(n, k);
+        }
+    }
+    settled(l);
+}
+
+static void link_failed(struct ask_link *l, const char *text)
+{
+    l->failed = true;
+    l->link = NULL;
+    (void)snprintf(l->trouble, sizeof(l->trouble), "%s", text);
+    if (l->shard == 0) {
+        l->node->ready = false;
+        (void)snprintf(l->node->trouble, sizeof(l->node->trouble), "%s", text);
+    }
 }
 
 static void on_closed(void *data, struct broker_link *link, const struct error *why)
 {
-    struct ask_node *n = data;
-    bool was_ready = n->ready;
+    struct ask_link *l = data;
+    bool was_ready = l->ready;
     (void)link;
-    n->link = NULL;
-    n->ready = false;
-    n->failed = true;
-    (void)snprintf(n->trouble, sizeof(n->trouble), "%s", why->text);
+    l->ready = false;
+    link_failed(l, why->text);
     if (!was_ready) {
-        n->ask->n_waiting--;
-        settle(n->ask);
+        settled(l);
     }
 }
 
-static void dial(struct ask_node *n, const struct config_address *address)
+static void dial(struct ask_node *n, uint32_t shard)
 {
     struct ask *a = n->ask;
-    struct broker_link_events events = {.data = n, .ready = on_ready, .closed = on_closed};
+    struct ask_link *l = &n->links[shard];
+    struct broker_link_events events = {.data = l, .ready = on_ready, .closed = on_closed};
     struct error err = {0};
-    (void)snprintf(n->address, sizeof(n->address), "%s:%u", address->host, address->port);
-    if (broker_link_open(a->loop.env, a->loop.sockets, address->host, address->port,
-                         a->cluster->secret, "weir command", &events, &n->link, &err) == 0) {
+    *l = (struct ask_link){.node = n, .shard = shard, .dialled = true};
+    if (broker_link_open(a->loop.env, a->loop.sockets, n->at.host, shard_port(n->at.port, shard),
+                         a->cluster->secret, "weir command", &events, &l->link, &err) == 0) {
         a->n_waiting++;
     } else {
-        n->link = NULL;
-        n->failed = true;
-        (void)snprintf(n->trouble, sizeof(n->trouble), "%s", err.text);
+        link_failed(l, err.text);
     }
 }
 
-static void hang_up(struct ask_node *n)
+static void dial_node(struct ask_node *n, const struct config_address *address)
 {
-    if (!n->ready && !n->failed) {
-        n->failed = true;
-        n->ask->n_waiting--;
-        (void)snprintf(n->trouble, sizeof(n->trouble), "no answer within %u ms",
-                       n->ask->cluster->timeout_ms);
+    n->at = *address;
+    (void)snprintf(n->address, sizeof(n->address), "%s:%u", address->host, address->port);
+    dial(n, 0);
+}
+
+/* What is not there by now is not waited for any longer. */
+static void give_up_links(struct ask_node *n)
+{
+    char text[ERROR_TEXT_MAX];
+    (void)snprintf(text, sizeof(text), "no answer within %u ms", n->ask->cluster->timeout_ms);
+    for (uint32_t k = 0; k < SHARDS_MAX; k++) {
+        struct ask_link *l = &n->links[k];
+        if (l->dialled && !l->ready && !l->failed) {
+            n->ask->n_waiting--;
+            broker_link_close(l->link, NULL, NULL);
+            link_failed(l, text);
+        }
     }
-    if (n->link != NULL) {
-        broker_link_close(n->link, NULL, NULL);
-        n->link = NULL;
+}
+
+static void node_close(struct ask_node *n)
+{
+    for (uint32_t k = 0; k < SHARDS_MAX; k++) {
+        struct ask_link *l = &n->links[k];
+        if (l->link != NULL) {
+            broker_link_close(l->link, NULL, NULL);
+            l->link = NULL;
+        }
+        message_free(l->answer);
+        l->answer = NULL;
     }
-    n->ready = false;
+    message_free(n->answer);
+    n->answer = NULL;
 }
 
 struct ask_node *ask_add(struct ask *a, const struct config_address *address)
@@ -99,11 +145,9 @@ struct ask_node *ask_add(struct ask *a, const struct config_address *address)
     }
     struct ask_node *n = &a->nodes[a->n_nodes++];
     *n = (struct ask_node){.ask = a};
-    dial(n, address);
+    dial_node(n, address);
     wait_for_answers(a);
-    if (!n->ready) {
-        hang_up(n);
-    }
+    give_up_links(n);
     return n;
 }
 
@@ -141,20 +185,12 @@ static enum cli_exit open_all(struct ask *a, const struct cli_cluster *cluster,
     a->timer.data = a;
     for (unsigned i = 0; i < a->n_nodes; i++) {
         a->nodes[i].ask = a;
-        dial(&a->nodes[i], &brokers[i]);
+        dial_node(&a->nodes[i], &brokers[i]);
     }
     wait_for_answers(a);
     for (unsigned i = 0; i < a->n_nodes; i++) {
-        struct ask_node *n = &a->nodes[i];
-        n_ready += n->ready;
-        if (!n->ready && !n->failed) {
-            n->failed = true;
-            a->n_waiting--;
-            (void)snprintf(n->trouble, sizeof(n->trouble), "no answer within %u ms",
-                           cluster->timeout_ms);
-            broker_link_close(n->link, NULL, NULL);
-            n->link = NULL;
-        }
+        give_up_links(&a->nodes[i]);
+        n_ready += a->nodes[i].ready;
     }
     if (n_ready > 0) {
         return CLI_OK;
@@ -169,12 +205,7 @@ static enum cli_exit open_all(struct ask *a, const struct cli_cluster *cluster,
 void ask_close(struct ask *a)
 {
     for (unsigned i = 0; i < a->n_nodes; i++) {
-        if (a->nodes[i].link != NULL) {
-            broker_link_close(a->nodes[i].link, NULL, NULL);
-            a->nodes[i].link = NULL;
-        }
-        message_free(a->nodes[i].answer);
-        a->nodes[i].answer = NULL;
+        node_close(&a->nodes[i]);
     }
     env_timer_close(&a->timer);
     cli_loop_close(&a->loop);
@@ -201,6 +232,11 @@ static unsigned members(struct ask *a, struct member ret_members[CONFIG_NODES_MA
             out->id = m->nodes[i]->id;
             out->broker.port = (uint16_t)m->nodes[i]->port;
             (void)snprintf(out->broker.host, sizeof(out->broker.host), "%s", m->nodes[i]->host);
+        }
+    }
+    for (size_t i = 0; m != NULL && i < m->n_topics; i++) {
+        if (strcmp(m->topics[i]->name, CONFIG_TOPIC_GROUPS) == 0) {
+            a->groups_partitions = m->topics[i]->partitions;
         }
     }
     return n;
@@ -237,14 +273,12 @@ static void add_members(struct ask *a, const struct member *members, unsigned n)
         if (ask_find(a, members[i].id) == NULL) {
             struct ask_node *node = &a->nodes[a->n_nodes++];
             *node = (struct ask_node){.ask = a};
-            dial(node, &members[i].broker);
+            dial_node(node, &members[i].broker);
         }
     }
     wait_for_answers(a);
     for (unsigned i = first; i < a->n_nodes; i++) {
-        if (!a->nodes[i].ready) {
-            hang_up(&a->nodes[i]);
-        }
+        give_up_links(&a->nodes[i]);
     }
 }
 
@@ -276,49 +310,90 @@ struct ask_node *ask_find(struct ask *a, uint32_t id)
 static void on_reply(struct broker_request *req, int status, const struct frame *reply,
                      const ProtobufCMessage *head)
 {
-    struct ask_node *n = req->data;
+    struct ask_link *l = req->data;
     struct error err = {0};
-    n->status = status;
+    l->status = status;
     if (status == 0) {
         /* The head is only lent: unpacked once more, to keep it. */
-        n->status = message_unpack(reply, &n->answer, &err);
-        (void)snprintf(n->text, sizeof(n->text), "%s", err.text);
+        l->status = message_unpack(reply, &l->answer, &err);
+        (void)snprintf(l->text, sizeof(l->text), "%s", err.text);
     } else {
-        (void)snprintf(n->text, sizeof(n->text), "%s",
+        (void)snprintf(l->text, sizeof(l->text), "%s",
                        head != NULL ? ((const Weir__BrokerError *)head)->text : error_name(status));
     }
-    n->ask->n_waiting--;
-    settle(n->ask);
+    settled(l);
+}
+
+static void send_to(struct ask_link *l, enum message_type type, const ProtobufCMessage *question,
+                    enum message_type expected)
+{
+    l->asked = true;
+    l->status = WEIR_EUNAVAILABLE;
+    (void)snprintf(l->text, sizeof(l->text), "%s", l->trouble);
+    if (!l->ready) {
+        return;
+    }
+    l->request.data = l;
+    l->status =
+        broker_link_request(l->link, type, question, NULL, 0, expected, &l->request, on_reply);
+    if (l->status == 0) {
+        l->node->ask->n_waiting++;
+    } else {
+        (void)snprintf(l->text, sizeof(l->text), "%s", error_name(l->status));
+    }
 }
 
 static void send(struct ask_node *n, enum message_type type, const ProtobufCMessage *question,
                  enum message_type expected)
 {
+    uint32_t n_shards = n->n_shards > 0 ? n->n_shards : 1, shard;
+    bool all = ask_is_for_all(type, question, n_shards, n->ask->groups_partitions, &shard);
     message_free(n->answer);
     n->answer = NULL;
-    n->status = WEIR_EUNAVAILABLE;
-    (void)snprintf(n->text, sizeof(n->text), "%s", n->trouble);
-    if (!n->ready) {
-        return;
-    }
-    n->request.data = n;
-    n->status =
-        broker_link_request(n->link, type, question, NULL, 0, expected, &n->request, on_reply);
-    if (n->status == 0) {
-        n->ask->n_waiting++;
-    } else {
-        (void)snprintf(n->text, sizeof(n->text), "%s", error_name(n->status));
+    for (uint32_t k = 0; k < n_shards; k++) {
+        if (all || k == shard) {
+            send_to(&n->links[k], type, question, expected);
+        }
     }
 }
 
-static void give_up(struct ask_node *n)
+/* The answers of those that were asked, as one; the first that failed, instead. */
+static void take(struct ask_node *n)
 {
-    if (n->request.active) {
-        broker_link_cancel(n->link, &n->request);
-        n->ask->n_waiting--;
-        n->status = WEIR_ETIMEOUT;
-        (void)snprintf(n->text, sizeof(n->text), "no answer within %u ms",
-                       n->ask->cluster->timeout_ms);
+    n->status = 0;
+    n->text[0] = '\0';
+    for (uint32_t k = 0; k < SHARDS_MAX; k++) {
+        struct ask_link *l = &n->links[k];
+        if (!l->asked) {
+            continue;
+        }
+        l->asked = false;
+        if (l->request.active) {
+            broker_link_cancel(l->link, &l->request);
+            n->ask->n_waiting--;
+            l->status = WEIR_ETIMEOUT;
+            (void)snprintf(l->text, sizeof(l->text), "no answer within %u ms",
+                           n->ask->cluster->timeout_ms);
+        }
+        ProtobufCMessage *answer = l->answer;
+        l->answer = NULL;
+        if (n->status == 0 && l->status == 0 && n->answer != NULL) {
+            n->status = ask_merge(n->answer, answer);
+        } else if (n->status == 0 && l->status == 0) {
+            n->answer = answer;
+        } else {
+            message_free(answer);
+        }
+        if (n->status == 0 && l->status != 0) {
+            n->status = l->status;
+            (void)snprintf(n->text, sizeof(n->text), "%s", l->text);
+        }
+    }
+    if (n->status != 0) {
+        message_free(n->answer);
+        n->answer = NULL;
+    } else {
+        ask_merged(n->answer, n->n_shards);
     }
 }
 
@@ -328,7 +403,7 @@ int ask_node(struct ask *a, unsigned i, enum message_type type, const ProtobufCM
     struct ask_node *n = &a->nodes[i];
     send(n, type, question, expected);
     wait_for_answers(a);
-    give_up(n);
+    take(n);
     if (n->status == 0) {
         *ret_answer = n->answer;
     }
@@ -343,6 +418,6 @@ void ask_all(struct ask *a, enum message_type type, const ProtobufCMessage *ques
     }
     wait_for_answers(a);
     for (unsigned i = 0; i < a->n_nodes; i++) {
-        give_up(&a->nodes[i]);
+        take(&a->nodes[i]);
     }
 }

@@ -1,23 +1,41 @@
-/* Asking single brokers: what the log's client does not do. One link per broker of the cluster; a
- * question goes to one of them or to all, and the command waits for the answers. */
+/* Asking single brokers: what the log's client does not do. One link per broker of the cluster, and
+ * per shard where nodes have several (base/shard.h): a question to a node goes to the shard that
+ * can answer it, or to all, whose answers become one. A question goes to one node or to all, and
+ * the command waits for the answers. */
 #ifndef CLIENTS_CLI_ASK_H
 #define CLIENTS_CLI_ASK_H
 
+#include "base/shard.h"
 #include "clients/cli/cli.h"
 #include "clients/log/link.h"
 
 #define ASK_NODES_MAX    (CONFIG_NODES_MAX + 1) /* and one that is to join */
 #define CLI_NODE_REMOVED 3                      /* MetaNodeState */
 
+/* One shard of a node. */
+struct ask_link {
+    struct ask_node *node;
+    uint32_t shard;
+    struct broker_link *link;
+    bool dialled, ready, failed;
+    char trouble[ERROR_TEXT_MAX]; /* why not ready */
+    struct broker_request request;
+    bool asked;
+    int status;
+    ProtobufCMessage *answer;
+    char text[ERROR_TEXT_MAX];
+};
+
 struct ask_node {
     struct ask *ask;
     char address[160];
+    struct config_address at;
+    uint32_t n_shards;
+    struct ask_link links[SHARDS_MAX];
     uint32_t id; /* 0: never connected */
     char name[CONFIG_NAME_MAX];
-    struct broker_link *link;
-    bool ready, failed;
-    char trouble[ERROR_TEXT_MAX]; /* why not ready */
-    struct broker_request request;
+    bool ready;                   /* the first shard */
+    char trouble[ERROR_TEXT_MAX]; /* why not */
     /* The answer to the last question. */
     int status;
     ProtobufCMessage *answer; /* freed with the next question */
@@ -30,6 +48,7 @@ struct ask {
     struct ask_node nodes[ASK_NODES_MAX];
     unsigned n_nodes;
     unsigned n_waiting;
+    uint32_t groups_partitions; /* of topic `groups`; 0: not known */
     struct env_timer timer;
     bool timed_out;
 };
