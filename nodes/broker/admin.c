@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/logging.h"
+#include "base/shard.h"
 #include "nodes/broker/broker_priv.h"
 
 static bool is_controller(struct conn *c, uint64_t correlation)
@@ -62,8 +63,40 @@ static bool same_address(const struct config_address *a, const struct config_add
     return a->port == b->port && strcmp(a->host, b->host) == 0;
 }
 
+/* Each takes a port for every shard. */
+static bool shards_meet(const struct cluster *c, const struct config_address *a,
+                        const struct config_address *b)
+{
+    unsigned apart = a->port > b->port ? a->port - b->port : b->port - a->port;
+    return c->shards > 1 && strcmp(a->host, b->host) == 0 && apart % SHARD_PORT_STEP == 0 &&
+           apart / SHARD_PORT_STEP < c->shards;
+}
+
+static int check_shards(const struct cluster *c, const struct config_node *n,
+                        const struct config_node *other, struct error *err)
+{
+    const struct config_address *mine[] = {&n->peer, &n->broker};
+    const struct config_address *theirs[] = {&other->peer, &other->broker};
+    for (unsigned i = 0; i < 4; i++) {
+        const struct config_address *a = mine[i / 2], *b = theirs[i % 2];
+        if (a != b && shards_meet(c, a, b)) {
+            return error_set(err, WEIR_EEXISTS,
+                             "%s:%u and %s:%u of node %s leave no room for %u shards, %u apart",
+                             a->host, a->port, b->host, b->port, other->name, c->shards,
+                             SHARD_PORT_STEP);
+        }
+    }
+    if (shard_port(n->peer.port, c->shards - 1) == 0 ||
+        shard_port(n->broker.port, c->shards - 1) == 0) {
+        return error_set(err, WEIR_EINVAL, "no room above ports %u and %u for %u shards",
+                         n->peer.port, n->broker.port, c->shards);
+    }
+    return 0;
+}
+
 static int check_addresses(const struct cluster *c, const struct cluster_node *n, struct error *err)
 {
+    int rv = check_shards(c, &n->node, &n->node, err);
     for (unsigned i = 0; i < c->n_nodes; i++) {
         const struct config_node *o = &c->nodes[i].node;
         if (o->id == n->node.id || c->nodes[i].state == CLUSTER_REMOVED) {
@@ -81,8 +114,9 @@ static int check_addresses(const struct cluster *c, const struct cluster_node *n
             return error_set(err, WEIR_EEXISTS, "%s:%u is already the internal address of node %s",
                              o->internal.host, o->internal.port, o->name);
         }
+        rv = rv == 0 ? check_shards(c, &n->node, o, err) : rv;
     }
-    return 0;
+    return rv;
 }
 
 /* A new node; or a known one at other addresses, or one that is not to be drained after all. */

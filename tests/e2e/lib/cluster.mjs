@@ -30,8 +30,21 @@ export async function until(what, ask, limitMs = 60_000, everyMs = 100) {
   }
 }
 
-/** Ports that nobody listens on now: held together while they are looked for, so that they differ. */
-export async function freePorts(n) {
+const listens = (port) => new Promise((done) => {
+  const s = createServer();
+  s.once('error', () => done(false));
+  s.listen(port, '127.0.0.1', () => s.close(() => done(true)));
+});
+
+/** Ports that nobody listens on now: held together while they are looked for, so that they differ. With `shards` those 1,000 further are free as well. */
+export async function freePorts(n, shards = 1) {
+  if (shards > 1) {
+    for (;;) {
+      const base = 10_000 + Math.floor(Math.random() * 10_000);
+      const all = Array.from({ length: n * shards }, (_, i) => base + (i % n) + 1000 * Math.floor(i / n));
+      if ((await Promise.all(all.map(listens))).every(Boolean)) return all.slice(0, n);
+    }
+  }
   const servers = await Promise.all(Array.from({ length: n }, () => new Promise((done, fail) => {
     const s = createServer();
     s.once('error', fail);
@@ -93,14 +106,15 @@ class Node {
 }
 
 export class Cluster {
-  /** With `tls` nodes speak TLS to one another, with certificates in the folder `tls`. `prepare(node)` runs before a node's first start, when its
+  /** With `tls` nodes speak TLS to one another, with certificates in the folder `tls`. `shards` as in the configuration: ports leave room for them. `prepare(node)` runs before a node's first start, when its
    * folder is there. */
-  static async start(extraConfig = '', folder = process.env.WEIR_E2E_DIR ?? tmpdir(), nodes = 3, { tls = false, prepare = () => {} } = {}) {
+  static async start(extraConfig = '', folder = process.env.WEIR_E2E_DIR ?? tmpdir(), nodes = 3, { tls = false, shards = 1, prepare = () => {} } = {}) {
     const c = new Cluster();
+    c.shards = shards;
     c.tls = tls;
     c.dir = mkdtempSync(join(folder, 'weir-e2e-'));
     c.secret = randomBytes(18).toString('hex');
-    const ports = await freePorts(5 * nodes);
+    const ports = await freePorts(5 * nodes, shards);
     c.nodes = ['n1', 'n2', 'n3'].slice(0, nodes).map((name, i) => new Node(c, name, {
       http: ports[5 * i], rtmp: ports[5 * i + 1], broker: ports[5 * i + 2], peer: ports[5 * i + 3],
       internal: ports[5 * i + 4],
@@ -143,7 +157,7 @@ export class Cluster {
 
   /** One more, not started, that joins: its configuration knows all that there are. */
   async newNode(name, extra = '') {
-    const [http, rtmp, broker, peer, internal] = await freePorts(5);
+    const [http, rtmp, broker, peer, internal] = await freePorts(5, this.shards);
     const node = new Node(this, name, { http, rtmp, broker, peer, internal });
     this.nodes.push(node);
     node.id = this.nodes.length;
