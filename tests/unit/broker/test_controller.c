@@ -31,13 +31,16 @@ static int setup(void **state)
         "log.topic = a partitions=6\nlog.topic = groups partitions=1\nlog.topic = meta "
         "partitions=1\n";
     assert_int_equal(config_parse("test", text, &config, &err), 0);
-    broker = (struct broker){.config = &config, .replicas = replicas, .n_replicas = PARTITIONS + 2};
+    broker = (struct broker){
+        .config = &config, .replicas = replicas, .n_replicas = PARTITIONS + 2, .n_shards = 1};
     broker.env = fault_env_new(1);
     assert_int_equal(cluster_found(&broker.roster.cluster, &config, &err), 0);
     assert_int_equal(broker.roster.cluster.n_placements, broker.n_replicas);
     for (uint32_t i = 0; i < PARTITIONS + 2; i++) {
-        replicas[i] = (struct replica){
-            .broker = &broker, .index = i, .group_id = i < PARTITIONS ? 1024 + i : 2048 * i};
+        replicas[i] = (struct replica){.broker = &broker,
+                                       .topic = &config.topics[0],
+                                       .index = i,
+                                       .group_id = i < PARTITIONS ? 1024 + i : 2048 * i};
     }
     controller_open(&broker.controller, &broker);
     broker.controller.parts = calloc(broker.n_replicas, sizeof(*broker.controller.parts));
@@ -55,7 +58,7 @@ static int teardown(void **state)
 }
 
 /* Node `id` leads the partitions `first`..`first + n - 1`; the other two follow closely. */
-static void report(uint32_t id, uint32_t first, uint32_t n, bool disk_bad)
+static void report_of_shard(uint32_t id, uint32_t shard, uint32_t first, uint32_t n, bool disk_bad)
 {
     Weir__ReportMember members[3], *list[3];
     Weir__ReportPartition parts[PARTITIONS], *all[PARTITIONS];
@@ -79,7 +82,12 @@ static void report(uint32_t id, uint32_t first, uint32_t n, bool disk_bad)
     m.n_partitions = n;
     m.last = true;
     m.disk_bad = disk_bad;
-    controller_take(&broker.controller, id, &m);
+    controller_take(&broker.controller, id, shard, &m);
+}
+
+static void report(uint32_t id, uint32_t first, uint32_t n, bool disk_bad)
+{
+    report_of_shard(id, 0, first, n, disk_bad);
 }
 
 static void leaders__go_to_a_node_that_leads_too_little(void **state)
@@ -106,6 +114,19 @@ static void leaders__do_not_go_to_a_node_whose_disk_is_bad(void **state)
     assert_int_equal(target, 3);
 }
 
+static void a_shard_whose_disk_is_well__does_not_speak_for_the_others(void **state)
+{
+    (void)state;
+    uint32_t index = 0, target = 0;
+    report(1, 0, 3, false);
+    report(2, 3, 3, false);
+    report_of_shard(3, 1, 0, 0, true);
+    report_of_shard(3, 0, 0, 0, false);
+    assert_false(controller_next_lead(&broker.controller, &index, &target));
+    report_of_shard(3, 1, 0, 0, false);
+    assert_true(controller_next_lead(&broker.controller, &index, &target));
+}
+
 static void leaders__leave_a_node_whose_disk_is_bad(void **state)
 {
     (void)state;
@@ -125,6 +146,8 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(leaders__do_not_go_to_a_node_whose_disk_is_bad, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(a_shard_whose_disk_is_well__does_not_speak_for_the_others,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(leaders__leave_a_node_whose_disk_is_bad, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
