@@ -1,0 +1,287 @@
+/* Rooms, as their gateways show them.
+ *
+ *   :say {:room 1, :user 3, :id 17} -> and :offset       also :ban, :unban {:room 1, :user 3},
+ * :slow {:room 1, :seconds 2} :join {:room 1, :gateway "n1"}                        a listener
+ * begins anew, anywhere :recv -> {:room 1, :gateway "n1", :events [[offset :msg id user ms] [offset
+ * :ban user ms] [offset :unban user ms] [offset :slow seconds ms] ..]}               what a
+ * listener was shown since its last :recv
+ *
+ * Ids of messages are unique in a room; ms is the log's time.
+ *
+ *   inconsistent-offsets  two events at one offset
+ *   duplicate             a message at two offsets
+ *   G1a, phantom          shown, but refused, or said by nobody
+ *   lost-message          acknowledged, shown by no gateway, although something later was
+ *   unseen                acknowledged, shown by no gateway, nothing later either
+ *   recv-skip, nonmonotonic-recv   a listener missed an event that others saw, or saw one late or
+ * twice wrong-offset          acknowledged at one offset, shown at another banned-message        of
+ * a user, behind the ban too-fast              two messages of a user closer together than slow
+ * mode allows */
+#include <stdlib.h>
+#include <string.h>
+
+#include "jepsen/check/check.h"
+#include "jepsen/check/table.h"
+
+enum kind { EVENT_MSG, EVENT_BAN, EVENT_UNBAN, EVENT_SLOW };
+
+struct event {
+    int64_t room, offset, what, user, ms; /* what: id of a message, seconds of slow mode */
+    enum kind kind;
+    int64_t index;
+};
+
+struct said {
+    const struct op *op;
+    int64_t room, id, offset; /* told; -1: not */
+    bool shown;
+};
+
+struct chat {
+    const struct ops *ops;
+    struct report *r;
+    struct said *said;
+    size_t n_said;
+    struct table said_at;  /* room, id -> said */
+    struct table place;    /* room, id -> offset */
+    struct table event_at; /* room, offset -> events */
+    struct table highest;  /* room -> offset */
+    struct table rank;     /* room, offset -> position */
+    struct table position; /* process, room -> rank */
+    struct table user;     /* room, user -> banned, then last message's time */
+    struct event *events;
+    size_t n, cap;
+};
+
+static bool take_event(const struct edn *e, int64_t room, int64_t index, struct event *out)
+{
+    static const char *const kinds[] = {"msg", "ban", "unban", "slow"};
+    const struct edn *kind = edn_at(e, 1);
+    *out = (struct event){.room = room, .offset = edn_int(edn_at(e, 0), -1), .index = index};
+    for (unsigned i = 0; i < 4; i++) {
+        if (edn_is(kind, kinds[i])) {
+            bool message = i == EVENT_MSG;
+            out->kind = (enum kind)i;
+            out->what = message || i == EVENT_SLOW ? edn_int(edn_at(e, 2), -1) : -1;
+            out->user = i == EVENT_SLOW ? -1 : edn_int(edn_at(e, message ? 3 : 2), -1);
+            out->ms = edn_int(edn_at(e, message ? 4 : 3), -1);
+            return out->offset >= 0;
+        }
+    }
+    return false;
+}
+
+static void take_said(struct chat *c)
+{
+    for (size_t i = 0; i < c->ops->n; i++) {
+        const struct op *op = &c->ops->at[i];
+        if (!op_is(op, HISTORY_INVOKE, "say")) {
+            continue;
+        }
+        struct said s = {.op = op,
+                         .room = edn_int(edn_get(op->value, "room"), -1),
+                         .id = edn_int(edn_get(op->value, "id"), -1),
+                         .offset = -1};
+        if (op_went_well(op)) {
+            s.offset = edn_int(edn_get(op->other->value, "offset"), -1);
+        }
+        *table_put(&c->said_at, s.room, s.id, 0) = (int64_t)c->n_said;
+        c->said[c->n_said++] = s;
+    }
+}
+
+/* --- What was shown --- */
+
+static void judge_message(struct chat *c, const struct event *e, const struct op *recv)
+{
+    int64_t at = table_get(&c->said_at, e->room, e->what, -1);
+    struct said *s = at >= 0 ? &c->said[at] : NULL;
+    int64_t *place = table_put(&c->place, e->room, e->what, e->offset);
+    const char *wrong = NULL;
+    if (s == NULL || s->op > recv) {
+        wrong = "phantom";
+    } else if (op_failed(s->op)) {
+        wrong = "G1a";
+    } else if (*place != e->offset) {
+        wrong = "duplicate";
+    } else if (s->offset >= 0 && s->offset != e->offset) {
+        wrong = "wrong-offset";
+    }
+    if (s != NULL) {
+        s->shown = true;
+    }
+    if (wrong != NULL) {
+        report_anomaly(c->r, wrong, "{:room %lld :id %lld :offset %lld :first %lld :index %lld}",
+                       (long long)e->room, (long long)e->what, (long long)e->offset,
+                       (long long)*place, (long long)recv->index);
+    }
+}
+
+static void learn_event(struct chat *c, const struct event *e, const struct op *recv)
+{
+    int64_t *at = table_put(&c->event_at, e->room, e->offset, -1);
+    int64_t *highest = table_put(&c->highest, e->room, 0, -1);
+    *highest = e->offset > *highest ? e->offset : *highest;
+    if (e->kind == EVENT_MSG) {
+        judge_message(c, e, recv);
+    }
+    if (*at >= 0) {
+        const struct event *known = &c->events[*at];
+        if (known->kind != e->kind || known->what != e->what || known->user != e->user ||
+            known->ms != e->ms) {
+            report_anomaly(c->r, "inconsistent-offsets",
+                           "{:room %lld :offset %lld :indexes [%lld %lld]}", (long long)e->room,
+                           (long long)e->offset, (long long)known->index, (long long)e->index);
+        }
+        return;
+    }
+    if (c->n == c->cap) {
+        c->cap = c->cap == 0 ? 1024 : c->cap * 2;
+        struct event *more = realloc(c->events, c->cap * sizeof(*more));
+        if (more == NULL) {
+            (void)fprintf(stderr, "no memory\n");
+            exit(3);
+        }
+        c->events = more;
+    }
+    *at = (int64_t)c->n;
+    c->events[c->n++] = *e;
+}
+
+typedef void (*event_fn)(struct chat *c, const struct event *e, const struct op *recv);
+
+static void each_shown(struct chat *c, const struct op *op, event_fn fn)
+{
+    int64_t room = edn_int(edn_get(op->value, "room"), -1);
+    const struct edn *events = edn_get(op->value, "events");
+    struct event e;
+    for (const struct edn *x = events != NULL ? events->first : NULL; x != NULL; x = x->next) {
+        if (take_event(x, room, op->index, &e)) {
+            fn(c, &e, op);
+        } else {
+            c->r->unknown = "an event that can't be read";
+        }
+    }
+}
+
+static void judge_said(struct chat *c)
+{
+    uint64_t acknowledged = 0, shown = 0;
+    for (size_t i = 0; i < c->n_said; i++) {
+        const struct said *s = &c->said[i];
+        bool well = op_went_well(s->op);
+        acknowledged += well;
+        shown += s->shown;
+        if (well && !s->shown) {
+            bool passed = s->offset >= 0 && s->offset <= table_get(&c->highest, s->room, 0, -1);
+            report_anomaly(c->r, passed ? "lost-message" : "unseen",
+                           "{:room %lld :id %lld :offset %lld :index %lld}", (long long)s->room,
+                           (long long)s->id, (long long)s->offset, (long long)s->op->index);
+        }
+    }
+    report_figure(c->r, ":said %zu, :acknowledged %llu, :shown %llu, :events %zu", c->n_said,
+                  (unsigned long long)acknowledged, (unsigned long long)shown, c->n);
+}
+
+/* --- In the order of a room --- */
+
+static int compare_events(const void *a, const void *b)
+{
+    const struct event *x = a, *y = b;
+    if (x->room != y->room) {
+        return x->room < y->room ? -1 : 1;
+    }
+    return x->offset < y->offset ? -1 : x->offset > y->offset;
+}
+
+static void judge_rules(struct chat *c)
+{
+    enum { BANNED = 0, LAST = 1 };
+    int64_t rank = 0, slow_ms = 0;
+    for (size_t i = 0; i < c->n; i++) {
+        const struct event *e = &c->events[i];
+        bool anew = i == 0 || e->room != c->events[i - 1].room;
+        rank = anew ? 0 : rank + 1;
+        slow_ms = anew ? 0 : slow_ms;
+        *table_put(&c->rank, e->room, e->offset, 0) = rank;
+        int64_t who = e->room * (1 << 24) + e->user * 2;
+        if (e->kind == EVENT_SLOW) {
+            slow_ms = e->what * 1000;
+        } else if (e->kind != EVENT_MSG) {
+            *table_put(&c->user, who + BANNED, 0, -1) = e->kind == EVENT_BAN ? e->offset : -1;
+        } else {
+            int64_t ban = table_get(&c->user, who + BANNED, 0, -1);
+            int64_t *last = table_put(&c->user, who + LAST, 0, INT64_MIN / 2);
+            if (ban >= 0) {
+                report_anomaly(c->r, "banned-message",
+                               "{:room %lld :user %lld :offset %lld :banned-at %lld :index %lld}",
+                               (long long)e->room, (long long)e->user, (long long)e->offset,
+                               (long long)ban, (long long)e->index);
+            }
+            if (e->ms - *last < slow_ms) {
+                report_anomaly(c->r, "too-fast",
+                               "{:room %lld :user %lld :offset %lld :after-ms %lld :slow-ms %lld}",
+                               (long long)e->room, (long long)e->user, (long long)e->offset,
+                               (long long)(e->ms - *last), (long long)slow_ms);
+            }
+            *last = e->ms;
+        }
+    }
+}
+
+static void judge_step(struct chat *c, const struct event *e, const struct op *recv)
+{
+    int64_t rank = table_get(&c->rank, e->room, e->offset, -1);
+    int64_t *position = table_put(&c->position, recv->process, e->room, -1);
+    bool skipped = rank > *position + 1, back = rank <= *position;
+    if (*position >= 0 && (skipped || back)) {
+        report_anomaly(c->r, skipped ? "recv-skip" : "nonmonotonic-recv",
+                       "{:process %lld :room %lld :offset %lld :by %lld :index %lld}",
+                       (long long)recv->process, (long long)e->room, (long long)e->offset,
+                       (long long)(rank - *position), (long long)recv->index);
+    }
+    *position = rank;
+}
+
+static void judge_listeners(struct chat *c)
+{
+    for (size_t i = 0; i < c->ops->n; i++) {
+        const struct op *op = &c->ops->at[i];
+        if (op_is(op, HISTORY_OK, "join")) {
+            *table_put(&c->position, op->process, edn_int(edn_get(op->value, "room"), -1), -1) = -1;
+        } else if (op_is(op, HISTORY_OK, "recv")) {
+            each_shown(c, op, judge_step);
+        }
+    }
+}
+
+void check_chat(const struct ops *ops, struct report *r)
+{
+    struct chat c = {.ops = ops, .r = r, .said = calloc(ops->n + 1, sizeof(struct said))};
+    struct table *tables[] = {&c.said_at, &c.place,    &c.event_at, &c.highest,
+                              &c.rank,    &c.position, &c.user};
+    if (c.said == NULL) {
+        r->unknown = "no memory";
+        return;
+    }
+    for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++) {
+        table_open(tables[i]);
+    }
+    take_said(&c);
+    for (size_t i = 0; i < ops->n; i++) {
+        if (op_is(&ops->at[i], HISTORY_OK, "recv")) {
+            each_shown(&c, &ops->at[i], learn_event);
+        }
+    }
+    judge_said(&c);
+    if (c.n > 0) {
+        qsort(c.events, c.n, sizeof(*c.events), compare_events);
+    }
+    judge_rules(&c);
+    judge_listeners(&c);
+    for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++) {
+        table_close(tables[i]);
+    }
+    free(c.said);
+    free(c.events);
+}
