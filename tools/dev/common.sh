@@ -17,6 +17,7 @@ declare -A PACKAGES=(
     [fuzz]="clang libclang-rt-14-dev"
     [analyse]="clang-tidy cppcheck"
     [e2e]="curl ffmpeg fonts-dejavu-core procps iproute2 chromium e2fsprogs mount"
+    [jepsen]="iptables e2fsprogs iproute2 mount util-linux ffmpeg strace faketime libnetfilter-queue-dev"
     [bench]="iptables e2fsprogs iproute2 nginx libnginx-mod-rtmp libnginx-mod-nchan nats-server chromium"
 )
 

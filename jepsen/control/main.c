@@ -1,0 +1,247 @@
+/* weir-jepsen: runs of workloads under nemeses; `./dev jepsen` calls it. */
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/logging.h"
+#include "jepsen/control/matrix.h"
+#include "jepsen/control/run.h"
+
+static const struct workload *const workloads[] = {&workload_log};
+#define N_WORKLOADS (sizeof(workloads) / sizeof(workloads[0]))
+
+static int usage(void)
+{
+    (void)fputs(
+        "usage: ./dev jepsen [--workload W] [--nemesis N] [--time S] [--seed N] [--nodes 3|5] "
+        "[--runs N]\n"
+        "       ./dev jepsen --all [--time S] [--seed N] [--for SECONDS]\n"
+        "       ./dev jepsen --list\n\n"
+        "  --workload W   one of those below, or several with commas between (log)\n"
+        "  --nemesis N    a fault, several with commas between, `mix` (any of them), or `none` "
+        "(mix)\n"
+        "  --time S       seconds of work in a run (60)\n"
+        "  --seed N       of the schedule and the operations (from the clock)\n"
+        "  --nodes N      in the cluster (5)\n"
+        "  --processes N  clients\n"
+        "  --runs N       so many, with seeds that count up\n"
+        "  --all          every workload under every nemesis, one after the other; --for ends it "
+        "earlier\n"
+        "  --other FILE   another build of weir, for upgrades\n"
+        "  --fault F      start nodes with WEIR_FAULTS=F (a fault build: ./dev jepsen does that)\n"
+        "  --plain        no TLS between nodes\n"
+        "  --store DIR    results (jepsen/store/<date>)\n\n"
+        "Exit status: 0 all valid, 1 something was not, 2 wrong use, 3 something could not be "
+        "checked.\n",
+        stderr);
+    return 2;
+}
+
+static int list(void)
+{
+    (void)printf("workloads:\n");
+    for (size_t i = 0; i < N_WORKLOADS; i++) {
+        (void)printf("  %-22s %s\n", workloads[i]->name, workloads[i]->about);
+    }
+    (void)printf("\nnemeses:\n");
+    for (unsigned i = 0; i < nemesis_n_faults; i++) {
+        (void)printf("  %-22s %s\n", nemesis_faults[i].name, nemesis_faults[i].about);
+    }
+    return 0;
+}
+
+static void on_signal(int signum)
+{
+    (void)signum;
+    run_interrupt();
+}
+
+static const struct workload *find(const char *name, size_t len)
+{
+    for (size_t i = 0; i < N_WORKLOADS; i++) {
+        if (strlen(workloads[i]->name) == len && memcmp(workloads[i]->name, name, len) == 0) {
+            return workloads[i];
+        }
+    }
+    return NULL;
+}
+
+/* Names with commas between; "all": every one. 0, or -1. */
+static int take_workloads(struct matrix_options *o, const char *names)
+{
+    o->n_workloads = 0;
+    if (strcmp(names, "all") == 0) {
+        for (size_t i = 0; i < N_WORKLOADS; i++) {
+            o->workloads[o->n_workloads++] = workloads[i];
+        }
+        return 0;
+    }
+    while (*names != '\0') {
+        size_t n = strcspn(names, ",");
+        const struct workload *w = find(names, n);
+        if (w == NULL || o->n_workloads == MATRIX_WORKLOADS_MAX) {
+            (void)fprintf(stderr, "jepsen: no workload %.*s (--list)\n", (int)n, names);
+            return -1;
+        }
+        o->workloads[o->n_workloads++] = w;
+        names += n + (names[n] == ',');
+    }
+    return o->n_workloads > 0 ? 0 : -1;
+}
+
+enum {
+    OPT_WORKLOAD = 1,
+    OPT_NEMESIS,
+    OPT_TIME,
+    OPT_SEED,
+    OPT_NODES,
+    OPT_PROCESSES,
+    OPT_RUNS,
+    OPT_ALL,
+    OPT_FOR,
+    OPT_OTHER,
+    OPT_FAULT,
+    OPT_PLAIN,
+    OPT_STORE,
+    OPT_LIST,
+    OPT_WEIR,
+    OPT_CHECK,
+    OPT_SWEEP,
+    OPT_TOOLS
+};
+
+static const struct option options[] = {{"workload", 1, NULL, OPT_WORKLOAD},
+                                        {"nemesis", 1, NULL, OPT_NEMESIS},
+                                        {"time", 1, NULL, OPT_TIME},
+                                        {"seed", 1, NULL, OPT_SEED},
+                                        {"nodes", 1, NULL, OPT_NODES},
+                                        {"processes", 1, NULL, OPT_PROCESSES},
+                                        {"runs", 1, NULL, OPT_RUNS},
+                                        {"all", 0, NULL, OPT_ALL},
+                                        {"for", 1, NULL, OPT_FOR},
+                                        {"other", 1, NULL, OPT_OTHER},
+                                        {"fault", 1, NULL, OPT_FAULT},
+                                        {"plain", 0, NULL, OPT_PLAIN},
+                                        {"store", 1, NULL, OPT_STORE},
+                                        {"list", 0, NULL, OPT_LIST},
+                                        {"weir", 1, NULL, OPT_WEIR},
+                                        {"check", 1, NULL, OPT_CHECK},
+                                        {"sweep", 0, NULL, OPT_SWEEP},
+                                        {"tools", 1, NULL, OPT_TOOLS},
+                                        {NULL, 0, NULL, 0}};
+
+/* A whole number of at least 1; -1 otherwise. */
+static int take_number(uint64_t *out, const char *text)
+{
+    char *end;
+    errno = 0;
+    *out = strtoull(text, &end, 10);
+    if (errno != 0 || *end != '\0' || end == text || *out == 0 || *out > INT32_MAX) {
+        (void)fprintf(stderr, "jepsen: %s is no number from 1 to %d\n", text, INT32_MAX);
+        return -1;
+    }
+    return 0;
+}
+
+static int take_option(struct matrix_options *o, int c)
+{
+    static char fault[64];
+    uint64_t n = 0;
+    bool number = c == OPT_TIME || c == OPT_SEED || c == OPT_NODES || c == OPT_PROCESSES ||
+                  c == OPT_RUNS || c == OPT_FOR;
+    if (number && take_number(&n, optarg) != 0) {
+        return -1;
+    }
+    switch (c) {
+    case OPT_WORKLOAD:
+        return take_workloads(o, optarg);
+    case OPT_NEMESIS:
+        o->nemesis = optarg;
+        return 0;
+    case OPT_TIME:
+        o->run.seconds = (uint32_t)n;
+        return 0;
+    case OPT_SEED:
+        o->run.seed = n;
+        return 0;
+    case OPT_NODES:
+        o->run.nodes = (unsigned)n;
+        return n == 3 || n == 5 ? 0 : -1;
+    case OPT_PROCESSES:
+        o->run.processes = (unsigned)n;
+        return 0;
+    case OPT_RUNS:
+        o->runs = (unsigned)n;
+        return 0;
+    case OPT_FOR:
+        o->seconds = (uint32_t)n;
+        return 0;
+    case OPT_ALL:
+        o->all = true;
+        return o->n_workloads == 0 ? take_workloads(o, "all") : 0;
+    case OPT_OTHER:
+        o->run.other = optarg;
+        return 0;
+    case OPT_FAULT:
+        (void)snprintf(fault, sizeof(fault), "WEIR_FAULTS=%s", optarg);
+        o->run.environment = fault;
+        return 0;
+    case OPT_PLAIN:
+        o->run.plain = true;
+        return 0;
+    case OPT_STORE:
+        o->store = optarg;
+        return 0;
+    case OPT_WEIR:
+        o->run.program = optarg;
+        return 0;
+    case OPT_TOOLS:
+        o->run.tools = optarg;
+        return 0;
+    case OPT_CHECK:
+        o->run.checker = optarg;
+        return 0;
+    default:
+        return -1;
+    }
+}
+
+int main(int argc, char **argv)
+{
+    struct matrix_options o = {.run = {.seconds = 60, .nodes = 5}, .runs = 1};
+    int c;
+    while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        if (c == OPT_LIST) {
+            return list();
+        }
+        if (c == OPT_SWEEP) {
+            hosts_sweep();
+            return 0;
+        }
+        if (take_option(&o, c) != 0) {
+            return usage();
+        }
+    }
+    if (optind != argc || o.run.program == NULL || o.run.checker == NULL || o.run.tools == NULL ||
+        o.store == NULL) {
+        return usage();
+    }
+    if (o.n_workloads == 0 && take_workloads(&o, "log") != 0) {
+        return usage();
+    }
+    o.run.seed = o.run.seed != 0 ? o.run.seed : (uint64_t)time(NULL);
+    o.nemesis = o.nemesis != NULL ? o.nemesis : "mix";
+    struct sigaction act = {.sa_handler = on_signal};
+    (void)sigaction(SIGINT, &act, NULL);
+    (void)sigaction(SIGTERM, &act, NULL);
+    (void)signal(SIGPIPE, SIG_IGN);
+    log_set_level(LOG_ERROR); /* of our own clients: broken connections are what this is about */
+    hosts_sweep();
+    return matrix(&o);
+}

@@ -1,0 +1,46 @@
+/* One run: hosts are raised, a cluster starts on them, clients work while the nemesis does, all is
+ * healed, what there is is read, and the checker judges the history. Everything about it ends up in
+ * one folder:
+ *
+ *   history.edn  verdict.edn  latency.svg  run.edn (options, outcome)  commands  n<i>/node.conf
+ * n<i>/output
+ */
+#ifndef JEPSEN_CONTROL_RUN_H
+#define JEPSEN_CONTROL_RUN_H
+
+#include "jepsen/nemesis/nemesis.h"
+#include "jepsen/workloads/workload.h"
+
+enum run_outcome { RUN_VALID = 0, RUN_INVALID = 1, RUN_UNCHECKED = 3 };
+
+struct run_options {
+    const struct workload *workload;
+    const char *nemesis; /* nemesis_options.names */
+    uint64_t seed;
+    uint32_t seconds;
+    unsigned nodes;          /* of the cluster: 3 or 5 */
+    unsigned processes;      /* 0: the workload's */
+    const char *dir;         /* results; made */
+    const char *program;     /* weir */
+    const char *other;       /* another build of it, for upgrades; may be NULL */
+    const char *tools;       /* folder of weir-jepsen-delay */
+    const char *checker;     /* weir-check */
+    const char *environment; /* of the nodes: a fault build's switch; may be NULL */
+    bool plain;              /* no TLS between nodes */
+};
+
+struct run_result {
+    enum run_outcome outcome;
+    char reason[512]; /* of an unchecked or invalid one, in words */
+    double seconds;
+    uint64_t operations;
+    unsigned faults;
+};
+
+/* Blocks. */
+void run_once(const struct run_options *options, struct run_result *ret_result);
+/* From a signal handler: ends the present run early, healing and taking down what it has raised. */
+void run_interrupt(void);
+bool run_interrupted(void);
+
+#endif

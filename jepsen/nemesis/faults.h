@@ -1,0 +1,60 @@
+/* The faults, by what they are done to. Each pair is the begin and end of an entry of
+ * nemesis_faults (faults.c); what they do is said there. */
+#ifndef JEPSEN_NEMESIS_FAULTS_H
+#define JEPSEN_NEMESIS_FAULTS_H
+
+#include "jepsen/nemesis/nemesis.h"
+
+#define FAULT(name)                                                                                \
+    int name(struct nemesis_world *w, char what[NEMESIS_WHAT_MAX], struct error *err)
+
+/* faults_net.c */
+FAULT(net_isolate);
+FAULT(net_halves);
+FAULT(net_bridge);
+FAULT(net_ring);
+FAULT(net_one_way);
+FAULT(net_loss);
+FAULT(net_delay);
+FAULT(net_heal);
+
+/* faults_node.c */
+FAULT(node_kill_one);
+FAULT(node_kill_minority);
+FAULT(node_kill_all);
+FAULT(node_start);
+FAULT(node_pause_one);
+FAULT(node_pause_minority);
+FAULT(node_pause_all);
+FAULT(node_resume);
+FAULT(node_power_one);
+FAULT(node_power_all);
+FAULT(node_roll);
+FAULT(node_upgrade);
+
+/* faults_disk.c */
+FAULT(disk_full);
+FAULT(disk_empty);
+FAULT(disk_read_only);
+FAULT(disk_writable);
+FAULT(disk_stall);
+FAULT(disk_thaw);
+FAULT(disk_fail);
+FAULT(disk_replace);
+FAULT(disk_flip);
+FAULT(disk_shorten);
+FAULT(disk_wipe);
+
+/* faults_clock.c */
+FAULT(clock_jump);
+FAULT(clock_drift);
+FAULT(clock_strobe);
+FAULT(clock_right);
+
+/* faults_member.c */
+FAULT(member_come);
+FAULT(member_go);
+FAULT(member_drain);
+FAULT(member_stay);
+
+#endif

@@ -1,0 +1,152 @@
+/* Processes and machines. */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "jepsen/nemesis/faults.h"
+
+static void signal_hit(struct nemesis_world *w, int signal)
+{
+    for (unsigned i = 0; i < w->hosts->n; i++) {
+        if (w->hit[i]) {
+            host_signal(&w->hosts->at[i], signal);
+        }
+    }
+}
+
+int node_kill_one(struct nemesis_world *w, char what[NEMESIS_WHAT_MAX], struct error *err)
+{
+    (void)err;
+    nemesis_choose(w, 1, what);
+    signal_hit(w, SIGKILL);
+    return 0;
+}
+
+int node_kill_minority(struct nemesis_world *w, char what[NEMESIS_WHAT_MAX], struct error *err)
+{
+    (void)err;
+    nemesis_choose(w, nemesis_minority(w), what);
+    signal_hit(w, SIGKILL);
+    return 0;
+}
+
+int node_kill_all(struct nemesis_world *w, char what[NEMESIS_WHAT_MAX], struct error *err)
+{
+    (void)err;
+    nemesis_choose(w, HOSTS_MAX, what);
+    signal_hit(w, SIGKILL);
+    return 0;
+}
+
+int node_start(struct nemesis_world *w, char what[NEMESIS_WHAT_MAX], struct error *err)
+{
+    (void)what;
+    return nemesis_start_all(w, err);
+}
+
+int node_pause_one(struct nemesis_world *w, char what[NEMESIS_WHAT_MAX], struct error *err)
+{
+    (void)err;
+    nemesis_choose(w, 1, what);
+    signal_hit(w, SIGSTOP);
+    return 0;
+}
+
+int node_pause_minority(struct nemesis_world *w, char what[NEMESIS_WHAT_MAX], struct error *err)
+{
+    (void)err;
+    nemesis_choose(w, nemesis_minority(w), what);
+    signal_hit(w, SIGSTOP);
+    return 0;
+}
+
+int node_pause_all(struct nemesis_world *w, char what[NEMESIS_WHAT_MAX], struct error *err)
+{
+    (void)err;
+    nemesis_choose(w, HOSTS_MAX, what);
+    signal_hit(w, SIGSTOP);
+    return 0;
+}
+
+int node_resume(struct nemesis_world *w, char what[NEMESIS_WHAT_MAX], struct error *err)
+{
+    (void)what;
+    (void)err;
+    signal_hit(w, SIGCONT);
+    return 0;
+}
+
+/* --- Power --- */
+
+/* The image as it lies on the machine's disk has what was synced; what the kernel still kept back
+ * is not in its copy. */
+static int lose_power(struct nemesis_world *w, struct error *err)
+{
+    int rv = 0;
+    signal_hit(w, SIGKILL);
+    for (unsigned i = 0; i < w->hosts->n; i++) {
+        const struct host *host = &w->hosts->at[i];
+        if (w->hit[i] &&
+            hosts_runf(w->hosts, "cp --sparse=always %s %s.copy", host->image, host->image) != 0) {
+            return error_set(err, WEIR_EIO, "%s: its image can't be copied (see commands)",
+                             host->name);
+        }
+    }
+    for (unsigned i = 0; rv == 0 && i < w->hosts->n; i++) {
+        struct host *host = &w->hosts->at[i];
+        if (w->hit[i]) {
+            host_unmount(w->hosts, host);
+            if (hosts_runf(w->hosts, "mv %s.copy %s", host->image, host->image) != 0) {
+                return error_set(err, WEIR_EIO, "%s: no new image (see commands)", host->name);
+            }
+            rv = host_mount(w->hosts, host, err);
+        }
+    }
+    return rv;
+}
+
+int node_power_one(struct nemesis_world *w, char what[NEMESIS_WHAT_MAX], struct error *err)
+{
+    nemesis_choose(w, 1, what);
+    return lose_power(w, err);
+}
+
+int node_power_all(struct nemesis_world *w, char what[NEMESIS_WHAT_MAX], struct error *err)
+{
+    nemesis_choose(w, HOSTS_MAX, what);
+    return lose_power(w, err);
+}
+
+/* --- One after the other --- */
+
+static int roll(struct nemesis_world *w, const char *program, struct error *err)
+{
+    int rv = 0;
+    for (unsigned i = 0; rv == 0 && i < w->hosts->n; i++) {
+        struct host *host = &w->hosts->at[i];
+        if (!host->member) {
+            continue;
+        }
+        host_signal(host, SIGTERM);
+        if (program != NULL) {
+            (void)snprintf(host->program, sizeof(host->program), "%s", program);
+        }
+        rv = host_start(w->hosts, host, err);
+        rv = rv == 0 ? nemesis_settle(w, err) : rv;
+    }
+    return rv;
+}
+
+int node_roll(struct nemesis_world *w, char what[NEMESIS_WHAT_MAX], struct error *err)
+{
+    (void)snprintf(what, NEMESIS_WHAT_MAX, ":all");
+    return roll(w, NULL, err);
+}
+
+/* The nodes began with the other, older build (control/run.c): there is no way back once a newer
+ * one has written. */
+int node_upgrade(struct nemesis_world *w, char what[NEMESIS_WHAT_MAX], struct error *err)
+{
+    (void)snprintf(what, NEMESIS_WHAT_MAX, ":all");
+    return roll(w, w->program, err);
+}
