@@ -165,7 +165,8 @@ static void stats__count_as_down_only_the_time_in_which_somebody_asked(void **st
         "{:index 1, :time 1100000000, :type :ok, :process 0, :f :write, :value [1 5]}"
         "{:index 2, :time 4900000000, :type :info, :process :nemesis, :f :start-kill, :value nil}"
         "{:index 3, :time 5000000000, :type :invoke, :process 0, :f :write, :value [1 6]}"
-        "{:index 4, :time 5100000000, :type :fail, :process 0, :f :write, :value [1 6]}"
+        "{:index 4, :time 5100000000, :type :fail, :process 0, :f :write, :value [1 6], :error "
+        ":closed}"
         "{:index 5, :time 5200000000, :type :info, :process :nemesis, :f :stop-kill, :value nil}"
         "{:index 6, :time 5300000000, :type :invoke, :process 0, :f :write, :value [1 7]}"
         "{:index 7, :time 5400000000, :type :ok, :process 0, :f :write, :value [1 7]}");
