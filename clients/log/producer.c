@@ -231,11 +231,12 @@ static void settle_misplaced(struct client_partition *p)
     }
     LIST_FOREACH_SAFE(it, nx, &p->waiting)
     {
-        const struct batch *b = list_entry(it, struct batch, link);
+        struct batch *b = list_entry(it, struct batch, link);
         if (p->numbering.over && b->misplaced && b->maybe_stored) {
             list_remove(it);
             list_push_back(&lost, it);
         }
+        b->misplaced = false; /* dealt with: the next sequence is not over because of it */
     }
     for (struct list *el = list_pop(&lost); el != NULL; el = list_pop(&lost)) {
         give_up(list_entry(el, struct batch, link), WEIR_EUNKNOWN);

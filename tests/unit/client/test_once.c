@@ -345,6 +345,28 @@ static void named_producer__that_lost_its_name_without_a_word_does_not_take_it_b
     harness_close(&h);
 }
 
+/* As when the log has forgotten its producer, or a batch before it was given up. */
+static void a_number_that_the_log_does_not_take__begins_one_new_sequence(void **state)
+{
+    static struct harness h;
+    (void)state;
+    harness_open(&h, "");
+    struct weir_client_options anonymous = {.timeout_ms = 5000};
+    struct weir_client_options named = {.timeout_ms = 5000, .producer_name = "payments"};
+    struct weir_client *clients[] = {harness_client(&h, &anonymous), harness_client(&h, &named)};
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(produce_named(&h, clients[i], 0), 0);
+        struct client_partition *p = &client_topic_get(clients[i], "many")->partitions[0];
+        p->numbering.next += 7;
+        assert_int_equal(produce_named(&h, clients[i], 0), 0);
+        assert_int_equal(p->numbering.epoch, 1);
+        assert_int_equal(produce_named(&h, clients[i], 0), 0);
+        assert_int_equal(p->numbering.epoch, 1);
+        harness_free_client(&h, clients[i]);
+    }
+    harness_close(&h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -353,6 +375,7 @@ int main(void)
         cmocka_unit_test(answers_lost_beyond_the_timeout__is_unknown_and_the_partition_goes_on),
         cmocka_unit_test(named_producer__fences_who_had_the_name_before_on_every_partition),
         cmocka_unit_test(named_producer__that_lost_its_name_without_a_word_does_not_take_it_back),
+        cmocka_unit_test(a_number_that_the_log_does_not_take__begins_one_new_sequence),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
