@@ -12,8 +12,9 @@
 #include "nodes/broker/broker_priv.h"
 #include "sim.h"
 
-#define GROUPS_MAX 16
-#define TERMS_MAX  65536
+#define GROUPS_MAX   SIM_GROUPS_MAX
+#define TERMS_MAX    65536
+#define REFUSED_ROOM 4096 /* a power of two */
 
 struct oracle_entry {
     uint64_t term;
@@ -30,7 +31,9 @@ struct oracle {
     int64_t end, ids_room;
     int64_t start; /* the highest start offset that a node has committed */
     uint64_t last_sequence[SIM_CLIENTS_MAX][256]; /* by client and life: order */
-    uint8_t leader[TERMS_MAX];                    /* [term]: node id, 0: none seen */
+    unsigned solo;                                /* client and life whose turn it is; 0: none */
+    bool replaced[SIM_CLIENTS_MAX][256];
+    uint8_t leader[TERMS_MAX]; /* [term]: node id, 0: none seen */
 };
 
 /* What was seen of one node's life. */
@@ -41,10 +44,14 @@ struct node_watch {
 static struct oracle *oracles;
 static uint64_t checked[SIM_NODES_MAX + 1][GROUPS_MAX]; /* entries compared, over all lives */
 
+static bool named[SIM_CLIENTS_MAX][256];
+static uint64_t refused[REFUSED_ROOM]; /* the newest ones, by hash */
+
 void check_init(void)
 {
     oracles = sim_alloc(sim.n_groups * sizeof(*oracles));
     compaction_init();
+    check_groups_init();
 }
 
 /* --- The oracle --- */
@@ -60,6 +67,28 @@ static void *grown(void *array, uint64_t *room, uint64_t need, size_t size)
         abort();
     }
     return array;
+}
+
+/* Who takes the name fences those who had it: theirs don't come behind its records. */
+static void check_turn(struct oracle *o, unsigned group, unsigned client, unsigned life)
+{
+    unsigned who = client << 8 | life, index = client - sim.n_nodes - 1;
+    if (!named[index][life] || o->solo == who) {
+        return;
+    }
+    if (o->replaced[index][life]) {
+        sim_violate(SIM_ORDER, "%s offset %" PRId64 ": a record of client %u, which was fenced",
+                    group_text(group), o->end - 1, client);
+    }
+    if (o->solo != 0) {
+        o->replaced[(o->solo >> 8) - sim.n_nodes - 1][o->solo & 0xff] = true;
+    }
+    o->solo = who;
+}
+
+static uint64_t *refused_at(uint64_t id)
+{
+    return &refused[(id * 0x9e3779b97f4a7c15ull >> 40) % REFUSED_ROOM];
 }
 
 static void learn_record(struct oracle *o, unsigned group, uint64_t id)
@@ -90,6 +119,11 @@ static void learn_record(struct oracle *o, unsigned group, uint64_t id)
                     group_text(group), o->end - 1, id, twice ? "again" : "late", *last);
     }
     *last = sequence;
+    check_turn(o, group, client, life);
+    if (*refused_at(id) == id) {
+        sim_violate(SIM_DOUBLED, "%s offset %" PRId64 ": record %016" PRIx64 " was refused",
+                    group_text(group), o->end - 1, id);
+    }
 }
 
 static void learn(struct oracle *o, unsigned group, const struct partition_entry *e)
@@ -123,6 +157,9 @@ static void learn(struct oracle *o, unsigned group, const struct partition_entry
     struct error err = {0};
     int rv = batch_iter_init(&it, e->payload, e->len, &err);
     while (rv == 0 && (rv = batch_iter_next(&it, &record, &err)) == 1) {
+        if (group >= sim.n_written) {
+            check_groups_learn(group, &record);
+        }
         learn_record(o, group, record_id(group, &record));
         rv = 0;
     }
@@ -288,6 +325,26 @@ void check_acked(unsigned group, int64_t offset, uint64_t id)
     }
 }
 
+void check_refused(unsigned group, uint64_t id)
+{
+    const struct oracle *o = &oracles[group];
+    if (is_tombstone_id(id)) {
+        return; /* there may be others of its key */
+    }
+    for (int64_t i = o->end - 1; i >= 0; i--) {
+        if (o->ids[i] == id) {
+            sim_violate(SIM_DOUBLED, "%s: record %016" PRIx64 " was refused, and is at %" PRId64,
+                        group_text(group), id, i);
+        }
+    }
+    *refused_at(id) = id;
+}
+
+void check_named(unsigned client, unsigned life)
+{
+    named[client - sim.n_nodes - 1][life & 0xff] = true;
+}
+
 void check_consumed(unsigned group, int64_t offset, uint64_t id, int64_t *next)
 {
     bool skipped =
@@ -434,6 +491,10 @@ bool check_converged(const char **ret_why)
                                group_text(k), i, last, commit, o->last);
                 return false;
             }
+            if (!check_fold_is_current(sim.machines[i].process->broker, k)) {
+                (void)snprintf(why, sizeof(why), "node %u has not folded %s", i, group_text(k));
+                return false;
+            }
         }
     }
     return true;
@@ -498,5 +559,10 @@ void check_end(void)
 {
     for (unsigned k = 0; k < sim.n_groups && sim.violation == 0; k++) {
         check_logs(k);
+        for (unsigned i = 1; i <= sim.n_nodes && k >= sim.n_written; i++) {
+            if (wanted_on(i, k)) {
+                check_fold(i, sim.machines[i].process->broker, k);
+            }
+        }
     }
 }

@@ -31,6 +31,16 @@ const char *group_text(unsigned group)
     return "?";
 }
 
+unsigned group_index(const char *topic)
+{
+    const struct config *c = &sim.config[1];
+    unsigned group = 0;
+    for (unsigned i = 0; i < c->n_topics && strcmp(c->topics[i].name, topic) != 0; i++) {
+        group += c->topics[i].partitions;
+    }
+    return group;
+}
+
 /* --- Configuration --- */
 
 static void configure(unsigned id, unsigned n_topics, unsigned replicas, unsigned heartbeat_ms,
@@ -105,6 +115,9 @@ void cluster_init(void)
     sim.keys = sim_one_in(2) ? (unsigned)sim_between(2, 60) : 0;
     sim.sizes.decide_ms = (unsigned)sim_between(200, 1500);
     sim.sizes.tombstone_ms = (unsigned)sim_between(200, 5000);
+    sim.n_topics = n_topics + (sim.keys > 0);
+    sim.n_crowds = (unsigned)sim_below(SIM_CROWDS_MAX + 1);
+    sim.named = sim_one_in(2);
     unsigned replicas = sim_one_in(2) ? sim.n_founders : 3;
     network_init(sim.n_nodes + sim.n_clients);
     for (unsigned i = 1; i <= sim.n_nodes + sim.n_clients; i++) {

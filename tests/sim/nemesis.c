@@ -1,6 +1,8 @@
 /* Trouble, at random moments, of the kinds that this run has. */
+#include <stdlib.h>
 #include <string.h>
 
+#include "nodes/broker/broker_priv.h"
 #include "sim.h"
 
 #define DISK_BYTES (256ull << 20)
@@ -160,6 +162,46 @@ static void act_members(void)
     operator_wish(wish, subject);
 }
 
+/* --- Leaders --- */
+
+static void on_transferred(struct group_transfer *req, int status)
+{
+    (void)status;
+    free(req);
+}
+
+/* On the node: one of the groups that it leads goes to somebody else. */
+static void on_transfer(struct event *event)
+{
+    unsigned node = event->owner->machine->id;
+    struct broker *b = event->owner->broker;
+    unsigned first = (unsigned)sim_below(sim.n_groups);
+    unsigned target = (unsigned)sim_below(sim.n_nodes + 1);
+    free(event);
+    for (unsigned i = 0; b != NULL && i < sim.n_groups; i++) {
+        unsigned group = (first + i) % sim.n_groups;
+        struct group *g = b->replicas[group].group;
+        if (g != NULL && group_leader(g) == node) {
+            struct group_transfer *req = sim_alloc(sizeof(*req));
+            int rv = group_transfer(g, req, target, on_transferred);
+            sim_say("node %u: %s is to be led by node %u: %d", node, group_text(group), target, rv);
+            if (rv != 0) {
+                free(req);
+            }
+            return;
+        }
+    }
+}
+
+static void act_transfer(void)
+{
+    struct machine *m = any_node();
+    if (m->process != NULL) {
+        struct event *event = sim_alloc(sizeof(*event));
+        event_at(event, m->process, sim.now_ns, on_transfer, NULL);
+    }
+}
+
 /* --- Machines --- */
 
 static void act_pause(void)
@@ -231,6 +273,7 @@ static const struct action actions[] = {
     {SIM_WIPE, act_wipe},
     {SIM_MEMBERS, act_members},
     {SIM_MEMBERS, act_members},
+    {SIM_TRANSFER, act_transfer},
 };
 #define N_ACTIONS (sizeof(actions) / sizeof(actions[0]))
 

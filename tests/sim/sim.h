@@ -15,11 +15,15 @@
 
 #include "base/config.h"
 #include "base/env_ops.h"
+#include "log/batch.h"
 #include "nodes/broker/broker.h"
 
 #define SIM_NODES_MAX    5
 #define SIM_CLIENTS_MAX  4
 #define SIM_MACHINES_MAX (SIM_NODES_MAX + SIM_CLIENTS_MAX)
+#define SIM_GROUPS_MAX   16
+#define SIM_CROWDS_MAX   2      /* consumer groups */
+#define SIM_PRODUCER     "solo" /* the name that some clients produce under */
 #define SIM_US           1000ull
 #define SIM_MS           1000000ull
 #define SIM_S            1000000000ull
@@ -118,7 +122,8 @@ enum sim_fault {
     SIM_DAMAGE = 1u << 14,   /* one node's files: flipped bits, cut short, removed */
     SIM_WIPE = 1u << 15,     /* or all of them gone */
     SIM_MEMBERS = 1u << 16,  /* no fault: nodes are added, drained and removed */
-    SIM_FAULTS_ALL = (1u << 17) - 1,
+    SIM_TRANSFER = 1u << 17, /* nor this: leadership is handed over */
+    SIM_FAULTS_ALL = (1u << 18) - 1,
 };
 
 enum sim_violation {
@@ -155,6 +160,9 @@ struct sim {
     unsigned n_founders; /* nodes behind these join later */
     unsigned n_groups;   /* all, in the order of the configuration: the broker's own come last */
     unsigned n_written;  /* those that clients write to */
+    unsigned n_topics;   /* of these */
+    unsigned n_crowds;   /* consumer groups */
+    bool named;          /* some clients produce under a name */
     unsigned victim;     /* the one node whose disk gets damaged; 0: none yet */
     struct machine machines[SIM_MACHINES_MAX + 1]; /* by id */
     struct config config[SIM_NODES_MAX + 1];
@@ -245,7 +253,8 @@ enum crash { CRASH_KILL, CRASH_POWER };
 /* Ends the machine's process. From inside of it this does not return. */
 void machine_crash(struct machine *m, enum crash how, uint64_t back_in_ns);
 void machine_boot_in(struct machine *m, uint64_t ns);
-const char *group_text(unsigned group); /* "topic-partition" */
+const char *group_text(unsigned group);  /* "topic-partition" */
+unsigned group_index(const char *topic); /* of its first partition */
 
 /* workload.c */
 void workload_init(void);
@@ -284,6 +293,10 @@ void compaction_check_end(unsigned node, unsigned group, struct partition *p);
 void check_init(void);
 void check_process(struct process *p); /* after each event */
 void check_acked(unsigned group, int64_t offset, uint64_t id);
+/* A client was told that the record is not stored. */
+void check_refused(unsigned group, uint64_t id);
+/* This life of a client produces under the one name. */
+void check_named(unsigned client, unsigned life);
 /* A consumer got a record; *next is what it has to be. */
 void check_consumed(unsigned group, int64_t offset, uint64_t id, int64_t *next);
 int64_t check_end_offset(unsigned group);
@@ -294,6 +307,17 @@ const char *check_failed_replica(unsigned node);
 bool check_converged(const char **ret_why);
 void check_end(void);
 void check_say(void); /* all groups, for --verbose */
+
+/* check_groups.c */
+void check_groups_init(void);
+/* A crowd's member begins at this offset; has processed all below `upto`. */
+void check_crowd_assigned(unsigned crowd, unsigned group, int64_t offset);
+void check_crowd_processed(unsigned crowd, unsigned group, int64_t upto);
+const char *check_crowds_missing(void); /* NULL: all is processed and committed */
+/* A committed record of the broker's own topics. */
+void check_groups_learn(unsigned group, const struct batch_record *r);
+bool check_fold_is_current(const struct broker *b, unsigned group);
+void check_fold(unsigned node, const struct broker *b, unsigned group);
 
 /* A record's value: id u64, then filler. One without a value is known by its key only. */
 #define SIM_VALUE_MIN 8

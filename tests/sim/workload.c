@@ -8,10 +8,10 @@
 #include <string.h>
 
 #include "base/murmur2.h"
-#include "clients/log/weir_log.h"
 #include "sim.h"
+#include "workload.h"
 
-#define GROUPS_MAX      16
+#define GROUPS_MAX      SIM_GROUPS_MAX
 #define OUTSTANDING_MAX 400u
 #define SECRET          "the secret of the simulation"
 
@@ -19,7 +19,9 @@ struct sim_client {
     struct process *process;
     struct weir_client *client;
     struct env_timer timer;
+    struct sim_member *member;
     unsigned outstanding;
+    bool fenced;
     uint64_t sequence[GROUPS_MAX];
     uint64_t pause_us; /* between two rounds */
     unsigned burst;
@@ -79,8 +81,7 @@ static uint64_t id_of(const struct sim_client *c, unsigned group, uint64_t seque
            (uint64_t)group << 40 | sequence;
 }
 
-/* "topic", partition of a group. */
-static const struct config_topic *topic_of(unsigned group, uint32_t *ret_partition)
+const struct config_topic *topic_of(unsigned group, uint32_t *ret_partition)
 {
     const struct config *c = &sim.config[1];
     for (unsigned i = 0; i < c->n_topics; i++) {
@@ -111,6 +112,10 @@ static void on_produced(struct weir_produce *produce, int status)
     } else {
         sim.count.unknown += status == WEIR_EUNKNOWN;
         sim.count.refused += status != WEIR_EUNKNOWN;
+        if (status != WEIR_EUNKNOWN) {
+            check_refused(r->group, r->id);
+        }
+        c->fenced |= status == WEIR_EFENCED;
     }
     free(r);
 }
@@ -230,6 +235,10 @@ static void consume(struct sim_client *c, unsigned group, int64_t from)
 static void on_timer(struct env_timer *timer)
 {
     struct sim_client *c = timer->data;
+    if (c->fenced) { /* of no use any more */
+        machine_crash(c->process->machine, CRASH_KILL, sim_between(50, 1500) * SIM_MS);
+    }
+    member_tick(c->member, work.ending);
     for (unsigned g = 0; g < sim.n_written; g++) {
         struct reader *r = &c->readers[g];
         if (r->paused && (sim.healing || sim_one_in(8))) {
@@ -277,6 +286,10 @@ static void on_client(struct event *event)
         .batch_bytes_max = (uint32_t)sim_between(4, 60) << 10,
         .inflight_batches_max = (uint32_t)sim_between(1, 5),
     };
+    if (sim.named && !sim.healing && sim_one_in(2)) {
+        options.producer_name = SIM_PRODUCER;
+        check_named(p->machine->id, p->life);
+    }
     c->process = p;
     p->client = c;
     c->pause_us = sim_between(2, 60) * 1000;
@@ -286,10 +299,11 @@ static void on_client(struct event *event)
         fprintf(stderr, "sim: client: %s\n", err.text);
         abort();
     }
+    c->member = member_new(p, c->client);
     c->timer.data = c;
     env_timer_start(&c->timer, 1000, on_timer);
     for (unsigned g = 0; g < sim.n_written; g++) {
-        if (sim_one_in(2) || p->machine->id == sim.n_nodes + 1) {
+        if (sim_one_in(3) || p->machine->id == sim.n_nodes + 1) {
             consume(c, g, 0); /* the first client: all */
         }
     }
@@ -347,7 +361,7 @@ const char *workload_missing(void)
             }
         }
     }
-    return NULL;
+    return check_crowds_missing();
 }
 
 bool workload_done(void)
