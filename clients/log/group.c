@@ -347,6 +347,7 @@ static void take_assignment(struct weir_group *g, const Weir__BrokerGroupAssigne
     {
         struct held *h = list_entry(it, struct held, link);
         h->unwanted = !is_assigned(g, m, h);
+        h->taken = h->taken || h->unwanted;
     }
     revoke_unwanted(g);
     for (size_t i = 0; i < m->n_assigned && !g->closing; i++) {
@@ -422,7 +423,7 @@ static void fill_owned(struct poll_memory *p, struct weir_group *g, unsigned top
     LIST_FOREACH(it, &g->held)
     {
         const struct held *h = list_entry(it, struct held, link);
-        if (h->topic == topic) {
+        if (h->topic == topic && !h->taken) {
             t->partitions[t->n_partitions++] = h->partition;
         }
     }

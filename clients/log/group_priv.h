@@ -29,7 +29,10 @@ struct held {
     int64_t committed;              /* as the coordinator has acknowledged; -1: never */
     int64_t committing;             /* what the commit on its way says */
     bool told;                      /* of the assignment, to the caller */
-    bool unwanted;                  /* to be revoked */
+    /* An answer left it out. The next coordinator must not hear that we hold it: it may have been
+     * given to somebody who committed since, and our generation is that of the answer by now. */
+    bool taken;
+    bool unwanted; /* to be revoked */
     bool caught_up, asking;
     unsigned callbacks; /* that run, one inside the other */
     struct weir_offsets_req bounds;

@@ -49,16 +49,20 @@ static int check_poll(const struct conn *c, const Weir__BrokerGroupPoll *m, stru
     return 0;
 }
 
-static int take_topics(const struct conn *c, struct group_state *g, const Weir__BrokerGroupPoll *m,
-                       uint64_t *ret_topics)
+static int take_topics(struct groups_part *part, struct group_state *g,
+                       const Weir__BrokerGroupPoll *m, uint64_t *ret_topics)
 {
     uint64_t topics = 0;
     for (size_t i = 0; i < m->n_topics; i++) {
-        uint32_t n = coordinator_topic_partitions(c->broker->coordinator, m->topics[i]);
-        uint32_t bit = 0;
+        uint32_t n = coordinator_topic_partitions(part->coordinator, m->topics[i]);
+        uint32_t bit = 0, known = g->n_topics;
         int rv = group_state_topic(g, m->topics[i], n, &bit);
         if (rv != 0) {
             return rv;
+        }
+        for (uint32_t k = 0; k < n && bit >= known; k++) {
+            group_state_committed(g, bit, k,
+                                  group_view_generation(&part->view, m->group, m->topics[i], k));
         }
         topics |= UINT64_C(1) << bit;
     }
@@ -97,7 +101,7 @@ static int poll(struct conn *c, const struct frame *frame, struct groups_part *p
     if (rv != 0) {
         return rv;
     }
-    rv = take_topics(c, g, m, &p.topics);
+    rv = take_topics(part, g, m, &p.topics);
     if (rv == 0) {
         rv = group_poll_begin(g, &p, now, &member);
     }

@@ -63,6 +63,13 @@ int group_state_topic(struct group_state *g, const char *topic, uint32_t n_parti
     return 0;
 }
 
+void group_state_committed(struct group_state *g, uint32_t topic, uint32_t partition,
+                           uint64_t generation)
+{
+    struct group_slot *s = &g->slots[g->topics[topic].first_slot + partition];
+    s->given = generation > s->given ? generation : s->given;
+}
+
 struct group_slot *group_state_slot(struct group_state *g, const char *topic, uint32_t partition)
 {
     for (uint32_t i = 0; i < g->n_topics; i++) {

@@ -52,7 +52,7 @@ struct membership {
 struct group_slot {
     uint32_t topic, partition;
     struct membership *holder, *target;
-    uint64_t given; /* generation in which it was last given; 0: not known here */
+    uint64_t given; /* generation in which it was last given, or committed; 0: not known here */
     uint64_t since; /* commits of the holder carry this generation or a later one */
     bool told;      /* scratch of one poll */
 };
@@ -93,6 +93,10 @@ void group_state_free(struct group_state *g);
  * WEIR_ENOMEM. */
 int group_state_topic(struct group_state *g, const char *topic, uint32_t n_partitions,
                       uint32_t *ret_topic);
+/* The log has a commit of this generation, from before this coordinator: an older claim, of a
+ * member that was thought dead, is not believed. */
+void group_state_committed(struct group_state *g, uint32_t topic, uint32_t partition,
+                           uint64_t generation);
 struct group_slot *group_state_slot(struct group_state *g, const char *topic, uint32_t partition);
 struct membership *group_state_member(struct group_state *g, const char *id);
 

@@ -83,12 +83,26 @@ static struct view_topic *topic_find(struct view_group *g, const char *name)
     return NULL;
 }
 
-int64_t group_view_offset(struct group_view *v, const char *group, const char *topic,
-                          uint32_t partition)
+static struct view_offset offset_find(struct group_view *v, const char *group, const char *topic,
+                                      uint32_t partition)
 {
     struct view_group *g = group_view_find(v, group);
     struct view_topic *t = g != NULL ? topic_find(g, topic) : NULL;
-    return t != NULL && partition < t->n_partitions ? t->offsets[partition].offset : -1;
+    return t != NULL && partition < t->n_partitions ? t->offsets[partition]
+                                                    : (struct view_offset){.offset = -1};
+}
+
+int64_t group_view_offset(struct group_view *v, const char *group, const char *topic,
+                          uint32_t partition)
+{
+    return offset_find(v, group, topic, partition).offset;
+}
+
+uint64_t group_view_generation(struct group_view *v, const char *group, const char *topic,
+                               uint32_t partition)
+{
+    struct view_offset o = offset_find(v, group, topic, partition);
+    return o.offset >= 0 ? o.generation : 0;
 }
 
 static struct view_producer *producer_find(struct group_view *v, const char *name)

@@ -64,6 +64,9 @@ struct view_group *group_view_find(struct group_view *v, const char *group); /* 
 /* -1: none is committed. */
 int64_t group_view_offset(struct group_view *v, const char *group, const char *topic,
                           uint32_t partition);
+/* In which the offset was committed; 0: none is, or an operator set it. */
+uint64_t group_view_generation(struct group_view *v, const char *group, const char *topic,
+                               uint32_t partition);
 /* Is there room for what a commit adds? What is there already may always move on, or go. `m` is
  * sound: as many offsets as partitions. WEIR_EBUSY. */
 int group_view_room(struct group_view *v, const Weir__BrokerGroupCommit *m, struct error *why);

@@ -192,6 +192,22 @@ static void group_state__believes_claims_after_a_failover_but_not_twice(void **s
     group_state_free(g);
 }
 
+static void group_state__does_not_believe_a_claim_older_than_the_newest_commit(void **state)
+{
+    static const uint32_t all[] = {0, 1, 2, 3};
+    (void)state;
+    struct group_state *g = new_group();
+    uint32_t t = 0;
+    assert_int_equal(group_state_topic(g, "t", 4, &t), 0);
+    group_state_committed(g, t, 2, 78);
+    group_state_committed(g, t, 2, 70);
+    struct membership *a = poll(g, "a", 0, 77, all, 4); /* had been thought dead */
+    assert_int_equal(told(g, a), 11);
+    struct membership *b = poll(g, "b", 0, 78, &all[2], 1);
+    assert_int_equal(told(g, b), 4);
+    group_state_free(g);
+}
+
 static void group_state__does_not_believe_a_claim_to_what_was_given_to_another_since(void **state)
 {
     static const uint32_t all[] = {0, 1, 2, 3};
@@ -319,6 +335,8 @@ static void group_view__holds_the_newest_offset_of_each_partition_until_it_is_re
     assert_int_equal(group_view_offset(&v, "g", "ledger", 0), 7);
     assert_int_equal(group_view_offset(&v, "other.group", "chat", 900), 1);
     assert_int_equal(group_view_offset(&v, "nobody", "chat", 0), -1);
+    assert_int_equal(group_view_generation(&v, "nobody", "chat", 0), 0);
+    assert_int_equal(group_view_generation(&v, "g", "chat", 2), 0);
     assert_int_equal(group_view_find(&v, "g")->generation_max, 6);
     assert_int_equal(v.n_groups, 2);
     assert_int_equal(v.n_offsets, 3);
@@ -443,6 +461,7 @@ int main(void)
         cmocka_unit_test(group_state__waits_a_moment_for_more_members_and_shares_out_evenly),
         cmocka_unit_test(group_state__gives_a_partition_only_once_its_holder_has_let_go),
         cmocka_unit_test(group_state__believes_claims_after_a_failover_but_not_twice),
+        cmocka_unit_test(group_state__does_not_believe_a_claim_older_than_the_newest_commit),
         cmocka_unit_test(group_state__does_not_believe_a_claim_to_what_was_given_to_another_since),
         cmocka_unit_test(group_state__ignores_an_overtaken_poll_and_refuses_too_many_members),
         cmocka_unit_test(group_state__never_has_two_holders_and_settles),
