@@ -332,6 +332,21 @@ unsigned harness_leader(struct harness *h)
     }
 }
 
+void harness_until_founded(struct harness *h)
+{
+    Weir__ClusterDescribe m = WEIR__CLUSTER_DESCRIBE__INIT;
+    struct answer a = {0};
+    for (unsigned i = 0;; i++) {
+        struct broker_link *link = harness_link(h, i % HARNESS_NODES);
+        harness_ask(h, link, BROKER_CLUSTER_DESCRIBE, &m.base, NULL, 0, BROKER_CLUSTER, &a);
+        harness_close_link(h, link);
+        bytes_close(&a.attachment);
+        if (a.status == 0) {
+            return;
+        }
+    }
+}
+
 void harness_batch(struct bytes *out, unsigned n, size_t value_size)
 {
     struct batch_builder b;

@@ -69,6 +69,8 @@ void harness_ask(struct harness *h, struct broker_link *link, enum message_type 
                  enum message_type expected, struct answer *ret_answer);
 /* Index of the broker that leads partition 0 of `one`; waits for it. */
 unsigned harness_leader(struct harness *h);
+/* Waits until `meta` says who is who: configurations alone count for nothing from here on. */
+void harness_until_founded(struct harness *h);
 /* A batch of n records "0".."n-1" in *out. */
 void harness_batch(struct bytes *out, unsigned n, size_t value_size);
 

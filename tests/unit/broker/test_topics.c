@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -70,22 +72,6 @@ static void until_led(struct harness *h, unsigned i)
     while (look(h, i).led != 4) {}
 }
 
-/* `meta` has written who is who: configurations alone count for nothing from here on. */
-static void until_founded(struct harness *h)
-{
-    Weir__ClusterDescribe m = WEIR__CLUSTER_DESCRIBE__INIT;
-    struct answer a = {0};
-    for (unsigned i = 0;; i++) {
-        struct broker_link *link = harness_link(h, i % HARNESS_NODES);
-        harness_ask(h, link, BROKER_CLUSTER_DESCRIBE, &m.base, NULL, 0, BROKER_CLUSTER, &a);
-        harness_close_link(h, link);
-        bytes_close(&a.attachment);
-        if (a.status == 0) {
-            return;
-        }
-    }
-}
-
 struct sending {
     unsigned n_done;
     bool done;
@@ -117,7 +103,7 @@ static void a_topic_in_new_configurations__is_there_when_all_nodes_have_it(void 
     struct harness h;
     (void)state;
     harness_open(&h, WITHOUT);
-    until_founded(&h);
+    harness_until_founded(&h);
     for (unsigned i = 0; i < HARNESS_NODES; i++) {
         assert_int_equal(look(&h, i).partitions, 0);
         restart(&h, i, WITH);
@@ -141,7 +127,7 @@ static void a_node_that_did_not_know_the_topic__reads_where_it_is_when_it_does(v
     struct harness h;
     (void)state;
     harness_open(&h, WITHOUT);
-    until_founded(&h);
+    harness_until_founded(&h);
     restart(&h, 0, WITH);
     restart(&h, 1, WITH);
     for (struct seen s = look(&h, 0); s.placed != 4; s = look(&h, 0)) {
@@ -162,7 +148,7 @@ static void a_configuration_with_another_number_of_partitions__is_refused(void *
     struct error err = {0};
     (void)state;
     harness_open(&h, WITHOUT);
-    until_founded(&h);
+    harness_until_founded(&h);
     for (unsigned i = 0; i < HARNESS_NODES; i++) {
         restart(&h, i, WITH);
     }
@@ -180,13 +166,53 @@ static void a_configuration_with_another_number_of_partitions__is_refused(void *
     harness_close(&h);
 }
 
+/* Whether any of its partitions has a folder on node i. */
+static bool has_files(struct harness *h, unsigned i)
+{
+    char path[128];
+    bool found = false;
+    for (unsigned k = 0; k < 4; k++) {
+        (void)snprintf(path, sizeof(path), "%s/n%u/log/added-%u", h->dir, i + 1, k);
+        found = found || access(path, F_OK) == 0;
+    }
+    return found;
+}
+
+/* After a restart the file decides what belongs here: what it does not say must not have promised
+ * anything yet. */
+static void a_replica__is_opened_only_when_the_clusters_file_says_so(void **state)
+{
+    struct harness h;
+    char blocked[128];
+    (void)state;
+    harness_open(&h, WITHOUT);
+    harness_until_founded(&h);
+    restart(&h, 0, WITH);
+    restart(&h, 1, WITH);
+    harness_stop_broker(&h, 2);
+    (void)snprintf(blocked, sizeof(blocked), "%s/n3/cluster.new", h.dir);
+    assert_int_equal(mkdir(blocked, 0700), 0); /* the file can't be written */
+    harness_configure(&h, 2, WITH);
+    harness_start_broker(&h, 2);
+    while (look(&h, 2).placed != 4) {} /* it knows, but not for good */
+    while (!has_files(&h, 0) || !has_files(&h, 1)) {
+        (void)look(&h, 2);
+    }
+    assert_int_equal(look(&h, 2).placed, 4);
+    assert_false(has_files(&h, 2));
+    assert_int_equal(rmdir(blocked), 0);
+    until_led(&h, 2);
+    assert_true(has_files(&h, 2));
+    harness_close(&h);
+}
+
 /* Two numbers at a time: one of them is written, who has the other does not serve the topic. */
 static void configurations_that_differ__end_with_one_of_them(void **state)
 {
     struct harness h;
     (void)state;
     harness_open(&h, WITHOUT);
-    until_founded(&h);
+    harness_until_founded(&h);
     restart(&h, 0, WITH);
     restart(&h, 1, WIDER);
     for (bool one = false; !one;) {
@@ -218,6 +244,7 @@ int main(void)
         cmocka_unit_test(a_topic_in_new_configurations__is_there_when_all_nodes_have_it),
         cmocka_unit_test(a_node_that_did_not_know_the_topic__reads_where_it_is_when_it_does),
         cmocka_unit_test(a_configuration_with_another_number_of_partitions__is_refused),
+        cmocka_unit_test(a_replica__is_opened_only_when_the_clusters_file_says_so),
         cmocka_unit_test(configurations_that_differ__end_with_one_of_them),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
