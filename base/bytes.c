@@ -110,7 +110,7 @@ void bytes_put_be24(struct bytes *b, uint32_t v)
 
 void bytes_put_varint(struct bytes *b, int64_t v)
 {
-    uint64_t u = ((uint64_t)v << 1) ^ (uint64_t)(v >> 63);
+    uint64_t u = ((uint64_t)v << 1) ^ (v < 0 ? UINT64_MAX : 0);
     uint8_t out[10];
     size_t n = 0;
     while (u >= 0x80) {

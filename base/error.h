@@ -46,6 +46,10 @@ const char *error_name(int code);
 /* Fill `err` (may be NULL) and return `code`. The text is cut at ERROR_TEXT_MAX. */
 int error_set(struct error *err, int code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
+#ifdef __clang_analyzer__
+/* It sees one file at a time: that the code comes back is half of what there is to know. */
+#define error_set(err, code, ...) (error_set(err, code, __VA_ARGS__), (code))
+#endif
 
 /* Same with errno appended: ENOSPC becomes WEIR_ENOSPC, ENOMEM WEIR_ENOMEM, EIO WEIR_EIO, others
  * -errno. */

@@ -73,8 +73,8 @@ static void *heap_realloc(void *data, void *ptr, size_t size)
     }
     struct block *b = block_of(ptr);
     assert(atomic_load(&b->refs) == 1);
-    b = realloc(b, sizeof(struct block) + size);
-    return b == NULL ? NULL : b + 1;
+    struct block *other = realloc(b, sizeof(struct block) + size);
+    return other == NULL ? NULL : other + 1;
 }
 
 /* Only libraft's own disk backend asks for these; ours does not use it. */

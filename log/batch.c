@@ -306,7 +306,7 @@ void batch_begin(struct batch_builder *b, struct bytes *out, int64_t now_ms)
 
 static size_t varint_size(int64_t v)
 {
-    uint64_t u = ((uint64_t)v << 1) ^ (uint64_t)(v >> 63);
+    uint64_t u = ((uint64_t)v << 1) ^ (v < 0 ? UINT64_MAX : 0);
     size_t n = 1;
     while (u >= 0x80) {
         u >>= 7;

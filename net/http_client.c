@@ -305,8 +305,9 @@ static void conn_finish(struct conn *c)
     struct http_body *body = NULL;
     int status = c->status;
     if (c->body.len > 0) {
-        uint8_t *data = realloc(c->body.data, c->body.len); /* bodies are kept in caches */
-        body = http_body_new(data != NULL ? data : c->body.data, c->body.len);
+        uint8_t *data = c->body.data;
+        uint8_t *less = realloc(data, c->body.len); /* bodies are kept in caches */
+        body = http_body_new(less != NULL ? less : data, c->body.len);
         c->body = (struct bytes){0};
     } else {
         body = http_body_copy("", 0);

@@ -98,8 +98,7 @@ static void *read_lines(void *arg)
     struct chat_cli *cli = arg;
     char *buffer = NULL;
     size_t cap = 0;
-    ssize_t n;
-    while ((n = getline(&buffer, &cap, stdin)) >= 0) {
+    while (getline(&buffer, &cap, stdin) >= 0) {
         buffer[strcspn(buffer, "\r\n")] = '\0';
         if (buffer[0] == '\0') {
             continue;

@@ -178,6 +178,7 @@ static void complete_all(struct broker_link *l)
                 oldest = r;
             }
         }
+        assert(oldest != NULL); /* so many are not free */
         (void)take_request(l, oldest->correlation);
         oldest->cb(oldest, oldest->sent_at < l->out_submitted ? WEIR_EUNKNOWN : WEIR_ECLOSED, NULL,
                    NULL);

@@ -526,7 +526,7 @@ static bool compared(unsigned node, unsigned group)
 /* All logs, from the disk, from the first entry on. */
 static void check_logs(unsigned group)
 {
-    uint8_t first[PARTITION_HASH_SIZE], hash[PARTITION_HASH_SIZE];
+    uint8_t first[PARTITION_HASH_SIZE] = {0}, hash[PARTITION_HASH_SIZE] = {0};
     uint64_t common = 1;
     unsigned n = 0;
     for (unsigned i = 1; i <= sim.n_nodes; i++) {

@@ -27,7 +27,7 @@ static void
 group_assign__of_equal_subscribers_differs_by_one_and_moves_as_little_as_can_be(void **state)
 {
     struct assign_member members[12];
-    struct assign_slot slots[50], before[50];
+    struct assign_slot slots[50] = {0}, before[50];
     uint64_t seed = 1;
     (void)state;
     for (int round = 0; round < 2000; round++) {
@@ -86,11 +86,12 @@ static struct membership *poll(struct group_state *g, const char *id, uint64_t n
 {
     static uint64_t sequence;
     struct membership *m = NULL;
+    sequence++;
     struct group_poll p = {.member = id,
                            .client = "test",
                            .peer = "here",
                            .generation = generation,
-                           .sequence = ++sequence,
+                           .sequence = sequence,
                            .session_ms = 10000};
     uint32_t bit = 0;
     assert_int_equal(group_state_topic(g, "t", 4, &bit), 0);

@@ -286,7 +286,7 @@ static uint32_t without_begin;
 static bool files_are_gone(struct cluster *cl)
 {
     char path[160];
-    (void)snprintf(path, sizeof(path), "%s/%u/%020u.log", cl->dir, without_begin, 1);
+    (void)snprintf(path, sizeof(path), "%s/%u/%020u.log", cl->dir, without_begin, 1u);
     return access(path, F_OK) != 0;
 }
 

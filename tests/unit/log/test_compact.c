@@ -199,7 +199,7 @@ static void compact__leaves_what_a_naive_model_leaves(void **state)
 static void compact__with_a_small_map_takes_more_rounds_and_ends_the_same(void **state)
 {
     (void)state;
-    uint8_t a[PARTITION_HASH_SIZE], b[PARTITION_HASH_SIZE];
+    uint8_t a[PARTITION_HASH_SIZE] = {0}, b[PARTITION_HASH_SIZE] = {0};
     struct log_index last;
     for (unsigned round = 0; round < 2; round++) {
         harness_init(&h, 5, 0);
@@ -261,7 +261,7 @@ static void open_other(uint64_t segment_bytes)
 static void replicas__that_act_at_other_times_and_have_other_segments_end_equal(void **state)
 {
     (void)state;
-    uint8_t a[PARTITION_HASH_SIZE], b[PARTITION_HASH_SIZE];
+    uint8_t a[PARTITION_HASH_SIZE] = {0}, b[PARTITION_HASH_SIZE] = {0};
     unsigned waited = 0;
     for (uint64_t seed = 21; seed < 27; seed++) {
         live(seed);
@@ -301,7 +301,7 @@ static void replicas__that_act_at_other_times_and_have_other_segments_end_equal(
 static void ranges__may_be_compared_when_both_are_as_far_as_their_equal_marks(void **state)
 {
     (void)state;
-    uint8_t a[PARTITION_HASH_SIZE], b[PARTITION_HASH_SIZE];
+    uint8_t a[PARTITION_HASH_SIZE] = {0}, b[PARTITION_HASH_SIZE] = {0};
     live(23);
     open_other(20480);
     int64_t upto = closed_end(&h) < closed_end(&other) ? closed_end(&h) : closed_end(&other);

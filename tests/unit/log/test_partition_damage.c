@@ -28,7 +28,7 @@ static const char *file_path(unsigned i)
     case 2:
         return damage_last_segment(&h);
     case 3:
-        (void)snprintf(path, sizeof(path), HARNESS_DIR "/%020u.index", 1);
+        (void)snprintf(path, sizeof(path), HARNESS_DIR "/%020u.index", 1u);
         return path;
     case 4:
         return HARNESS_DIR "/meta";
