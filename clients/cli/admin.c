@@ -1,4 +1,5 @@
 #include "clients/cli/admin.h"
+#include "clients/cli/json.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -121,7 +122,6 @@ enum cli_exit admin_parse(struct admin_args *args, const char *words_doc, const 
                           char **argv)
 {
     struct argp_option list[OPTIONS_MAX] = {{0}};
-    const struct argp_child children[] = {{&cli_cluster_argp, 0, NULL, 0}, {0}};
     char text[1024];
     size_t n = 0;
     (void)snprintf(text, sizeof(text), "%s\v" CLI_EXIT_HELP, doc);
@@ -137,7 +137,7 @@ enum cli_exit admin_parse(struct admin_args *args, const char *words_doc, const 
                               .parser = parse,
                               .args_doc = words_doc,
                               .doc = text,
-                              .children = children};
+                              .children = cli_cluster_children};
     if (argp_parse(&argp, argc, argv, 0, NULL, args) != 0) {
         return CLI_USAGE;
     }
@@ -157,12 +157,9 @@ enum cli_exit admin_ask(const struct admin_args *args, const char *method, const
         return rv;
     }
     if (args->cluster.json) {
-        (void)json_dumpf(answer, stdout, JSON_INDENT(2));
-        (void)putchar('\n');
-        json_decref(answer);
-    } else {
-        *ret_answer = answer;
+        return cli_print_json(answer);
     }
+    *ret_answer = answer;
     return CLI_OK;
 }
 

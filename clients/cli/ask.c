@@ -202,6 +202,16 @@ static enum cli_exit open_all(struct ask *a, const struct cli_cluster *cluster,
     return cli_fail(CLI_UNAVAILABLE, "no broker can be reached");
 }
 
+enum cli_exit ask_start(struct ask *a, const struct argp *argp, int argc, char **argv, void *args,
+                        struct cli_cluster *cluster)
+{
+    if (argp_parse(argp, argc, argv, 0, NULL, args) != 0) {
+        return CLI_USAGE;
+    }
+    enum cli_exit rv = cli_cluster_resolve(cluster);
+    return rv == CLI_OK ? ask_open(a, cluster) : rv;
+}
+
 void ask_close(struct ask *a)
 {
     for (unsigned i = 0; i < a->n_nodes; i++) {

@@ -458,7 +458,6 @@ static int cli_chat(int argc, char **argv)
         {"after", KEY_AFTER, "OFFSET", 0, "Begin behind this event instead of with the newest", 0},
         {0},
     };
-    static const struct argp_child children[] = {{&cli_cluster_argp, 0, NULL, 0}, {0}};
     static const struct argp argp = {
         .options = options,
         .parser = parse,
@@ -466,7 +465,7 @@ static int cli_chat(int argc, char **argv)
         .doc = "Show the chat of ROOM, and send the lines of standard input; the end of input ends "
                "it once all lines are acknowledged. With --json every message of the gateway is "
                "one line.\v" CLI_EXIT_HELP,
-        .children = children,
+        .children = cli_cluster_children,
     };
     struct chat_cli cli = {.last = -2, .token = getenv("WEIR_TOKEN")};
     if (argp_parse(&argp, argc, argv, 0, NULL, &cli) != 0) {

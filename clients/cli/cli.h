@@ -68,6 +68,8 @@ struct cli_cluster {
 };
 /* A child for a command's argp; its input is the struct cli_cluster, zeroed. */
 extern const struct argp cli_cluster_argp;
+/* It as the only child; ended by an empty one. */
+extern const struct argp_child cli_cluster_children[];
 /* Reads what was given. On failure the reason is on stderr. */
 enum cli_exit cli_cluster_resolve(struct cli_cluster *cluster);
 
@@ -102,6 +104,8 @@ enum cli_exit cli_fail(enum cli_exit status, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 /* What a negative WEIR_E or -errno code means for the exit status. */
 enum cli_exit cli_exit_of(int code);
+/* The one word that a command takes, a `what`; a second one is wrong usage. */
+error_t cli_take_word(struct argp_state *state, const char *what, const char **at, const char *arg);
 /* Whole number in [min, max] with nothing behind it. */
 bool cli_parse_u64(const char *text, uint64_t min, uint64_t max, uint64_t *ret_value);
 /* RFC 3339 (2026-01-31T12:00:00Z), or milliseconds since 1970. */

@@ -5,6 +5,7 @@
 
 #include "clients/cli/ask.h"
 #include "clients/cli/cluster.h"
+#include "clients/cli/json.h"
 
 static const struct {
     uint32_t bit;
@@ -203,35 +204,21 @@ static enum cli_exit print_json(const struct ask *a, const Weir__BrokerStatus *a
     for (size_t i = 0; i < any->n_replicas; i++) {
         json_array_append_new(partitions, partition_json(a, i, any->replicas[i]));
     }
-    json_t *all = json_pack("{s:o, s:o}", "nodes", nodes, "partitions", partitions);
-    if (all == NULL || json_dumpf(all, stdout, JSON_INDENT(1)) != 0) {
-        json_decref(all);
-        return cli_fail(CLI_FAILED, "out of memory");
-    }
-    printf("\n");
-    json_decref(all);
-    return CLI_OK;
+    return cli_print_json(json_pack("{s:o, s:o}", "nodes", nodes, "partitions", partitions));
 }
 
 static int run_status(int argc, char **argv)
 {
-    static const struct argp_child children[] = {{&cli_cluster_argp, 0, NULL, 0}, {0}};
     static const struct argp argp = {
         .parser = parse,
-        .children = children,
+        .children = cli_cluster_children,
         .doc = "Nodes up and down, roles, partitions, leaders, and how far replicas lag.\v"
                "Fails when a node is down, a partition has no leader or a replica "
                "failed. " CLI_EXIT_HELP,
     };
     struct cli_cluster cluster = {0};
     struct ask a;
-    if (argp_parse(&argp, argc, argv, 0, NULL, &cluster) != 0) {
-        return CLI_USAGE;
-    }
-    enum cli_exit rv = cli_cluster_resolve(&cluster);
-    if (rv == CLI_OK) {
-        rv = ask_open(&a, &cluster);
-    }
+    enum cli_exit rv = ask_start(&a, &argp, argc, argv, &cluster, &cluster);
     if (rv != CLI_OK) {
         return rv;
     }

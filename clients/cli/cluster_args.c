@@ -85,6 +85,16 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 }
 
 const struct argp cli_cluster_argp = {.options = options, .parser = parse};
+const struct argp_child cli_cluster_children[] = {{&cli_cluster_argp, 0, NULL, 0}, {0}};
+
+error_t cli_take_word(struct argp_state *state, const char *what, const char **at, const char *arg)
+{
+    if (*at != NULL) {
+        argp_error(state, "one %s, not also '%s'", what, arg);
+    }
+    *at = arg;
+    return 0;
+}
 
 static enum cli_exit parse_list(const char *what, const char *text, struct config_address *out,
                                 unsigned *ret_n)

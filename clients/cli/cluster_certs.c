@@ -40,11 +40,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         }
         return 0;
     case ARGP_KEY_ARG:
-        if (a->dir != NULL) {
-            argp_error(state, "one folder, not also '%s'", arg);
-        }
-        a->dir = arg;
-        return 0;
+        return cli_take_word(state, "folder", &a->dir, arg);
     case ARGP_KEY_END:
         if (a->dir == NULL) {
             argp_error(state, "which DIR?");

@@ -3,10 +3,10 @@
 #include "clients/cli/cluster.h"
 
 #include <errno.h>
-#include <jansson.h>
 #include <string.h>
 
 #include "clients/cli/ask.h"
+#include "clients/cli/json.h"
 
 #define POLL_MS 300
 #define WAIT_S  3600
@@ -109,8 +109,6 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return ARGP_ERR_UNKNOWN;
     }
 }
-
-static const struct argp_child children[] = {{&cli_cluster_argp, 0, NULL, 0}, {0}};
 
 /* --- The controller --- */
 
@@ -259,13 +257,7 @@ static enum cli_exit print_done(const struct change_args *a, const char *verb)
     }
     json_t *o = json_pack("{s:s, s:s?, s:b}", "done", verb, "node",
                           a->by_name ? a->change.name : NULL, "waited", a->wait);
-    if (o == NULL || json_dumpf(o, stdout, JSON_INDENT(1)) != 0) {
-        json_decref(o);
-        return cli_fail(CLI_FAILED, "out of memory");
-    }
-    printf("\n");
-    json_decref(o);
-    return CLI_OK;
+    return cli_print_json(o);
 }
 
 static enum cli_exit request(const struct change_args *a, struct ask *ask)
@@ -300,11 +292,7 @@ static int run(struct change_args *a, const struct argp *argp, const char *verb,
                char **argv)
 {
     struct ask ask;
-    if (argp_parse(argp, argc, argv, 0, NULL, a) != 0) {
-        return CLI_USAGE;
-    }
-    enum cli_exit rv = cli_cluster_resolve(&a->cluster);
-    rv = rv == CLI_OK ? ask_open(&ask, &a->cluster) : rv;
+    enum cli_exit rv = ask_start(&ask, argp, argc, argv, a, &a->cluster);
     if (rv != CLI_OK) {
         return rv;
     }
@@ -322,7 +310,7 @@ int cluster_run_add(int argc, char **argv)
         .options = wait_options,
         .parser = parse,
         .args_doc = "NAME id=N peer=H:P broker=H:P http=H:P rtmp=H:P [internal=H:P] [log=no]",
-        .children = children,
+        .children = cli_cluster_children,
         .doc = "Make a node a member; it takes its share of the partitions. Start it first: with "
                "cluster.join = yes, and all nodes in its cluster.node lines. For a member: its "
                "new addresses; and it is not drained any more.\v" CLI_EXIT_HELP,
@@ -338,7 +326,7 @@ int cluster_run_drain(int argc, char **argv)
         .options = wait_options,
         .parser = parse,
         .args_doc = "NAME",
-        .children = children,
+        .children = cli_cluster_children,
         .doc = "Move everything off a node: leaders first, then replicas. It stays a member until "
                "it is removed. Refused when too few nodes would be left.\v" CLI_EXIT_HELP,
     };
@@ -353,7 +341,7 @@ int cluster_run_remove(int argc, char **argv)
         .options = remove_options,
         .parser = parse,
         .args_doc = "NAME",
-        .children = children,
+        .children = cli_cluster_children,
         .doc = "Remove a drained node for ever; or, with --dead, one that will not come back: "
                "others take what it held.\v" CLI_EXIT_HELP,
     };
@@ -367,7 +355,7 @@ int cluster_run_balance(int argc, char **argv)
     static const struct argp argp = {
         .options = wait_options,
         .parser = parse,
-        .children = children,
+        .children = cli_cluster_children,
         .doc = "Even out replicas and leaders. The cluster does so by itself, unhurriedly; this "
                "begins at once, and with --wait tells when it is done.\v" CLI_EXIT_HELP,
     };

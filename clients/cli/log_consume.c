@@ -52,8 +52,6 @@ struct reader {
     const struct consume_arguments *args;
     struct cli_loop loop;
     struct weir_client *client;
-    struct weir_topic_req topic_req;
-    int topic_status;
     uint32_t n_partitions;
     struct stream *streams;
     uint32_t n_streams, n_running;
@@ -145,11 +143,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         }
         return 0;
     case ARGP_KEY_ARG:
-        if (a->topic != NULL) {
-            argp_error(state, "one topic, not also '%s'", arg);
-        }
-        a->topic = arg;
-        return 0;
+        return cli_take_word(state, "topic", &a->topic, arg);
     case ARGP_KEY_END:
         check_arguments(a, state);
         return 0;
@@ -314,29 +308,14 @@ static void on_interrupt(void *data)
     stop(data, CLI_OK);
 }
 
-static void on_topic(struct weir_topic_req *req, int status, uint32_t n_partitions)
-{
-    struct reader *r = req->data;
-    r->topic_status = status;
-    r->n_partitions = n_partitions;
-    cli_loop_stop(&r->loop);
-}
-
 static enum cli_exit consume(struct reader *r)
 {
     const struct consume_arguments *a = r->args;
-    r->topic_req.data = r;
-    weir_topic(r->client, a->topic, &r->topic_req, on_topic);
-    cli_loop_run(&r->loop, NULL, NULL);
-    if (r->topic_status != 0) {
-        return cli_fail(cli_exit_of(r->topic_status), "topic '%s': %s", a->topic,
-                        error_name(r->topic_status));
+    enum cli_exit rv = log_find_topic(&r->loop, r->client, a->topic,
+                                      a->has_partition ? &a->partition : NULL, &r->n_partitions);
+    if (rv == CLI_OK && a->by_time) {
+        rv = find_starts(r);
     }
-    if (a->has_partition && a->partition >= r->n_partitions) {
-        return cli_fail(CLI_USAGE, "topic '%s' has partitions 0 to %u", a->topic,
-                        r->n_partitions - 1);
-    }
-    enum cli_exit rv = a->by_time ? find_starts(r) : CLI_OK;
     if (rv == CLI_OK) {
         rv = open_streams(r);
     }
@@ -355,12 +334,11 @@ static enum cli_exit consume(struct reader *r)
 
 int log_consume(int argc, char **argv)
 {
-    static const struct argp_child children[] = {{&cli_cluster_argp, 0, NULL, 0}, {0}};
     static const struct argp argp = {
         .options = options,
         .parser = parse,
         .args_doc = "TOPIC",
-        .children = children,
+        .children = cli_cluster_children,
         .doc = "Print the records of TOPIC, in order within each partition, up to the end of the "
                "log as it is now.\v" CLI_EXIT_HELP,
     };

@@ -1,45 +1,10 @@
 /* weir log describe, weir log topics */
 #include <errno.h>
-#include <jansson.h>
 #include <string.h>
 
 #include "clients/cli/ask.h"
+#include "clients/cli/json.h"
 #include "clients/cli/log.h"
-
-struct arguments {
-    struct cli_cluster cluster;
-    const char *topic; /* NULL: all */
-};
-
-static error_t parse(int key, char *arg, struct argp_state *state)
-{
-    struct arguments *a = state->input;
-    switch (key) {
-    case ARGP_KEY_INIT:
-        state->child_inputs[0] = &a->cluster;
-        return 0;
-    case ARGP_KEY_ARG:
-        if (a->topic != NULL) {
-            argp_error(state, "one topic, not also '%s'", arg);
-        }
-        a->topic = arg;
-        return 0;
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
-}
-
-static const struct argp_child children[] = {{&cli_cluster_argp, 0, NULL, 0}, {0}};
-
-static enum cli_exit open_cluster(const struct argp *argp, int argc, char **argv,
-                                  struct arguments *a, struct ask *ask)
-{
-    if (argp_parse(argp, argc, argv, 0, NULL, a) != 0) {
-        return CLI_USAGE;
-    }
-    enum cli_exit rv = cli_cluster_resolve(&a->cluster);
-    return rv == CLI_OK ? ask_open(ask, &a->cluster) : rv;
-}
 
 /* --- describe --- */
 
@@ -72,7 +37,7 @@ static json_t *replica_json(const struct ask_node *n, const Weir__BrokerReplicaS
                      (json_int_t)r->commit_index, "failed", r->failed, "damage", r->damage);
 }
 
-static size_t describe_all(const struct ask *ask, const struct arguments *a, json_t *out)
+static size_t describe_all(const struct ask *ask, const struct log_topic_args *a, json_t *out)
 {
     size_t found = 0;
     const Weir__BrokerStatus *any = NULL;
@@ -101,14 +66,14 @@ static size_t describe_all(const struct ask *ask, const struct arguments *a, jso
 int log_describe(int argc, char **argv)
 {
     static const struct argp argp = {
-        .parser = parse,
+        .parser = log_topic_parse,
         .args_doc = "[TOPIC]",
-        .children = children,
+        .children = cli_cluster_children,
         .doc = "Every replica of TOPIC, or of all topics.\v" CLI_EXIT_HELP,
     };
-    struct arguments a = {0};
+    struct log_topic_args a = {0};
     struct ask ask;
-    enum cli_exit rv = open_cluster(&argp, argc, argv, &a, &ask);
+    enum cli_exit rv = ask_start(&ask, &argp, argc, argv, &a, &a.cluster);
     if (rv != CLI_OK) {
         return (int)rv;
     }
@@ -121,10 +86,8 @@ int log_describe(int argc, char **argv)
             rv = cli_fail(CLI_UNAVAILABLE, "%s: %s", ask.nodes[k].address, ask.nodes[k].text);
         }
     }
-    if (out != NULL) {
-        (void)json_dumpf(out, stdout, JSON_INDENT(1));
-        printf("\n");
-        json_decref(out);
+    if (out != NULL && cli_print_json(out) != CLI_OK) {
+        rv = CLI_FAILED;
     }
     if (found == 0 && rv == CLI_OK) {
         rv = cli_fail(CLI_FAILED, "no topic '%s'", a.topic != NULL ? a.topic : "");
@@ -135,7 +98,7 @@ int log_describe(int argc, char **argv)
 
 /* --- topics --- */
 
-static void print_topics(const Weir__BrokerMetadata *m, bool json)
+static enum cli_exit print_topics(const Weir__BrokerMetadata *m, bool json)
 {
     json_t *out = json ? json_array() : NULL;
     for (size_t i = 0; i < m->n_topics; i++) {
@@ -147,35 +110,31 @@ static void print_topics(const Weir__BrokerMetadata *m, bool json)
             printf("%-24s %u partitions\n", m->topics[i]->name, m->topics[i]->partitions);
         }
     }
-    if (json) {
-        (void)json_dumpf(out, stdout, JSON_INDENT(1));
-        printf("\n");
-        json_decref(out);
-    }
+    return json ? cli_print_json(out) : CLI_OK;
 }
 
 int log_topics(int argc, char **argv)
 {
     static const struct argp argp = {
-        .parser = parse,
-        .children = children,
+        .parser = log_topic_parse,
+        .children = cli_cluster_children,
         .doc = "The topics of the cluster.\v" CLI_EXIT_HELP,
     };
-    struct arguments a = {0};
+    struct log_topic_args a = {0};
     struct ask ask;
-    enum cli_exit rv = open_cluster(&argp, argc, argv, &a, &ask);
+    enum cli_exit rv = ask_start(&ask, &argp, argc, argv, &a, &a.cluster);
     if (rv != CLI_OK) {
         return (int)rv;
     }
     Weir__BrokerMetadataRequest m = WEIR__BROKER_METADATA_REQUEST__INIT;
     ask_all(&ask, BROKER_METADATA_REQUEST, &m.base, BROKER_METADATA);
-    rv = CLI_UNAVAILABLE;
-    for (unsigned k = 0; k < ask.n_nodes && rv != CLI_OK; k++) {
+    for (unsigned k = 0; k < ask.n_nodes; k++) {
         if (ask.nodes[k].status == 0) {
-            print_topics((const Weir__BrokerMetadata *)ask.nodes[k].answer, a.cluster.json);
-            rv = CLI_OK;
+            rv = print_topics((const Weir__BrokerMetadata *)ask.nodes[k].answer, a.cluster.json);
+            ask_close(&ask);
+            return (int)rv;
         }
     }
     ask_close(&ask);
-    return rv == CLI_OK ? CLI_OK : (int)cli_fail(rv, "no node answered");
+    return (int)cli_fail(CLI_UNAVAILABLE, "no node answered");
 }

@@ -5,6 +5,7 @@
 
 #include "base/config.h"
 #include "base/murmur2.h"
+#include "clients/cli/json.h"
 #include "clients/cli/log.h"
 #include "clients/cli/log_groups.h"
 
@@ -307,23 +308,18 @@ static enum cli_exit print_one(struct ask *ask, char *group, json_t *out)
 
 int log_groups(int argc, char **argv)
 {
-    static const struct argp_child children[] = {{&cli_cluster_argp, 0, NULL, 0}, {0}};
     static const struct argp argp = {
         .options = options,
         .parser = parse,
         .args_doc = "[GROUP]",
-        .children = children,
+        .children = cli_cluster_children,
         .doc = "The consumer groups of the cluster, or one of them: who consumes which partition, "
                "what is committed, and how far that is from the end. With --set or --delete: "
                "changes where it stands.\v" CLI_EXIT_HELP,
     };
     struct arguments a = {0};
     struct ask ask;
-    if (argp_parse(&argp, argc, argv, 0, NULL, &a) != 0) {
-        return CLI_USAGE;
-    }
-    enum cli_exit rv = cli_cluster_resolve(&a.cluster);
-    rv = rv == CLI_OK ? ask_open(&ask, &a.cluster) : rv;
+    enum cli_exit rv = ask_start(&ask, &argp, argc, argv, &a, &a.cluster);
     if (rv != CLI_OK) {
         return (int)rv;
     }
@@ -336,8 +332,7 @@ int log_groups(int argc, char **argv)
         rv = a.group != NULL ? print_one(&ask, a.group, out) : print_all(&ask, out);
     }
     if (out != NULL && rv == CLI_OK) {
-        (void)json_dumpf(out, stdout, JSON_INDENT(1));
-        printf("\n");
+        rv = cli_print_json(json_incref(out));
     }
     json_decref(out);
     ask_close(&ask);

@@ -90,8 +90,6 @@ struct producer {
     const struct arguments *args;
     struct cli_loop loop;
     struct weir_client *client;
-    struct weir_topic_req topic_req;
-    int topic_status;
     uint32_t n_partitions, turn;
     struct slot *slots;
     uint32_t *free_slots; /* by index; the last one is the next to be used */
@@ -164,11 +162,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->all = true;
         return 0;
     case ARGP_KEY_ARG:
-        if (a->topic != NULL) {
-            argp_error(state, "one topic, not also '%s'", arg);
-        }
-        a->topic = arg;
-        return 0;
+        return cli_take_word(state, "topic", &a->topic, arg);
     case ARGP_KEY_END:
         if (a->topic == NULL) {
             argp_error(state, "which TOPIC?");
@@ -498,31 +492,6 @@ static void on_interrupt(void *data)
     fill_soon(p);
 }
 
-static void on_topic(struct weir_topic_req *req, int status, uint32_t n_partitions)
-{
-    struct producer *p = req->data;
-    p->topic_status = status;
-    p->n_partitions = n_partitions;
-    cli_loop_stop(&p->loop);
-}
-
-static enum cli_exit find_topic(struct producer *p)
-{
-    const struct arguments *a = p->args;
-    p->topic_req.data = p;
-    weir_topic(p->client, a->topic, &p->topic_req, on_topic);
-    cli_loop_run(&p->loop, NULL, NULL);
-    if (p->topic_status != 0) {
-        return cli_fail(cli_exit_of(p->topic_status), "topic '%s': %s", a->topic,
-                        error_name(p->topic_status));
-    }
-    if (a->has_partition && a->partition >= p->n_partitions) {
-        return cli_fail(CLI_USAGE, "topic '%s' has partitions 0 to %u", a->topic,
-                        p->n_partitions - 1);
-    }
-    return CLI_OK;
-}
-
 static enum cli_exit allocate(struct producer *p)
 {
     const struct arguments *a = p->args;
@@ -553,7 +522,8 @@ static enum cli_exit allocate(struct producer *p)
 static enum cli_exit produce(struct producer *p)
 {
     const struct arguments *a = p->args;
-    enum cli_exit rv = find_topic(p);
+    enum cli_exit rv = log_find_topic(&p->loop, p->client, a->topic,
+                                      a->has_partition ? &a->partition : NULL, &p->n_partitions);
     if (rv == CLI_OK) {
         rv = allocate(p);
     }
@@ -581,12 +551,11 @@ static enum cli_exit produce(struct producer *p)
 
 int log_produce(int argc, char **argv)
 {
-    static const struct argp_child children[] = {{&cli_cluster_argp, 0, NULL, 0}, {0}};
     static const struct argp argp = {
         .options = options,
         .parser = parse,
         .args_doc = "TOPIC",
-        .children = children,
+        .children = cli_cluster_children,
         .doc = "Write records to TOPIC: the lines of standard input, or with --records or "
                "--seconds generated ones. A record is acknowledged when it is on the disks of a "
                "majority of its replicas.\v" CLI_EXIT_HELP,

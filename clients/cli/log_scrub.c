@@ -1,45 +1,22 @@
 /* weir log scrub: has every node read its logs from disk and check them, waits, and says what was
  * found and what of it has been mended from other replicas. */
-#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "clients/cli/ask.h"
+#include "clients/cli/json.h"
 #include "clients/cli/log.h"
 
 #define POLL_MS 100
 /* Mending is given so long after the last node has read its logs. */
 #define MEND_MS 20000
 
-struct arguments {
-    struct cli_cluster cluster;
-    const char *topic; /* NULL: all */
-};
-
 struct scrub {
-    const struct arguments *args;
+    const struct log_topic_args *args;
     struct ask ask;
     uint64_t rounds[CONFIG_NODES_MAX]; /* 0: the node does not take part */
     Weir__BrokerScrub last[CONFIG_NODES_MAX];
 };
-
-static error_t parse(int key, char *arg, struct argp_state *state)
-{
-    struct arguments *a = state->input;
-    switch (key) {
-    case ARGP_KEY_INIT:
-        state->child_inputs[0] = &a->cluster;
-        return 0;
-    case ARGP_KEY_ARG:
-        if (a->topic != NULL) {
-            argp_error(state, "one topic, not also '%s'", arg);
-        }
-        a->topic = arg;
-        return 0;
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
-}
 
 /* Asks all nodes; false: one of those that take part does not answer any more. */
 static bool ask_round(struct scrub *s, bool start)
@@ -102,35 +79,28 @@ static enum cli_exit report(const struct scrub *s, bool all)
                    (unsigned long long)r->found, (unsigned long long)r->damaged);
         }
     }
-    if (s->args->cluster.json) {
-        (void)json_dumpf(out, stdout, JSON_INDENT(1));
-        printf("\n");
-    }
+    enum cli_exit rv = s->args->cluster.json ? cli_print_json(json_incref(out)) : CLI_OK;
     json_decref(out);
+    if (rv != CLI_OK) {
+        return rv;
+    }
     return left > 0 ? CLI_DIFFERENT : all ? CLI_OK : CLI_UNAVAILABLE;
 }
 
 int log_scrub(int argc, char **argv)
 {
-    static const struct argp_child children[] = {{&cli_cluster_argp, 0, NULL, 0}, {0}};
     static const struct argp argp = {
-        .parser = parse,
+        .parser = log_topic_parse,
         .args_doc = "[TOPIC]",
-        .children = children,
+        .children = cli_cluster_children,
         .doc = "Have every node read its copy of the log of TOPIC (of all topics) from disk and "
                "check every checksum, now and at full speed. Damaged ranges are fetched from other "
                "replicas. Succeeds when all nodes were checked and nothing is left damaged."
                "\v" CLI_EXIT_HELP,
     };
-    struct arguments a = {0};
+    struct log_topic_args a = {0};
     struct scrub s = {.args = &a};
-    if (argp_parse(&argp, argc, argv, 0, NULL, &a) != 0) {
-        return CLI_USAGE;
-    }
-    enum cli_exit rv = cli_cluster_resolve(&a.cluster);
-    if (rv == CLI_OK) {
-        rv = ask_open(&s.ask, &a.cluster);
-    }
+    enum cli_exit rv = ask_start(&s.ask, &argp, argc, argv, &a, &a.cluster);
     if (rv != CLI_OK) {
         return (int)rv;
     }

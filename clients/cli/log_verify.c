@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "clients/cli/ask.h"
+#include "clients/cli/json.h"
 #include "clients/cli/log.h"
 
 #define RANGE_BYTES (1u << 20)
@@ -35,11 +36,6 @@ enum verdict {
 static const char *const verdict_names[] = {"equal",  "behind", "differs", "corrupt",
                                             "failed", "down",   "absent"};
 
-struct arguments {
-    struct cli_cluster cluster;
-    const char *topic; /* NULL: all */
-};
-
 struct replica {
     enum verdict verdict;
     const Weir__BrokerReplicaStatus *status; /* NULL: down */
@@ -49,7 +45,7 @@ struct replica {
 };
 
 struct verify {
-    const struct arguments *args;
+    const struct log_topic_args *args;
     struct ask ask;
     /* Statuses are kept apart: later questions free a node's answer. */
     ProtobufCMessage *statuses[CONFIG_NODES_MAX];
@@ -57,24 +53,6 @@ struct verify {
     json_t *out;
     uint64_t n_partitions, n_bad, n_entries;
 };
-
-static error_t parse(int key, char *arg, struct argp_state *state)
-{
-    struct arguments *a = state->input;
-    switch (key) {
-    case ARGP_KEY_INIT:
-        state->child_inputs[0] = &a->cluster;
-        return 0;
-    case ARGP_KEY_ARG:
-        if (a->topic != NULL) {
-            argp_error(state, "one topic, not also '%s'", arg);
-        }
-        a->topic = arg;
-        return 0;
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
-}
 
 /* --- One partition --- */
 
@@ -383,12 +361,12 @@ static enum cli_exit verify_all(struct verify *v)
         return cli_fail(CLI_FAILED, "no topic '%s'", v->args->topic != NULL ? v->args->topic : "");
     }
     if (v->out != NULL) {
-        json_t *all =
+        enum cli_exit rv = cli_print_json(
             json_pack("{s:b, s:I, s:I, s:O}", "equal", v->n_bad == 0, "partitions",
-                      (json_int_t)v->n_partitions, "bad", (json_int_t)v->n_bad, "details", v->out);
-        (void)json_dumpf(all, stdout, JSON_INDENT(1));
-        printf("\n");
-        json_decref(all);
+                      (json_int_t)v->n_partitions, "bad", (json_int_t)v->n_bad, "details", v->out));
+        if (rv != CLI_OK) {
+            return rv;
+        }
     } else {
         printf("%llu partitions, %llu entries: %s\n", (unsigned long long)v->n_partitions,
                (unsigned long long)v->n_entries,
@@ -399,24 +377,17 @@ static enum cli_exit verify_all(struct verify *v)
 
 int log_verify(int argc, char **argv)
 {
-    static const struct argp_child children[] = {{&cli_cluster_argp, 0, NULL, 0}, {0}};
     static const struct argp argp = {
-        .parser = parse,
+        .parser = log_topic_parse,
         .args_doc = "[TOPIC]",
-        .children = children,
+        .children = cli_cluster_children,
         .doc = "Compare every replica of every partition of TOPIC (of all topics): equal bytes up "
                "to the commit mark, every checksum verified from disk. Succeeds only when all "
                "replicas are there, equal and healthy.\v" CLI_EXIT_HELP,
     };
-    struct arguments a = {0};
+    struct log_topic_args a = {0};
     struct verify v = {.args = &a};
-    if (argp_parse(&argp, argc, argv, 0, NULL, &a) != 0) {
-        return CLI_USAGE;
-    }
-    enum cli_exit rv = cli_cluster_resolve(&a.cluster);
-    if (rv == CLI_OK) {
-        rv = ask_open(&v.ask, &a.cluster);
-    }
+    enum cli_exit rv = ask_start(&v.ask, &argp, argc, argv, &a, &a.cluster);
     if (rv != CLI_OK) {
         return (int)rv;
     }

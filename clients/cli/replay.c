@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "clients/cli/json.h"
 #include "clients/cli/web.h"
 #include "views/views.h"
 
@@ -401,23 +402,24 @@ static json_t *check_json(const struct replay *r, const struct replay_check *c)
                      (int)c->partition, "nodes", nodes);
 }
 
-static void print_json(const struct replay *r)
+static enum cli_exit print_json(const struct replay *r)
 {
     json_t *list = json_array();
     for (unsigned i = 0; i < r->n_checks; i++) {
         json_array_append_new(list, check_json(r, &r->checks[i]));
     }
-    json_t *all = json_pack("{s:I, s:i, s:i, s:o}", "records", (json_int_t)r->records, "nodes",
-                            (int)r->n_nodes, "different", (int)r->n_different, "partitions", list);
-    (void)json_dumpf(all, stdout, JSON_INDENT(2));
-    (void)putchar('\n');
-    json_decref(all);
+    return cli_print_json(json_pack("{s:I, s:i, s:i, s:o}", "records", (json_int_t)r->records,
+                                    "nodes", (int)r->n_nodes, "different", (int)r->n_different,
+                                    "partitions", list));
 }
 
 static enum cli_exit print_result(const struct replay *r)
 {
     if (r->cluster.json) {
-        print_json(r);
+        enum cli_exit rv = print_json(r);
+        if (rv != CLI_OK) {
+            return rv;
+        }
     } else {
         for (unsigned i = 0; i < r->n_checks; i++) {
             print_check(r, &r->checks[i]);
@@ -453,13 +455,12 @@ static enum cli_exit verify(struct replay *r)
 
 static int cli_replay(int argc, char **argv)
 {
-    const struct argp_child children[] = {{&cli_cluster_argp, 0, NULL, 0}, {0}};
     const struct argp argp = {
         .options = options,
         .parser = parse,
         .doc =
             "Fold the log from its beginning and compare with every node's views.\v" CLI_EXIT_HELP,
-        .children = children};
+        .children = cli_cluster_children};
     struct replay *r = calloc(1, sizeof(*r));
     if (r == NULL) {
         return cli_fail(CLI_FAILED, "out of memory");
