@@ -81,6 +81,10 @@ int transport_send(struct transport *t, const struct transport_message *m)
         return WEIR_EBUSY;
     }
     *at = copy_message(m);
+    if (m->type == PEER_TIMEOUT_NOW) {
+        t->node->hand_overs++;
+        t->node->hand_over_term = t->node->group->raft.current_term;
+    }
     if (m->release != NULL) {
         struct release *r = malloc(sizeof(*r));
         assert(r != NULL);

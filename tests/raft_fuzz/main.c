@@ -3,10 +3,12 @@
  *
  *   raft_fuzz [--runs N] [--seed S] [--steps N] [--nodes N] [--for SECONDS] [--without-guard G]...
  * [--without-fault BITS]
- *             [--stream] [--members] [--losses] [--expect-violation] [--verbose]
+ *             [--stream] [--leaver] [--transfers] [--members] [--losses] [--expect-violation]
+ *             [--verbose]
  *
  * --members changes members and leaders meanwhile, --losses loses disks (members.c).
- * --stream is one directed run instead (stream.c). A run is one seed: the same seed does the same
+ * --stream and --leaver are directed runs instead (stream.c, leaver.c), --transfers hands
+ * leadership over all the time (transfers.c). A run is one seed: the same seed does the same
  * again. --without-guard takes a guard of docs/raft-guards.md away;
  * --expect-violation then stops at the first run that finds something, and fails if none does. */
 #include <getopt.h>
@@ -24,8 +26,8 @@
 struct sim sim;
 
 static const char *const violation_names[] = {
-    "diverged",    "lost",  "two-leaders", "commit-back",
-    "memory-disk", "stuck", "disk-misuse", "stale-read",
+    "diverged", "lost",        "two-leaders", "commit-back", "memory-disk",
+    "stuck",    "disk-misuse", "stale-read",  "handed-over",
 };
 #define N_VIOLATIONS (sizeof(violation_names) / sizeof(violation_names[0]))
 
@@ -33,7 +35,7 @@ struct options {
     unsigned runs, steps, nodes, seconds;
     uint64_t seed;
     uint32_t faults;
-    bool expect, verbose, stream, members, losses;
+    bool expect, verbose, stream, members, losses, transfers, leaver;
 };
 
 uint64_t sim_random(void)
@@ -184,14 +186,14 @@ void sim_read(struct sim_node *n)
 
 /* --- Steps --- */
 
-static struct sim_node *any_node(void)
+struct sim_node *sim_any_node(void)
 {
     return &sim.nodes[1 + sim_random() % sim.n_nodes];
 }
 
-static void step_network(void)
+void sim_step_network(void)
 {
-    uint32_t from = any_node()->id, to = any_node()->id;
+    uint32_t from = sim_any_node()->id, to = sim_any_node()->id;
     for (unsigned i = 0; i < sim.n_nodes * sim.n_nodes; i++) {
         if (sim.net[from][to] != NULL && sim.link[from][to] != 2) {
             sim_net_deliver(from, to);
@@ -213,7 +215,7 @@ static void tell_links(struct sim_node *n)
     }
 }
 
-static void step_time(void)
+void sim_step_time(void)
 {
     sim.now_ns += (10 + sim_random() % 30) * 1000000;
     for (uint32_t id = 1; id <= sim.n_nodes; id++) {
@@ -230,8 +232,8 @@ static void step_time(void)
 static void step_links(void)
 {
     if ((sim.faults & FAULT_CLOSE) != 0 && sim_chance(1, 3)) {
-        struct sim_node *n = any_node();
-        n->link_news[any_node()->id] = true;
+        struct sim_node *n = sim_any_node();
+        n->link_news[sim_any_node()->id] = true;
     }
     if ((sim.faults & FAULT_SPLIT) == 0) {
         return;
@@ -243,14 +245,14 @@ static void step_links(void)
             }
         }
     } else if (sim_chance(1, 2)) {
-        uint32_t a = any_node()->id;
+        uint32_t a = sim_any_node()->id;
         int in = (int)(sim_random() % 2) * 2, out = (int)(sim_random() % 2) * 2;
         for (uint32_t b = 1; b <= sim.n_nodes; b++) {
             sim.link[a][b] = out;
             sim.link[b][a] = in;
         }
     } else {
-        sim.link[any_node()->id][any_node()->id] = (int)(sim_random() % 3);
+        sim.link[sim_any_node()->id][sim_any_node()->id] = (int)(sim_random() % 3);
     }
 }
 
@@ -261,7 +263,7 @@ static void step_disk_faults(void)
         bad += sim.nodes[id].disk.bad || sim.nodes[id].disk.stalled ||
                (sim.nodes[id].up && sim.nodes[id].group->phase == GROUP_FAILED);
     }
-    struct sim_node *n = any_node();
+    struct sim_node *n = sim_any_node();
     if (!n->up) {
         return;
     }
@@ -321,9 +323,9 @@ static void step(void)
 {
     unsigned x = (unsigned)(sim_random() % 1000);
     if (x < 580) {
-        step_network();
+        sim_step_network();
     } else if (x < 730) {
-        struct sim_node *n = any_node();
+        struct sim_node *n = sim_any_node();
         if (sim_chance(2, 3)) {
             sim_votes_step(n);
         }
@@ -331,9 +333,9 @@ static void step(void)
             (void)sim_disk_step(n, 1 + (unsigned)(sim_random() % 3));
         }
     } else if (x < 850) {
-        step_time();
+        sim_step_time();
     } else if (x < 925) {
-        struct sim_node *n = any_node();
+        struct sim_node *n = sim_any_node();
         for (unsigned k = 1 + (unsigned)(sim_random() % 4); k > 0 && n->up && !n->closing; k--) {
             sim_produce(n);
         }
@@ -346,11 +348,11 @@ static void step(void)
         step_disk_faults();
     } else if (x < 957) {
         if ((sim.faults & FAULT_CRASH) != 0) {
-            sim_crash(any_node());
+            sim_crash(sim_any_node());
         }
     } else if (x < 959) {
         if ((sim.faults & FAULT_CRASH) != 0) {
-            shut_down(any_node());
+            shut_down(sim_any_node());
         }
     } else if (x < (sim.transfers ? 988u : 975u) && (sim.members || sim.losses)) {
         step_members();
@@ -360,7 +362,7 @@ static void step(void)
 }
 
 /* One step, which a crash in the middle of a disk operation may cut short. */
-static void guarded(void (*fn)(void))
+void sim_guarded(void (*fn)(void))
 {
     sim.crash_armed = true;
     if (setjmp(sim.crash_now) == 0) {
@@ -501,9 +503,16 @@ static unsigned run(uint64_t seed, const struct options *o)
         sim_stream();
         return sim.violations;
     }
-    for (unsigned s = 0; s < o->steps && sim.violations == 0; s++) {
-        guarded(step);
-        guarded(turn_some);
+    if (o->leaver) {
+        sim_leaver();
+        return sim.violations;
+    }
+    if (o->transfers) {
+        sim_transfers(o->steps);
+    }
+    for (unsigned s = 0; s < o->steps && sim.violations == 0 && !o->transfers; s++) {
+        sim_guarded(step);
+        sim_guarded(turn_some);
     }
     if (sim.violations == 0) {
         heal();
@@ -599,7 +608,8 @@ static void usage(void)
     fprintf(stderr,
             "usage: raft_fuzz [--runs N] [--seed S] [--steps N] [--nodes N] [--for SECONDS]\n"
             "                 [--without-guard G]... [--without-fault BITS] "
-            "[--stream] [--members] [--losses] [--expect-violation] [--verbose]\n");
+            "[--stream] [--leaver] [--transfers] [--members] [--losses] [--expect-violation] "
+            "[--verbose]\n");
     exit(2);
 }
 
@@ -613,23 +623,26 @@ static unsigned long number(const char *text)
     return v;
 }
 
+static const struct option names[] = {
+    {"runs", required_argument, NULL, 'r'},
+    {"seed", required_argument, NULL, 's'},
+    {"steps", required_argument, NULL, 't'},
+    {"nodes", required_argument, NULL, 'n'},
+    {"for", required_argument, NULL, 'f'},
+    {"without-guard", required_argument, NULL, 'g'},
+    {"without-fault", required_argument, NULL, 'x'},
+    {"expect-violation", no_argument, NULL, 'e'},
+    {"stream", no_argument, NULL, 'S'},
+    {"members", no_argument, NULL, 'm'},
+    {"losses", no_argument, NULL, 'l'},
+    {"transfers", no_argument, NULL, 'T'},
+    {"leaver", no_argument, NULL, 'L'},
+    {"verbose", no_argument, NULL, 'v'},
+    {NULL, 0, NULL, 0},
+};
+
 static void parse(int argc, char **argv, struct options *o)
 {
-    static const struct option names[] = {
-        {"runs", required_argument, NULL, 'r'},
-        {"seed", required_argument, NULL, 's'},
-        {"steps", required_argument, NULL, 't'},
-        {"nodes", required_argument, NULL, 'n'},
-        {"for", required_argument, NULL, 'f'},
-        {"without-guard", required_argument, NULL, 'g'},
-        {"without-fault", required_argument, NULL, 'x'},
-        {"expect-violation", no_argument, NULL, 'e'},
-        {"stream", no_argument, NULL, 'S'},
-        {"members", no_argument, NULL, 'm'},
-        {"losses", no_argument, NULL, 'l'},
-        {"verbose", no_argument, NULL, 'v'},
-        {NULL, 0, NULL, 0},
-    };
     int c;
     while ((c = getopt_long(argc, argv, "", names, NULL)) != -1) {
         switch (c) {
@@ -666,6 +679,13 @@ static void parse(int argc, char **argv, struct options *o)
         case 'l':
             o->losses = true;
             break;
+        case 'T':
+            o->transfers = true;
+            break;
+        case 'L':
+            o->leaver = true;
+            o->nodes = 4;
+            break;
         case 'v':
             o->verbose = true;
             break;
@@ -675,6 +695,29 @@ static void parse(int argc, char **argv, struct options *o)
     }
     if (o->nodes < 2 || o->nodes > SIM_NODES_MAX || optind != argc) {
         usage();
+    }
+}
+
+static void tell(const struct options *o, const struct totals *t)
+{
+    printf("raft_fuzz: guards off %x, %u nodes, %u steps, seeds %llu..%llu:", group_guards_off,
+           o->nodes, o->steps, (unsigned long long)o->seed,
+           (unsigned long long)(o->seed + t->done - 1));
+    for (unsigned i = 0; i < N_VIOLATIONS; i++) {
+        if (t->found[i] > 0) {
+            printf(" %s=%u", violation_names[i], t->found[i]);
+        }
+    }
+    unsigned per = t->done > 0 ? t->done : 1;
+    printf(" died=%u; a run: %llu committed, %llu acknowledged, %llu unknown, %llu crashes, "
+           "%llu resets in all\n",
+           t->died, (unsigned long long)(t->sum.committed / per),
+           (unsigned long long)(t->sum.acked / per), (unsigned long long)(t->sum.unknown / per),
+           (unsigned long long)(t->sum.crashes / per), (unsigned long long)t->sum.resets);
+    if (o->members || o->losses || o->transfers) {
+        printf("raft_fuzz: a run: %.1f changes, %.1f transfers, %.1f disks lost\n",
+               (double)t->sum.changes / per, (double)t->sum.transfers / per,
+               (double)t->sum.wipes / per);
     }
 }
 
@@ -697,24 +740,7 @@ int main(int argc, char **argv)
             break;
         }
     }
-    printf("raft_fuzz: guards off %x, %u nodes, %u steps, seeds %llu..%llu:", group_guards_off,
-           o.nodes, o.steps, (unsigned long long)o.seed, (unsigned long long)(o.seed + t.done - 1));
-    for (unsigned i = 0; i < N_VIOLATIONS; i++) {
-        if (t.found[i] > 0) {
-            printf(" %s=%u", violation_names[i], t.found[i]);
-        }
-    }
-    unsigned per = t.done > 0 ? t.done : 1;
-    printf(" died=%u; a run: %llu committed, %llu acknowledged, %llu unknown, %llu crashes, "
-           "%llu resets in all\n",
-           t.died, (unsigned long long)(t.sum.committed / per),
-           (unsigned long long)(t.sum.acked / per), (unsigned long long)(t.sum.unknown / per),
-           (unsigned long long)(t.sum.crashes / per), (unsigned long long)t.sum.resets);
-    if (o.members || o.losses) {
-        printf("raft_fuzz: a run: %.1f changes, %.1f transfers, %.1f disks lost\n",
-               (double)t.sum.changes / per, (double)t.sum.transfers / per,
-               (double)t.sum.wipes / per);
-    }
+    tell(&o, &t);
     bool pass = o.expect ? t.bad > 0 : t.bad == 0;
     if (o.expect) {
         printf("%s: first violation at seed %llu\n", pass ? "found" : "NOT FOUND",

@@ -31,6 +31,7 @@ struct proposal {
     struct producer_sim *producer; /* NULL: not numbered */
     uint64_t id;
     uint64_t sent_ns;
+    uint64_t term, hand_overs; /* of the node, when it was proposed */
 };
 
 static void batch_of(struct producer_sim *producer, uint64_t id, int status)
@@ -59,6 +60,9 @@ static void proposed(struct group_propose *req, int status)
         sim_check_ack(p->node, p->id, req->base.v);
     } else if (status == WEIR_EUNKNOWN) {
         sim.n_unknown++;
+        if (p->term == p->node->hand_over_term && p->hand_overs < p->node->hand_overs) {
+            sim_violate(SIM_HANDED_OVER, p->node, "handed over with a proposal on its way");
+        }
     } else {
         sim_violate(SIM_DISK_MISUSE, p->node, "a proposal ended with an unknown status");
     }
@@ -75,7 +79,14 @@ static int propose(struct sim_node *n, struct producer_sim *producer, const stru
         return WEIR_ENOMEM;
     }
     *p = (struct proposal){
-        .req.data = p, .node = n, .producer = producer, .id = b->id, .sent_ns = sim.now_ns};
+        .req.data = p,
+        .node = n,
+        .producer = producer,
+        .id = b->id,
+        .sent_ns = sim.now_ns,
+        .term = n->group->term,
+        .hand_overs = n->hand_overs,
+    };
     p->req.age_ms = b->doubtful;
     store_le64(batch + 16, b->id);
     store_le32(batch + 24, b->records);
@@ -123,6 +134,18 @@ void sim_propose(struct sim_node *n)
     (void)propose(n, NULL, &b);
 }
 
+/* A leader that another one has followed, and that does not know it, may lack what that one has
+ * acknowledged. */
+static bool is_replaced(const struct sim_node *n)
+{
+    for (uint64_t term = n->group->term + 1; term < SIM_TERMS_MAX; term++) {
+        if (sim.leader_of_term[term] != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void sim_produce(struct sim_node *n)
 {
     struct producer_sim *p = &producers[sim_random() % (PRODUCERS + 1) % PRODUCERS];
@@ -144,7 +167,7 @@ void sim_produce(struct sim_node *n)
             continue;
         }
         int rv = propose(n, p, b);
-        if (rv == WEIR_EFENCED || (rv == WEIR_ESEQUENCE && i == 0)) {
+        if (rv == WEIR_EFENCED || (rv == WEIR_ESEQUENCE && i == 0 && !is_replaced(n))) {
             sim_violate(SIM_LOST, n, "a producer's next batch is refused");
         }
         if (rv != 0) {

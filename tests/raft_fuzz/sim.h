@@ -35,10 +35,11 @@ enum sim_violation {
     SIM_LOST = 2,        /* a committed or acknowledged entry is gone, or there twice */
     SIM_TWO_LEADERS = 4, /* in one term */
     SIM_COMMIT_BACK = 8,
-    SIM_MEMORY_DISK = 16, /* libraft's log is not the disk's */
-    SIM_STUCK = 32,       /* no progress after healing */
-    SIM_DISK_MISUSE = 64, /* truncation under an append in flight, vote twice, wrong offset */
-    SIM_STALE_READ = 128, /* a read did not see what was acknowledged before it began */
+    SIM_MEMORY_DISK = 16,  /* libraft's log is not the disk's */
+    SIM_STUCK = 32,        /* no progress after healing */
+    SIM_DISK_MISUSE = 64,  /* truncation under an append in flight, vote twice, wrong offset */
+    SIM_STALE_READ = 128,  /* a read did not see what was acknowledged before it began */
+    SIM_HANDED_OVER = 256, /* leadership went away under a proposal, whose outcome is unknown */
 };
 
 struct sim_entry {
@@ -111,7 +112,8 @@ struct sim_node {
     uint64_t checked;                  /* committed entries compared so far */
     uint64_t commit_seen;
     uint64_t leader_checked_term;
-    bool lost; /* its disk was lost and it is not back yet */
+    bool lost;                           /* its disk was lost and it is not back yet */
+    uint64_t hand_overs, hand_over_term; /* how often it told another to lead; when last */
 };
 
 struct sim {
@@ -150,6 +152,11 @@ void sim_boot(struct sim_node *n);
 void sim_crash(struct sim_node *n);
 void sim_read(struct sim_node *n);
 void sim_end_turns(bool all);
+struct sim_node *sim_any_node(void);
+void sim_step_network(void);
+void sim_step_time(void);
+/* What a crash in the middle of a disk operation may cut short. */
+void sim_guarded(void (*fn)(void));
 
 /* producers.c */
 /* One batch without a number. */
@@ -168,6 +175,12 @@ void sim_check_snapshot(const struct sim_node *n, const struct partition_meta *m
 /* stream.c */
 void sim_stream(void);
 void sim_stream_acked(uint64_t latency_ns);
+
+/* leaver.c */
+void sim_leaver(void);
+
+/* transfers.c */
+void sim_transfers(unsigned steps);
 
 /* fake_env.c */
 void sim_env_init(struct sim_node *n);

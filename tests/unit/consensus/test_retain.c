@@ -13,6 +13,7 @@
 #include "base/logging.h"
 #include "base/metrics.h"
 #include "cluster.h"
+#include "consensus/group_impl.h"
 #include "log/damage.h"
 
 static struct cluster c;
@@ -138,7 +139,7 @@ static uint32_t leave_one_behind(struct log_index *ret_prev)
     (void)snprintf(command, sizeof(command), "cp -a %u old", away);
     run_in_dir(command);
     uint64_t last = partition_last_index(group_partition(c.nodes[away].group)).v;
-    c.retain_bytes = 800 << 10;
+    c.retain_bytes = 1600 << 10;
     for (uint32_t id = 1; id <= CLUSTER_NODES; id++) {
         cluster_stop(&c, id);
     }
@@ -183,24 +184,55 @@ static void damage_entry(struct partition *p, struct log_index index)
     assert_true(partition_in_hole(p, index));
 }
 
+static void damage_stopped(uint32_t id, struct log_index index)
+{
+    struct partition_options o = {
+        .segment_bytes = 64 << 10, .tail_bytes = 1 << 20, .index_bytes = 4096};
+    struct partition *p;
+    struct env *env;
+    struct error err;
+    char dir[128];
+    (void)snprintf(dir, sizeof(dir), "%s/%u", c.dir, id);
+    assert_int_equal(env_uv_new(&c.loop, &env, &err), 0);
+    assert_int_equal(partition_open(env, dir, &o, &p, &err), 0);
+    damage_entry(p, index);
+    partition_close(p);
+    uv_run(&c.loop, UV_RUN_NOWAIT);
+    env_uv_free(env);
+}
+
+/* It would be a voter as soon as the hole is mended. */
+static void group_recover__asks_first_also_when_libraft_waits_for_repair(void **state)
+{
+    (void)state;
+    struct error err;
+    struct log_index prev;
+    uint32_t away = leave_one_behind(&prev);
+    damage_stopped(away, LOG_INDEX(prev.v + 20));
+    for (uint32_t id = 1; id <= CLUSTER_NODES; id++) {
+        if (id != away) {
+            cluster_stop(&c, id);
+        }
+    }
+    assert_int_equal(cluster_start(&c, away, &err), 0);
+    struct group *g = c.nodes[away].group;
+    assert_int_equal(g->phase, GROUP_REPAIRING);
+    assert_int_equal(group_recover(g, &err), 0);
+    assert_int_equal(g->phase, GROUP_FOUNDING);
+    for (uint32_t id = 1; id <= CLUSTER_NODES; id++) {
+        assert_true(id == away || cluster_start(&c, id, &err) == 0);
+    }
+    cluster_await_equal(&c);
+    assert_true(cluster_run_until(&c, nobody_recovers));
+}
+
 static void replica__gives_up_a_hole_that_the_others_have_given_up(void **state)
 {
     (void)state;
     struct error err;
     struct log_index prev;
     uint32_t away = leave_one_behind(&prev);
-    struct partition_options o = {
-        .segment_bytes = 64 << 10, .tail_bytes = 1 << 20, .index_bytes = 4096};
-    struct partition *p;
-    struct env *env;
-    char dir[128];
-    (void)snprintf(dir, sizeof(dir), "%s/%u", c.dir, away);
-    assert_int_equal(env_uv_new(&c.loop, &env, &err), 0);
-    assert_int_equal(partition_open(env, dir, &o, &p, &err), 0);
-    damage_entry(p, LOG_INDEX(prev.v - 5));
-    partition_close(p);
-    uv_run(&c.loop, UV_RUN_NOWAIT);
-    env_uv_free(env);
+    damage_stopped(away, LOG_INDEX(prev.v - 5));
     assert_int_equal(cluster_start(&c, away, &err), 0);
     cluster_await_equal(&c);
     assert_true(cluster_run_until(&c, nobody_recovers));
@@ -391,6 +423,7 @@ int main(void)
         TEST(compaction__by_a_leaders_decision_leaves_equal_logs),
         TEST(retention__by_age_hides_records_in_the_newest_segment_too),
         TEST(replica_without_metadata__comes_back_with_a_log_that_begins_late),
+        TEST(group_recover__asks_first_also_when_libraft_waits_for_repair),
         TEST(replica__gives_up_a_hole_that_the_others_have_given_up),
         TEST(follower__begins_anew_when_nobody_has_the_entry_before_the_leaders_begin),
         TEST(group__brings_back_a_node_whose_entries_the_leader_no_longer_has),
