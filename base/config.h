@@ -42,14 +42,16 @@ struct config_node {
 /* Nodes and placements: what the cluster is (nodes/broker/cluster.h). */
 #define CONFIG_TOPIC_META "meta"
 
-/* log.topic = chat partitions=8 [retain_ms=N] [retain_mib=N] [compact=yes|no]. `meta` and `groups`
+/* log.topic = chat partitions=8 [retain_ms=N] [retain_mib=N] [compact=yes|no]
+ * [tombstone_ms=N]. `meta` and `groups`
  * are compacted unless the line says no; topics of events (docs/decisions/0220) never are. */
 struct config_topic {
     char name[CONFIG_NAME_MAX];
-    uint32_t partitions; /* 1..1024 */
-    uint64_t retain_ms;  /* records older than that go; 0: never */
-    uint64_t retain_mib; /* of a partition; the oldest go beyond it; 0: never */
-    uint32_t compact;    /* 1: only the newest record of each key is kept */
+    uint32_t partitions;   /* 1..1024 */
+    uint64_t retain_ms;    /* records older than that go; 0: never */
+    uint64_t retain_mib;   /* of a partition; the oldest go beyond it; 0: never */
+    uint32_t compact;      /* 1: only the newest record of each key is kept */
+    uint64_t tombstone_ms; /* so long compaction keeps null values at least; 0: a day */
 };
 
 enum config_role {
@@ -88,6 +90,7 @@ struct config {
     uint32_t log_node_inflight_mib; /* same, per node */
     uint32_t log_batch_kib_max;
     uint32_t log_catchup_mib_s; /* into this node, all replicas together; 0: no bound */
+    uint32_t log_compact_mib_s; /* read and written, all replicas together; 0: no bound */
     uint32_t log_free_mib_min;  /* produce is refused below this much free disk */
     uint32_t log_scrub_mib_s;   /* 0: no scrubbing by itself */
     uint32_t log_group_retain_ms;

@@ -64,6 +64,10 @@ const struct option_spec option_table[] = {
      "What this node's replicas take in together while they catch up from segments, MiB a second; "
      "0: "
      "no bound."},
+    {"log.compact_mib_s", OPTION_U32, AT(log_compact_mib_s), 0, 65536, "32",
+     "What this node reads and writes, all partitions together, to compact topics, MiB a second; "
+     "0: "
+     "no bound."},
     {"log.free_mib_min", OPTION_U32, AT(log_free_mib_min), 1, 1048576, "256",
      "Produce is refused below this much free disk, MiB."},
     {"log.scrub_mib_s", OPTION_U32, AT(log_scrub_mib_s), 0, 4096, "8",
@@ -344,6 +348,9 @@ static int set_topic_field(struct config_topic *topic, char *word, struct error 
     if (strcmp(word, "retain_mib") == 0) {
         return parse_u64(value, 1, UINT32_MAX, &topic->retain_mib, err);
     }
+    if (strcmp(word, "tombstone_ms") == 0) {
+        return parse_u64(value, 1, RETAIN_MS_MAX, &topic->tombstone_ms, err);
+    }
     if (strcmp(word, "compact") == 0) {
         if (strcmp(value, "yes") == 0 && is_of_events(topic->name)) {
             return error_set(err, WEIR_ECONFIG, "%s holds events and can't be compacted",
@@ -440,7 +447,8 @@ void option_expects(const struct option_spec *spec, char *out, size_t out_size)
         break;
     case OPTION_TOPIC:
         (void)snprintf(out, out_size,
-                       "NAME partitions=1..1024 [retain_ms=N] [retain_mib=N] [compact=yes|no]");
+                       "NAME partitions=1..1024 [retain_ms=N] [retain_mib=N] [compact=yes|no] "
+                       "[tombstone_ms=N]");
         break;
     }
 }

@@ -20,8 +20,9 @@
 #include "log/partition_priv.h"
 
 #define MAP_BYTES_MAX (16u << 20)
-#define STEP_BYTES    (512u << 10) /* read in one step */
-#define STEP_US       2000
+#define STEP_BYTES    (128u << 10) /* read in one step: the loop waits for it */
+#define WRITE_BYTES   (512u << 10) /* written and synced at once */
+#define STEP_US       1000
 #define WAIT_US       1000000 /* for a segment to close, damage to be mended, or after an error */
 #define BUFFER_MAX    (64u << 20)
 
@@ -44,6 +45,29 @@ static void later(struct partition *p, uint64_t us)
     if (!p->failed) {
         env_timer_start(&p->compact.timer, us, on_step);
     }
+}
+
+/* So much was read or written. */
+static void took(struct partition *p, uint64_t bytes)
+{
+    struct partition_pace *pace = p->options.compact_pace;
+    uint64_t now_ns = env_now_ns(p->env);
+    if (pace != NULL && pace->bytes_per_s > 0) {
+        pace->next_ns = pace->next_ns > now_ns ? pace->next_ns : now_ns;
+        pace->next_ns += bytes * 1000000000u / pace->bytes_per_s;
+    }
+}
+
+/* False: it goes on when it is this one's turn. */
+static bool may_go_on(struct partition *p)
+{
+    const struct partition_pace *pace = p->options.compact_pace;
+    uint64_t now_ns = env_now_ns(p->env);
+    if (pace == NULL || pace->bytes_per_s == 0 || now_ns >= pace->next_ns) {
+        return true;
+    }
+    later(p, (pace->next_ns - now_ns) / 1000 + 1);
+    return false;
 }
 
 static void op_free(struct compact_op *op)
@@ -209,6 +233,7 @@ static void step_map(struct partition *p)
     }
     c->next = w.next;
     walk_close(&w);
+    took(p, bytes);
     if (rc < 0) {
         again(p, WAIT_US);
         return;
@@ -353,6 +378,7 @@ static void step_check(struct partition *p)
     }
     c->next = w.next;
     walk_close(&w);
+    took(p, bytes);
     if (rc == 1 && found) {
         c->next = seg->first_index.v;
         rc = begin_copy(p, seg) == 0;
@@ -460,27 +486,33 @@ static void step_copy(struct partition *p)
         }
         return;
     }
-    uint64_t from = c->fresh.s.end;
     struct bytes thinned;
     struct walk w;
+    uint64_t bytes = 0, had = c->op->buf.len;
     int rc = 0;
     bytes_init(&thinned, BUFFER_MAX);
     walk_init(&w, p, c->next);
     w.disk_only = true;
-    while (rc == 0 && w.next <= seg->s.last_index.v && c->op->buf.len < STEP_BYTES) {
+    while (rc == 0 && w.next <= seg->s.last_index.v && bytes < STEP_BYTES) {
         struct frame f;
         const uint8_t *payload;
         rc = walk_next(&w, &f, &payload, NULL);
+        bytes += rc == 1 ? frame_size(f.len) : 0;
         rc = rc == 1 ? copy_entry(p, &f, payload, &thinned) : rc == 0 ? WEIR_ECORRUPT : rc;
     }
     c->next = w.next;
     walk_close(&w);
     bytes_close(&thinned);
+    took(p, bytes + c->op->buf.len - had);
     if (rc != 0) {
         again(p, WAIT_US);
         return;
     }
-    write_buffer(c->op, from);
+    if (c->op->buf.len >= WRITE_BYTES || c->next > seg->s.last_index.v) {
+        write_buffer(c->op, c->fresh.s.end - c->op->buf.len);
+    } else {
+        later(p, STEP_US);
+    }
 }
 
 /* --- Taking its place --- */
@@ -564,6 +596,9 @@ static void on_step(struct env_timer *timer)
     }
     if (p->holes.n > 0 || p->mending.on) {
         again(p, WAIT_US);
+        return;
+    }
+    if (!may_go_on(p)) {
         return;
     }
     switch (c->phase) {

@@ -14,11 +14,18 @@
 
 struct partition;
 
-/* A field that is 0 has its default: 64 MiB, 16 MiB, 16 KiB. */
+/* Bounds what the partitions of a loop read and write together in the background. Outlives them. */
+struct partition_pace {
+    uint64_t bytes_per_s; /* 0: no bound */
+    uint64_t next_ns;     /* nothing more is done before */
+};
+
+/* A field that is 0 has its default: 64 MiB, 16 MiB, 16 KiB, no bound. */
 struct partition_options {
     uint64_t segment_bytes; /* size at which a segment is rolled; preallocated */
     uint64_t tail_bytes;    /* memory for the newest entries, served without disk reads */
     uint32_t index_bytes;   /* one sparse index entry per this many bytes of log */
+    struct partition_pace *compact_pace;
 };
 
 /* One partition per folder and machine: WEIR_EBUSY while somebody has it open.

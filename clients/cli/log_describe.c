@@ -10,8 +10,13 @@
 
 static void print_replica(const struct ask_node *n, const Weir__BrokerReplicaStatus *r)
 {
+    char compacted[64] = "";
+    if (r->compacted_offset > 0) {
+        (void)snprintf(compacted, sizeof(compacted), ", compacted below offset %lld%s",
+                       (long long)r->compacted_offset, r->compacting ? " (going on)" : "");
+    }
     printf("%s-%u on %-8s %-8s term %-4llu offsets %lld to %lld (end %lld)  index %llu to %llu, "
-           "durable %llu, committed %llu%s%s\n",
+           "durable %llu, committed %llu  %llu bytes%s%s%s\n",
            r->topic, r->partition, n->name,
            r->failed[0] != '\0'   ? "FAILED"
            : r->damage[0] != '\0' ? "DAMAGED"
@@ -20,21 +25,24 @@ static void print_replica(const struct ask_node *n, const Weir__BrokerReplicaSta
            (unsigned long long)r->term, (long long)r->start_offset, (long long)r->high_watermark,
            (long long)r->end_offset, (unsigned long long)r->first_index,
            (unsigned long long)r->last_index, (unsigned long long)r->durable_index,
-           (unsigned long long)r->commit_index,
+           (unsigned long long)r->commit_index, (unsigned long long)r->size_bytes, compacted,
            r->failed[0] != '\0' || r->damage[0] != '\0' ? "  " : "",
            r->failed[0] != '\0' ? r->failed : r->damage);
 }
 
 static json_t *replica_json(const struct ask_node *n, const Weir__BrokerReplicaStatus *r)
 {
-    return json_pack("{s:s, s:I, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:s}",
-                     "topic", r->topic, "partition", (json_int_t)r->partition, "node", n->name,
-                     "leading", r->leading, "term", (json_int_t)r->term, "start_offset",
-                     (json_int_t)r->start_offset, "high_watermark", (json_int_t)r->high_watermark,
-                     "end_offset", (json_int_t)r->end_offset, "first_index",
-                     (json_int_t)r->first_index, "last_index", (json_int_t)r->last_index,
-                     "durable_index", (json_int_t)r->durable_index, "commit_index",
-                     (json_int_t)r->commit_index, "failed", r->failed, "damage", r->damage);
+    return json_pack(
+        "{s:s, s:I, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, "
+        "s:b, s:s, s:s}",
+        "topic", r->topic, "partition", (json_int_t)r->partition, "node", n->name, "leading",
+        r->leading, "term", (json_int_t)r->term, "start_offset", (json_int_t)r->start_offset,
+        "high_watermark", (json_int_t)r->high_watermark, "end_offset", (json_int_t)r->end_offset,
+        "first_index", (json_int_t)r->first_index, "last_index", (json_int_t)r->last_index,
+        "durable_index", (json_int_t)r->durable_index, "commit_index", (json_int_t)r->commit_index,
+        "size_bytes", (json_int_t)r->size_bytes, "compacted_offset",
+        (json_int_t)r->compacted_offset, "tombstones_ms", (json_int_t)r->tombstones_ms,
+        "compacting", r->compacting, "failed", r->failed, "damage", r->damage);
 }
 
 static size_t describe_all(const struct ask *ask, const struct log_topic_args *a, json_t *out)

@@ -39,11 +39,14 @@ enum {
     KEY_ACK_LOG,
     KEY_PRODUCER,
     KEY_INFLIGHT,
+    KEY_NULL_EMPTY,
 };
 
 static const struct argp_option options[] = {
     {"key", KEY_KEY, "K", 0, "Key of all records", 1},
     {"key-separator", KEY_SEPARATOR, "S", 0, "Lines are KEY S VALUE", 1},
+    {"null-empty", KEY_NULL_EMPTY, 0, 0,
+     "An empty value is null: in a compacted topic it deletes the key", 1},
     {"partition", KEY_PARTITION, "P", 0,
      "Write to this partition (without key and partition: to all in turn)", 1},
     {"window", KEY_WINDOW, "W", 0, "Records in flight (1024)", 2},
@@ -69,7 +72,7 @@ struct arguments {
     struct cli_cluster cluster;
     const char *topic, *key, *separator, *ack_path, *producer;
     uint64_t partition, records, seconds, first, size, window, rate, inflight;
-    bool has_partition, report, all;
+    bool has_partition, report, all, null_empty;
 };
 
 struct slot {
@@ -148,6 +151,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_SEPARATOR:
         a->separator = arg;
+        return 0;
+    case KEY_NULL_EMPTY:
+        a->null_empty = true;
         return 0;
     case KEY_PRODUCER:
         a->producer = arg;
@@ -349,7 +355,8 @@ static bool send_line(struct producer *p, const uint8_t *line, size_t len)
         len -= key_len + n;
         line = at + n;
     }
-    return send_record(p, key, key_len, line, len, env_now_ns(p->loop.env)) == 0;
+    bool null = len == 0 && a->null_empty;
+    return send_record(p, key, key_len, null ? NULL : line, len, env_now_ns(p->loop.env)) == 0;
 }
 
 static void send_lines(struct producer *p)

@@ -137,7 +137,8 @@ static void replica_open(struct replica *r)
         .dir = dir,
         .partition = {.segment_bytes = b->sizes.segment_bytes,
                       .tail_bytes = b->sizes.tail_bytes,
-                      .index_bytes = b->sizes.index_bytes},
+                      .index_bytes = b->sizes.index_bytes,
+                      .compact_pace = &b->compact_pace},
         .voters = voters,
         .n_voters = n_voters,
         .heartbeat_ms = config->raft_heartbeat_ms,
@@ -148,7 +149,7 @@ static void replica_open(struct replica *r)
         .retain_ms = r->topic->retain_ms,
         .retain_bytes = r->topic->retain_mib << 20,
         .compact = r->topic->compact != 0,
-        .tombstone_ms = b->sizes.tombstone_ms,
+        .tombstone_ms = b->sizes.tombstone_ms > 0 ? b->sizes.tombstone_ms : r->topic->tombstone_ms,
         .decide_ms = b->sizes.decide_ms,
     };
     struct group_events events = {.data = r,
@@ -570,6 +571,7 @@ int broker_open(struct env *env, struct env *sockets, const struct config *confi
     b->n_shards = o->hub != NULL ? hub_shards(o->hub) : 1;
     b->pace.bytes_per_s = ((uint64_t)config->log_catchup_mib_s << 20) / b->n_shards;
     b->inflight_bytes_max = ((uint64_t)config->log_node_inflight_mib << 20) / b->n_shards;
+    b->compact_pace.bytes_per_s = ((uint64_t)config->log_compact_mib_s << 20) / b->n_shards;
     b->self = config_self(config);
     b->sizes = o->sizes != NULL
                    ? *o->sizes

@@ -82,6 +82,7 @@ struct broker {
     struct env *sockets;
     struct transport *transport;
     struct group_pace pace;
+    struct partition_pace compact_pace;
     struct vote_log *votes;
     struct env_listener *listener;
     struct replica *replicas;

@@ -246,6 +246,7 @@ static void fill_replica(Weir__BrokerReplicaStatus *m, const struct replica *r)
     m->compacted_offset = compaction.upto.v;
     m->tombstones_ms = compaction.tombstones_ms;
     m->compacting = compaction.running;
+    m->size_bytes = partition_size_bytes(p);
 }
 
 struct status_memory {

@@ -177,9 +177,12 @@ export class Cluster {
 
   /** Runs `weir ...` against the cluster; its standard output. A non-zero exit throws with `code` and `stderr`. */
   async cli(...args) {
-    const { stdout } = await run(weir, [...args, '--config', this.nodes[0].config],
-      { maxBuffer: 1 << 28, timeout: 120_000 });
-    return stdout;
+    return (await this.run(this.nodes[0], ...args)).stdout;
+  }
+
+  /** The same with a node's configuration: it is the first to be asked. */
+  run(node, ...args) {
+    return run(weir, [...args, '--config', node.config], { maxBuffer: 1 << 28, timeout: 120_000 });
   }
 
   /** The admin API of a node: quicker than a process for each of hundreds of users. */

@@ -235,6 +235,28 @@ static void compact__with_a_small_map_takes_more_rounds_and_ends_the_same(void *
     assert_memory_equal(a, b, sizeof(a));
 }
 
+static void compact__keeps_to_its_pace_together_with_others_of_the_loop(void **state)
+{
+    (void)state;
+    struct partition_pace pace = {.bytes_per_s = 1000000};
+    harness_init(&h, 5, 0);
+    h.options.segment_bytes = 12288;
+    h.options.compact_pace = &pace;
+    assert_int_equal(harness_open(&h, &err), 0);
+    append_many(&h, 120, 5);
+    partition_set_commit(h.p, partition_last_index(h.p));
+    pace.next_ns = env_now_ns(h.env) + 3000000000u; /* somebody else has used it up */
+    partition_compact(h.p, LOG_OFFSET(closed_end(&h)), 0);
+    uint64_t began_ns = env_now_ns(h.env), bytes = partition_size_bytes(h.p);
+    while (is_running(&h)) {
+        fault_env_advance(h.env, 20000);
+    }
+    uint64_t took_ms = (env_now_ns(h.env) - began_ns) / 1000000;
+    assert_true(took_ms >= 3000 + bytes / 1000); /* all is read once at the least */
+    assert_true(took_ms <= 3000 + 6 * bytes / 1000);
+    harness_close(&h);
+}
+
 static void hash_of(struct harness *of, uint8_t hash[PARTITION_HASH_SIZE])
 {
     struct log_index last;
@@ -586,6 +608,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(compact__leaves_what_a_naive_model_leaves),
         cmocka_unit_test(compact__with_a_small_map_takes_more_rounds_and_ends_the_same),
+        cmocka_unit_test(compact__keeps_to_its_pace_together_with_others_of_the_loop),
         cmocka_unit_test(replicas__that_act_at_other_times_and_have_other_segments_end_equal),
         cmocka_unit_test(ranges__may_be_compared_when_both_are_as_far_as_their_equal_marks),
         cmocka_unit_test(fetch__inside_what_was_removed_gives_the_next_record),
