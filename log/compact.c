@@ -114,18 +114,10 @@ int compact_init(struct partition *p)
     return env_timer_init(p->env, &p->compact.timer);
 }
 
-/* What takes part and stands in the last segment waits until that is closed: soon. */
-static void close_last(struct partition *p)
-{
-    struct segment *seg = partition_active(p);
-    seg->full = seg->first_offset.v < p->begin.compacted.v;
-}
-
 void compact_start(struct partition *p)
 {
     p->compact.stored = (struct segment_clean){p->begin.compacted.v, p->begin.tombstones_ms};
     if (p->begin.compacted.v > 0) {
-        close_last(p);
         later(p, STEP_US);
     }
 }
@@ -631,7 +623,6 @@ void partition_compact(struct partition *p, struct log_offset upto, int64_t tomb
     if (tombstones_ms > p->begin.tombstones_ms) {
         p->begin.tombstones_ms = tombstones_ms;
     }
-    close_last(p);
     retention_work(p);
     if (p->compact.phase == COMPACT_IDLE) {
         later(p, STEP_US);

@@ -6,6 +6,12 @@
 
 /* --- What takes part --- */
 
+bool compact_awaits_close(const struct partition *p, const struct segment *seg)
+{
+    return seg->first_offset.v < p->begin.compacted.v &&
+           seg->s.next_offset.v >= p->begin.compacted.v;
+}
+
 bool compact_takes_part(const struct partition *p, const struct segment *seg)
 {
     return seg->closed && !seg->planned && !seg->lost &&
@@ -71,8 +77,7 @@ void partition_compaction(const struct partition *p, struct partition_compaction
         .running = p->begin.compacted.v > 0 &&
                    (upto < p->begin.compacted.v || !compact_all_clean(p, n, &wanted)),
         .clean = LOG_OFFSET(clean_upto(p)),
-        .waits =
-            n + 1 == p->n_segments && partition_active(p)->first_offset.v < p->begin.compacted.v,
+        .waits = n + 1 == p->n_segments && compact_awaits_close(p, partition_active(p)),
     };
 }
 

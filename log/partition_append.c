@@ -36,7 +36,7 @@ static int status_of(const struct partition_append *req)
 static int segment_for(struct partition *p, uint64_t size, struct segment **ret_segment)
 {
     struct segment *seg = partition_active(p);
-    if (seg->full || seg->s.end + size > seg->size) {
+    if (compact_awaits_close(p, seg) || seg->s.end + size > seg->size) {
         if (seg->s.end > SEGMENT_HEADER_SIZE) {
             int rc = segment_plan(p, seg, &seg);
             if (rc != 0) {

@@ -46,7 +46,6 @@ struct segment {
     struct segment_close s; /* what is in it so far; last_index = first_index - 1 when empty */
     bool planned;           /* has no name on disk yet */
     bool closed;            /* no more frames come */
-    bool full;              /* the next frame goes into another one */
     bool allocated;         /* `size` is reserved */
     bool lost;              /* no readable file: all of it is a hole */
     bool header_bad;        /* its header is to be written anew */
@@ -304,6 +303,9 @@ void compact_unmark(struct partition *p, struct segment *seg);
 
 /* --- compact_marks.c --- */
 
+/* Records of the segment are to be compacted, and no more such come: the next frame goes into
+ * another one. */
+bool compact_awaits_close(const struct partition *p, const struct segment *seg);
 bool compact_takes_part(const struct partition *p, const struct segment *seg);
 /* How far it can be done now, with what number of segments. */
 int64_t compact_reach(const struct partition *p, uint32_t *ret_n);

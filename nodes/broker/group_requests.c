@@ -296,12 +296,17 @@ int broker_handle_group_commit(struct conn *c, const struct frame *frame,
     bytes_init(&batch, GROUP_BATCH_BYTES_MAX);
     int rv = check_commit(part, m, &why);
     if (rv == 0) {
+        uint64_t generation = m->generation;
+        const struct view_group *known = group_view_find(&part->view, m->group);
+        if (m->member[0] == '\0' && known != NULL) { /* an operator's: it never goes down */
+            generation = known->generation_max;
+        }
         batch_begin(&builder, &batch, now_ms);
         for (size_t i = 0; i < m->n_offsets; i++) {
             const Weir__BrokerGroupTopic *t = m->offsets[i];
             for (size_t k = 0; k < t->n_partitions; k++) {
                 group_put_offset(&builder, now_ms, m->group, t->topic, t->partitions[k],
-                                 t->offsets[k], m->generation);
+                                 t->offsets[k], generation);
             }
         }
         int size = batch_finish(&builder);

@@ -192,6 +192,30 @@ static void drop_if_empty(struct group_view *v, struct view_group *g)
     }
 }
 
+/* One that may have been the newest is not there any more. */
+static void count_anew(struct view_group *g)
+{
+    g->committed_ms = 0;
+    g->generation_max = 0;
+    LIST_FOREACH(it, &g->topics)
+    {
+        const struct view_topic *t = list_entry(it, struct view_topic, link);
+        for (uint32_t i = 0; i < t->n_partitions; i++) {
+            const struct view_offset *o = &t->offsets[i];
+            if (o->offset >= 0) {
+                g->committed_ms = o->time_ms > g->committed_ms ? o->time_ms : g->committed_ms;
+                g->generation_max =
+                    o->generation > g->generation_max ? o->generation : g->generation_max;
+            }
+        }
+    }
+}
+
+static bool was_newest(const struct view_group *g, const struct view_offset *o)
+{
+    return o->offset >= 0 && (o->time_ms == g->committed_ms || o->generation == g->generation_max);
+}
+
 static int put_offset(struct group_view *v, const Weir__GroupOffset *m, int64_t time_ms)
 {
     struct view_group *g = group_make(v, m->group);
@@ -203,11 +227,15 @@ static int put_offset(struct group_view *v, const Weir__GroupOffset *m, int64_t 
         return WEIR_ENOMEM;
     }
     struct view_offset *o = &t->offsets[m->partition];
+    struct view_offset was = *o;
     g->n_offsets += o->offset < 0;
     v->n_offsets += o->offset < 0;
-    *o = (struct view_offset){.offset = m->offset, .generation = m->generation};
+    *o = (struct view_offset){.offset = m->offset, .generation = m->generation, .time_ms = time_ms};
     g->committed_ms = time_ms > g->committed_ms ? time_ms : g->committed_ms;
     g->generation_max = m->generation > g->generation_max ? m->generation : g->generation_max;
+    if (was_newest(g, &was) && (time_ms < was.time_ms || m->generation < was.generation)) {
+        count_anew(g);
+    }
     return 0;
 }
 
@@ -228,9 +256,13 @@ static void remove_offset(struct group_view *v, char *key)
     if (t == NULL || k >= t->n_partitions || t->offsets[k].offset < 0) {
         return;
     }
+    struct view_offset was = t->offsets[k];
     t->offsets[k].offset = -1;
     g->n_offsets--;
     v->n_offsets--;
+    if (g->n_offsets > 0 && was_newest(g, &was)) {
+        count_anew(g);
+    }
     drop_if_empty(v, g);
 }
 

@@ -21,6 +21,7 @@
 struct view_offset {
     int64_t offset; /* -1: none */
     uint64_t generation;
+    int64_t time_ms; /* append time */
 };
 
 struct view_topic {
@@ -34,9 +35,10 @@ struct view_group {
     struct list link;
     char name[GROUP_NAME_MAX + 1];
     struct list topics;      /* struct view_topic.link, in order of appearance */
-    uint32_t n_offsets;      /* committed ones */
-    int64_t committed_ms;    /* append time of the newest record */
-    uint64_t generation_max; /* of its records */
+    uint32_t n_offsets; /* committed ones */
+    /* Of those: what was deleted or overwritten does not count, for a compacted log has it not. */
+    int64_t committed_ms;
+    uint64_t generation_max;
 };
 
 struct view_producer {

@@ -86,6 +86,9 @@ static void internal_address__is_given_or_above_the_brokers_and_used_with_tls_on
                                   "its own for each service");
 }
 
+#define TOPIC_FORM                                                                                 \
+    "NAME partitions=1..1024 [retain_ms=N] [retain_mib=N] [compact=yes|no] [tombstone_ms=N]"
+
 static void parse__wrong_input_names_line_option_and_what_was_expected(void **state)
 {
     (void)state;
@@ -114,21 +117,14 @@ static void parse__wrong_input_names_line_option_and_what_was_expected(void **st
         {BASE NODE1 "listen.http = h:0\n",
          "f:5: listen.http: 'h:0': the port must be 1 to 65535; expected host:port"},
         {BASE NODE1 "log.topic = a partitions=1 retain_ms=0\n",
-         "f:5: log.topic: 0 is out of range; expected "
-         "NAME partitions=1..1024 [retain_ms=N] [retain_mib=N] [compact=yes|no] "
-         "[tombstone_ms=N]"},
+         "f:5: log.topic: 0 is out of range; expected " TOPIC_FORM},
         {BASE NODE1 "log.topic = a partitions=1 compact=perhaps\n",
-         "f:5: log.topic: 'perhaps' is neither yes nor no; expected "
-         "NAME partitions=1..1024 [retain_ms=N] [retain_mib=N] [compact=yes|no] "
-         "[tombstone_ms=N]"},
+         "f:5: log.topic: 'perhaps' is neither yes nor no; expected " TOPIC_FORM},
         {BASE NODE1 "log.topic = ledger partitions=4 compact=yes\n",
-         "f:5: log.topic: ledger holds events and can't be compacted; expected "
-         "NAME partitions=1..1024 [retain_ms=N] [retain_mib=N] [compact=yes|no] "
-         "[tombstone_ms=N]"},
+         "f:5: log.topic: ledger holds events and can't be compacted; expected " TOPIC_FORM},
         {BASE NODE1 "log.topic = a/b partitions=1\n",
-         "f:5: log.topic: 'a/b' is not a name (letters, digits, _ and -, at most 63); expected "
-         "NAME partitions=1..1024 [retain_ms=N] [retain_mib=N] [compact=yes|no] "
-         "[tombstone_ms=N]"},
+         "f:5: log.topic: 'a/b' is not a name (letters, digits, _ and -, at most 63); "
+         "expected " TOPIC_FORM},
         {BASE NODE1 "cluster.node = n2 id=1 peer=h:11 broker=h:12 http=h:13 rtmp=h:14\n",
          "f:5: cluster.node: id=1 is already that of node n1; expected NAME id=1..2147483648 "
          "peer=H:P broker=H:P http=H:P rtmp=H:P [internal=H:P] [log=no]"},

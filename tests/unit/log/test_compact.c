@@ -357,6 +357,24 @@ static void ranges__may_be_compared_when_both_are_as_far_as_their_equal_marks(vo
     harness_close(&h);
 }
 
+/* Whoever gives entries tells its mark first (consensus/retain.c): more than the log has. */
+static void a_mark_before_its_entries__closes_the_last_segment_when_they_have_come(void **state)
+{
+    (void)state;
+    harness_init(&h, 29, 0);
+    h.options.segment_bytes = 1 << 20;
+    assert_int_equal(harness_open(&h, &err), 0);
+    partition_compact(h.p, LOG_OFFSET(150), INT64_MAX);
+    append_many(&h, 90, 29);
+    partition_set_commit(h.p, partition_last_index(h.p));
+    assert_true(partition_end_offset(h.p).v > 160);
+    settle(&h);
+    assert_false(is_running(&h));
+    assert_true(compact_model(&h, 150, INT64_MAX) > 50);
+    harness_check(&h);
+    harness_close(&h);
+}
+
 static void fetch__inside_what_was_removed_gives_the_next_record(void **state)
 {
     (void)state;
@@ -611,6 +629,7 @@ int main(void)
         cmocka_unit_test(compact__keeps_to_its_pace_together_with_others_of_the_loop),
         cmocka_unit_test(replicas__that_act_at_other_times_and_have_other_segments_end_equal),
         cmocka_unit_test(ranges__may_be_compared_when_both_are_as_far_as_their_equal_marks),
+        cmocka_unit_test(a_mark_before_its_entries__closes_the_last_segment_when_they_have_come),
         cmocka_unit_test(fetch__inside_what_was_removed_gives_the_next_record),
         cmocka_unit_test(offset_for_time__is_the_same_as_before),
         cmocka_unit_test(control__that_was_appended_acts_when_it_is_committed),
