@@ -17,7 +17,7 @@
 #define PROCESSES_MAX   256
 #define DISK_MIB        1024
 #define READY_S         60  /* until all nodes serve; a cluster that doesn't is a finding */
-#define DRAIN_S         60  /* until open operations have ended, after the last one was begun */
+#define DRAIN_S         400 /* until open operations have ended and all faults are undone */
 #define FINAL_S         120 /* of the workload's last reads */
 #define HEALTH_MS       2000
 #define HEALTH_PAUSE_NS 200000000u

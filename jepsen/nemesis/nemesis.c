@@ -101,10 +101,12 @@ int nemesis_settle(struct nemesis_world *w, struct error *err)
 {
     uint64_t end_ns = now_ns() + SETTLE_S * UINT64_C(1000000000);
     do {
-        if (hosts_runf(w->hosts, "%s cluster balance --wait --config %s/client.conf", w->program,
-                       w->hosts->work) == 0) {
+        if (hosts_runf(w->hosts, "timeout %d %s cluster balance --wait --config %s/client.conf",
+                       SETTLE_S, w->program, w->hosts->work) == 0) {
             return 0;
         }
+        (void)hosts_runf(w->hosts, "%s cluster status --config %s/client.conf", w->program,
+                         w->hosts->work);
         pause_ns(500000000u);
     } while (now_ns() < end_ns);
     return error_set(err, WEIR_ETIMEOUT, "the cluster is not in step after %d s", SETTLE_S);

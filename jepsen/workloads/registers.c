@@ -1,0 +1,340 @@
+/* Registers, made of the log alone: every process has a view of its own, which folds the records of
+ * a topic in their order and decides there whether a compare-and-set found what it expected. A read
+ * asks the log how far it has to have folded (weir_offsets, linearizable) and waits for its view to
+ * be there.
+ *
+ *   :read [k nil] -> [k v]   :write [k v]   :cas [k [old new]]; a :cas that found another value
+ * fails without an :error
+ *
+ * Keys are used for a while and then left, so that each has a history that can be judged. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "jepsen/workloads/clients.h"
+#include "jepsen/workloads/workload.h"
+
+#define TOPIC        "registers"
+#define PARTITIONS   3
+#define KEYS_MAX     16384
+#define KEY_OPS      100 /* operations on a key before the next one takes its place */
+#define KEYS_AT_ONCE 3
+#define VALUES       5
+#define RECORD_MAX   80
+#define SWEEP_US     50000u
+
+enum action { READ, WRITE, CAS };
+
+struct worker {
+    struct registers *all;
+    struct process *p;
+    struct weir_client *client;
+    struct weir_consumer *consumers[PARTITIONS];
+    /* The view */
+    int64_t folded[PARTITIONS]; /* offset of the next record */
+    int8_t values[KEYS_MAX];    /* -1: nil */
+    /* The open operation */
+    enum action action;
+    uint32_t key, number; /* of all operations of the slot */
+    int a, b;
+    bool waiting; /* for the view */
+    int64_t wanted;
+    bool taken; /* what the fold made of our own compare-and-set */
+    uint64_t deadline_ns;
+    struct weir_produce produce;
+    struct weir_offsets_req offsets;
+};
+
+struct registers {
+    struct run *run;
+    struct clients *clients;
+    struct worker *workers;
+    unsigned n;
+    uint64_t operations;
+    struct env_timer sweep;
+    struct weir_topic_req topic;
+};
+
+static uint32_t partition_of(uint32_t key)
+{
+    return key % PARTITIONS;
+}
+
+/* --- Ends --- */
+
+static void put_value(int v, char out[16])
+{
+    if (v < 0) {
+        (void)snprintf(out, 16, "nil");
+    } else {
+        (void)snprintf(out, 16, "%d", v);
+    }
+}
+
+static void finish(struct worker *w, enum history_type type, const char *error)
+{
+    char a[16], b[16];
+    put_value(w->a, a);
+    put_value(w->b, b);
+    w->waiting = false;
+    if (w->action == CAS) {
+        process_end(w->p, type, error, "[%u [%s %s]]", w->key, a, b);
+    } else {
+        process_end(w->p, type, error, "[%u %s]", w->key, a);
+    }
+}
+
+/* The view has come to where the operation needs it to be. */
+static void decide(struct worker *w)
+{
+    if (w->action == READ) {
+        w->a = w->values[w->key];
+        finish(w, HISTORY_OK, NULL);
+    } else {
+        finish(w, w->action == WRITE || w->taken ? HISTORY_OK : HISTORY_FAIL, NULL);
+    }
+}
+
+static void look(struct worker *w)
+{
+    if (w->waiting && w->folded[partition_of(w->key)] >= w->wanted) {
+        decide(w);
+    }
+}
+
+/* A read that comes to nothing did not happen; of a write nobody knows. */
+static void give_up(struct worker *w, int status)
+{
+    finish(w,
+           w->action == READ || (status != WEIR_EUNKNOWN && status != 0) ? HISTORY_FAIL
+                                                                         : HISTORY_INFO,
+           status != 0 ? error_name(status) : "the view does not come");
+}
+
+/* --- The fold --- */
+
+/* "slot number key old new": old is -2 for a plain write. */
+static void fold(struct worker *w, const struct batch_record *r)
+{
+    char text[RECORD_MAX] = "";
+    unsigned slot = 0, number = 0, key = 0;
+    int old = 0, new = 0;
+    size_t n = r->value_len > 0 && r->value_len < RECORD_MAX ? (size_t)r->value_len : 0;
+    memcpy(text, r->value, n);
+    if (sscanf(text, "%u %u %u %d %d", &slot, &number, &key, &old, &new) != 5 || key >= KEYS_MAX) {
+        run_failed(w->all->run, "a record that nobody wrote");
+        return;
+    }
+    bool taken = old == -2 || w->values[key] == old;
+    w->values[key] = taken ? (int8_t) new : w->values[key];
+    if (slot == w->p->slot && number == w->number) {
+        w->taken = taken;
+    }
+}
+
+static void on_records(void *data, struct weir_consumer *c, const struct batch_record *records,
+                       unsigned n, int64_t high_watermark)
+{
+    struct worker *w = data;
+    (void)high_watermark;
+    for (uint32_t k = 0; k < PARTITIONS; k++) {
+        if (w->consumers[k] != c) {
+            continue;
+        }
+        for (unsigned i = 0; i < n; i++) {
+            fold(w, &records[i]);
+        }
+        w->folded[k] = records[n - 1].offset.v + 1;
+        look(w);
+    }
+}
+
+static void on_failed(void *data, struct weir_consumer *c, int status, const char *text)
+{
+    struct worker *w = data;
+    (void)c;
+    (void)status;
+    run_failed(w->all->run, text);
+}
+
+/* --- Operations --- */
+
+static void on_produced(struct weir_produce *req, int status)
+{
+    struct worker *w = req->data;
+    if (status != 0) {
+        give_up(w, status);
+        return;
+    }
+    w->waiting = true;
+    w->wanted = req->offset + 1;
+    look(w);
+}
+
+static void on_offsets(struct weir_offsets_req *req, int status)
+{
+    struct worker *w = req->data;
+    if (status != 0) {
+        give_up(w, status);
+        return;
+    }
+    w->waiting = true;
+    w->wanted = req->high_watermark;
+    look(w);
+}
+
+static void begin(struct worker *w)
+{
+    char text[RECORD_MAX], a[16], b[16];
+    int rv;
+    put_value(w->a, a);
+    put_value(w->b, b);
+    w->number++;
+    w->taken = false;
+    w->deadline_ns = env_now_ns(run_env(w->all->run)) + 2u * CLIENT_TIMEOUT_MS * UINT64_C(1000000);
+    if (w->action == READ) {
+        process_invoke(w->p, "read", "[%u nil]", w->key);
+        w->offsets.data = w;
+        rv = weir_offsets(w->client, TOPIC, partition_of(w->key), true, &w->offsets, on_offsets);
+    } else {
+        if (w->action == WRITE) {
+            process_invoke(w->p, "write", "[%u %s]", w->key, a);
+        } else {
+            process_invoke(w->p, "cas", "[%u [%s %s]]", w->key, a, b);
+        }
+        int n = snprintf(text, sizeof(text), "%u %u %u %d %d", w->p->slot, w->number, w->key,
+                         w->action == CAS ? w->a : -2, w->action == CAS ? w->b : w->a);
+        w->produce.data = w;
+        rv = weir_produce(w->client, TOPIC, partition_of(w->key), NULL, 0, text, (size_t)n,
+                          &w->produce, on_produced);
+    }
+    if (rv != 0) {
+        give_up(w, rv);
+    }
+}
+
+static void next(void *state, struct process *p)
+{
+    struct registers *all = state;
+    struct worker *w = &all->workers[p->slot];
+    struct run *run = all->run;
+    uint64_t oldest = all->operations++ / KEY_OPS;
+    w->key = (uint32_t)(oldest + run_random(run, KEYS_AT_ONCE)) % KEYS_MAX;
+    w->action = (enum action)run_random(run, 3);
+    w->a = w->action == READ ? -1 : (int)run_random(run, VALUES);
+    w->b = (int)run_random(run, VALUES);
+    begin(w);
+}
+
+/* Operations whose view does not come. The client ends those that wait for the log. */
+static void on_sweep(struct env_timer *timer)
+{
+    struct registers *all = timer->data;
+    uint64_t now = env_now_ns(run_env(all->run));
+    for (unsigned i = 0; i < all->n; i++) {
+        struct worker *w = &all->workers[i];
+        if (w->waiting && now > w->deadline_ns) {
+            give_up(w, 0);
+        }
+    }
+    env_timer_start(timer, SWEEP_US, on_sweep);
+}
+
+/* --- Beginning and end --- */
+
+static void on_topic(struct weir_topic_req *req, int status, uint32_t n)
+{
+    struct registers *all = req->data;
+    if (status != 0 || n != PARTITIONS) {
+        run_failed(all->run, "the topic is not there");
+    }
+    run_started(all->run);
+}
+
+static int worker_open(struct worker *w, struct registers *all, unsigned slot, struct error *err)
+{
+    struct weir_consumer_events events = {.data = w, .records = on_records, .failed = on_failed};
+    int rv = 0;
+    w->all = all;
+    w->p = run_process(all->run, slot);
+    w->client = clients_of(all->clients, slot);
+    memset(w->values, -1, sizeof(w->values));
+    if (w->client == NULL) {
+        return error_set(err, WEIR_ENOMEM, "no client");
+    }
+    for (uint32_t k = 0; rv == 0 && k < PARTITIONS; k++) {
+        rv = weir_consume(w->client, TOPIC, k, WEIR_OFFSET_BEGIN, &events, &w->consumers[k], err);
+    }
+    return rv;
+}
+
+static int start(struct run *run, void **ret_state, struct error *err)
+{
+    struct registers *all = calloc(1, sizeof(*all));
+    if (all == NULL) {
+        return error_set(err, WEIR_ENOMEM, "no memory");
+    }
+    all->run = run;
+    all->n = run_n_processes(run);
+    all->workers = calloc(all->n, sizeof(*all->workers));
+    int rv = all->workers == NULL ? error_set(err, WEIR_ENOMEM, "no memory")
+                                  : clients_open(run, &all->clients, err);
+    rv = rv == 0 ? env_timer_init(run_env(run), &all->sweep) : rv;
+    for (unsigned i = 0; rv == 0 && i < all->n; i++) {
+        rv = worker_open(&all->workers[i], all, i, err);
+    }
+    if (rv != 0) {
+        return rv;
+    }
+    all->sweep.data = all;
+    env_timer_start(&all->sweep, SWEEP_US, on_sweep);
+    all->topic.data = all;
+    weir_topic(all->workers[0].client, TOPIC, &all->topic, on_topic);
+    *ret_state = all;
+    return 0;
+}
+
+/* Every operation told what it saw: there is nothing to read at the end. */
+static void final(void *state)
+{
+    struct registers *all = state;
+    run_final_done(all->run);
+}
+
+static void on_closed(void *data)
+{
+    struct registers *all = data;
+    struct run *run = all->run;
+    free(all->workers);
+    free(all);
+    run_stopped(run);
+}
+
+static void stop(void *state)
+{
+    struct registers *all = state;
+    env_timer_close(&all->sweep);
+    for (unsigned i = 0; i < all->n; i++) {
+        for (unsigned k = 0; k < PARTITIONS; k++) {
+            weir_consumer_close(all->workers[i].consumers[k]);
+        }
+    }
+    clients_close(all->clients, on_closed, all);
+}
+
+const struct workload workload_register = {
+    .name = "register",
+    .about = "compare-and-set through views of the log, linearizable reads",
+    .checker = "linear",
+    .config = "node.roles = log\nlog.segment_mib = 4\nlog.free_mib_min = 32\n"
+              "log.topic = " TOPIC " partitions=3\nlog.topic = groups partitions=1\n"
+              "log.topic = meta partitions=1",
+    .processes = 10,
+    .pause_us = 8000,
+    .start = start,
+    .next = next,
+    .final = final,
+    .stop = stop,
+};
