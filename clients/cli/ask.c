@@ -214,6 +214,9 @@ enum cli_exit ask_start(struct ask *a, const struct argp *argp, int argc, char *
 
 void ask_close(struct ask *a)
 {
+    if (a->loop.loop == NULL) {
+        return; /* it could not be opened again */
+    }
     for (unsigned i = 0; i < a->n_nodes; i++) {
         node_close(&a->nodes[i]);
     }

@@ -61,6 +61,7 @@ enum cli_exit ask_open(struct ask *a, const struct cli_cluster *cluster);
 /* The beginning of a command: parses its arguments into `args`, finds the cluster, opens `a`. */
 enum cli_exit ask_start(struct ask *a, const struct argp *argp, int argc, char **argv, void *args,
                         struct cli_cluster *cluster);
+/* Also after an ask_open that failed. */
 void ask_close(struct ask *a);
 /* Sends the question to nodes[i] and waits for its answer: 0, *ret_answer borrowed until the next
  * question to that node; else the code, with the text in nodes[i].text. */

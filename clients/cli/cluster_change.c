@@ -126,9 +126,18 @@ static const Weir__ClusterDescription *describe(struct ask *a, struct ask_node *
     return NULL;
 }
 
+/* The node that leads now may not have been there when the links were made. */
+static enum cli_exit ask_anew(struct ask *a)
+{
+    const struct cli_cluster *cluster = a->cluster;
+    ask_close(a);
+    return ask_open(a, cluster);
+}
+
 static enum cli_exit find_controller(struct ask *a, struct ask_node **ret_node)
 {
     const char *why = "";
+    enum cli_exit rv = CLI_OK;
     for (uint32_t waited = 0; waited <= a->cluster->timeout_ms; waited += POLL_MS) {
         if (describe(a, ret_node) != NULL) {
             return CLI_OK;
@@ -141,6 +150,10 @@ static enum cli_exit find_controller(struct ask *a, struct ask_node **ret_node)
             why = n->ready ? "nobody leads the topic meta now" : why;
         }
         ask_pause(a, POLL_MS);
+        rv = ask_anew(a);
+        if (rv != CLI_OK) {
+            return rv;
+        }
     }
     return cli_fail(CLI_UNAVAILABLE, "%s", why[0] != '\0' ? why : "no node answered");
 }
@@ -242,6 +255,10 @@ static enum cli_exit wait_until_done(const struct change_args *a, struct ask *as
             return CLI_OK;
         }
         ask_pause(ask, 2 * POLL_MS);
+        enum cli_exit rv = d == NULL ? ask_anew(ask) : CLI_OK;
+        if (rv != CLI_OK) {
+            return rv;
+        }
     }
     return cli_fail(CLI_UNAVAILABLE, "not done within an hour; it goes on");
 }
