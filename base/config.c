@@ -369,9 +369,9 @@ static void add_topic_line(struct config *config, const char *line)
 /* A node that is told nothing else has these. */
 static void set_default_topics(struct config *config)
 {
-    static const char *const lines[] = {"chat partitions=8 retain_ms=31536000000 retain_mib=8192",
-                                        "lifecycle partitions=8", "ledger partitions=4",
-                                        "accounts partitions=1", "meta partitions=1 compact=yes"};
+    static const char *const lines[] = {"chat partitions=8", "lifecycle partitions=8",
+                                        "ledger partitions=4", "accounts partitions=1",
+                                        "meta partitions=1 compact=yes"};
     for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
         add_topic_line(config, lines[i]);
     }

@@ -322,16 +322,39 @@ static int add_node(char *value, struct config *config, struct error *err)
 /* A hundred years. */
 #define RETAIN_MS_MAX 3155760000000ULL
 
-/* Weir's own topics whose records are events: each of them counts. */
-static bool is_of_events(const char *name)
+static bool is_among(const char *name, const char *const *names, size_t n)
 {
-    static const char *const names[] = {"accounts", "chat", "ledger", "lifecycle"};
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+    for (size_t i = 0; i < n; i++) {
         if (strcmp(name, names[i]) == 0) {
             return true;
         }
     }
     return false;
+}
+
+/* Weir's own topics whose records are events: each of them counts. */
+static bool is_of_events(const char *name)
+{
+    static const char *const names[] = {"accounts", "chat", "ledger", "lifecycle"};
+    return is_among(name, names, sizeof(names) / sizeof(names[0]));
+}
+
+/* Weir's own topics whose newest record of a key counts, however old it is. */
+static bool is_of_state(const char *name)
+{
+    static const char *const names[] = {"meta", CONFIG_TOPIC_GROUPS};
+    return is_among(name, names, sizeof(names) / sizeof(names[0]));
+}
+
+/* What is made of such a topic would be another thing on a node that begins anew. */
+static int check_retention(const struct config_topic *topic, struct error *err)
+{
+    if ((topic->retain_ms != 0 || topic->retain_mib != 0) &&
+        (is_of_events(topic->name) || is_of_state(topic->name))) {
+        return error_set(err, WEIR_ECONFIG,
+                         "%s is kept for ever: no retain_ms= or retain_mib=", topic->name);
+    }
+    return 0;
 }
 
 /* "retain_ms=5" and the like. */
@@ -343,10 +366,12 @@ static int set_topic_field(struct config_topic *topic, char *word, struct error 
     }
     *value++ = '\0';
     if (strcmp(word, "retain_ms") == 0) {
-        return parse_u64(value, 1, RETAIN_MS_MAX, &topic->retain_ms, err);
+        int rc = parse_u64(value, 1, RETAIN_MS_MAX, &topic->retain_ms, err);
+        return rc == 0 ? check_retention(topic, err) : rc;
     }
     if (strcmp(word, "retain_mib") == 0) {
-        return parse_u64(value, 1, UINT32_MAX, &topic->retain_mib, err);
+        int rc = parse_u64(value, 1, UINT32_MAX, &topic->retain_mib, err);
+        return rc == 0 ? check_retention(topic, err) : rc;
     }
     if (strcmp(word, "tombstone_ms") == 0) {
         return parse_u64(value, 1, RETAIN_MS_MAX, &topic->tombstone_ms, err);

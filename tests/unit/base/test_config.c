@@ -215,9 +215,27 @@ static void help__names_every_option(void **state)
     free(text);
 }
 
+static void config_parse__keeps_what_views_fold_for_ever(void **state)
+{
+    static const char *const names[] = {"accounts", "chat",      "groups",
+                                        "ledger",   "lifecycle", "meta"};
+    (void)state;
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        for (unsigned k = 0; k < 2; k++) {
+            char text[512], says[64];
+            (void)snprintf(text, sizeof(text), BASE NODE1 "log.topic = %s partitions=1 %s=100\n",
+                           names[i], k == 0 ? "retain_ms" : "retain_mib");
+            (void)snprintf(says, sizeof(says), "%s is kept for ever", names[i]);
+            assert_int_equal(config_parse("f", text, &config, &err), WEIR_ECONFIG);
+            assert_non_null(strstr(err.text, says));
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(config_parse__keeps_what_views_fold_for_ever),
         cmocka_unit_test(parse__fills_defaults_and_values),
         cmocka_unit_test(internal_address__is_given_or_above_the_brokers_and_used_with_tls_only),
         cmocka_unit_test(parse__wrong_input_names_line_option_and_what_was_expected),
