@@ -68,7 +68,8 @@ class Node {
 
   start() {
     const out = openSync(this.log, 'a');
-    this.process = spawn(weir, ['node', '--config', this.config], { stdio: ['ignore', out, out] });
+    this.process = spawn(this.program ?? weir, ['node', '--config', this.config],
+      { stdio: ['ignore', out, out], env: { ...process.env, ...this.env } });
     closeSync(out);
     this.exited = new Promise((done) => this.process.once('exit', (code, signal) => {
       this.ended = { code, signal };
@@ -140,7 +141,7 @@ export class Cluster {
       ['peer', 'broker', 'http', 'rtmp', ...(this.tls ? ['internal'] : [])]
         .map((k) => `${k}=127.0.0.1:${n.ports[k]}`).join(' '));
     const tls = ['ca', 'cert', 'key'].map((k) => `tls.${k} = ${this.pem(k, node.name)}`);
-    return [`node.name = ${node.name}`, `node.data = ${join(node.dir, 'data')}`,
+    return [`node.name = ${node.name}`, `node.data = ${node.data ?? join(node.dir, 'data')}`,
       `node.web = ${join(top, 'clients/web/dist')}`, `cluster.secret = ${this.secret}`,
       'log.segment_mib = 4', ...lines, ...(this.tls ? tls : []), extra, ''].join('\n');
   }
