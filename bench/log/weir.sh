@@ -112,11 +112,11 @@ weir_all() {
     if [ "$only_failover" = no ]; then
         each_case weir_case
         weir_consume
+        for p in "${pids[@]}"; do
+            rss=$((rss + $(sed -n 's/^VmRSS:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$p/status")))
+        done
+        echo "log.weir_r3.rss $((rss / 1024)) MiB"
     fi
-    for p in "${pids[@]}"; do
-        rss=$((rss + $(sed -n 's/^VmRSS:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$p/status")))
-    done
-    echo "log.weir_r3.rss $((rss / 1024)) MiB"
     [ "$failovers" -eq 0 ] || weir_failover
     "$bin/weir" log verify | tail -n 1 | sed 's/^/# verify: /'
     stop_all

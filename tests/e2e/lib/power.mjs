@@ -46,12 +46,21 @@ export class PowerDisk {
     mkdirSync(join(this.at, 'kept'), { recursive: true });
   }
 
+  /** Really: a namespace elsewhere on this machine that has a copy of the mount would go on writing (`unshare -m` in ./dev keeps ours to ourselves). */
+  unmount() {
+    run('umount', this.at);
+    for (let i = 0; run('losetup', '-j', this.inner).length > 0; i++) {
+      if (i === 50) throw new Error(`${this.at} is still mounted elsewhere`);
+      run('sleep', '0.1');
+    }
+  }
+
   /** The power went (all processes are dead already): of each sector that was not flushed chance `keeps` says whether it is on the disk.
    * Returns how many were at stake. */
   cut(keeps) {
     run('cp', '--sparse=always', this.outer, this.copy);
     run('cp', this.inner, join(this.folder, 'written'));
-    run('umount', '-l', this.at); // what it writes now comes too late
+    this.unmount(); // what it writes now comes too late
     run('mount', '-o', 'loop,ro', this.copy, this.then);
     const n = this.mix(join(this.then, 'inner'), join(this.folder, 'written'), keeps);
     run('umount', this.then);
