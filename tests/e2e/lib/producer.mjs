@@ -9,13 +9,16 @@ const lines = (text) => text.split('\n').filter(Boolean);
 let first = 0; // no two producers of a test write the same value
 
 export class Producer {
-  /** Generated records for `topic` until it is stopped. `acks`: where it writes what was acknowledged. */
+  /** Generated records for `topic` until it is stopped. `acks`: where it writes what was acknowledged. One of the options may be { program }:
+   * another version's, that does not know --first. */
   constructor(config, topic, acks, ...options) {
     first += 1e9;
     this.acks = acks;
     this.out = this.err = '';
-    this.process = spawn(weir, ['log', 'produce', topic, '--seconds', '3600', '--json', '--report', '--ack-log', acks,
-      '--first', String(first), '--config', config, ...options], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const other = options.find((o) => o.program);
+    const numbered = other ? [] : ['--first', String(first)];
+    this.process = spawn(other?.program ?? weir, ['log', 'produce', topic, '--seconds', '3600', '--json', '--report', '--ack-log', acks,
+      ...numbered, '--config', config, ...options.filter((o) => o !== other)], { stdio: ['ignore', 'pipe', 'pipe'] });
     this.process.stdout.on('data', (d) => { this.out += d; });
     this.process.stderr.on('data', (d) => { this.err += d; });
     this.exited = new Promise((done) => this.process.once('exit', done));
@@ -38,17 +41,25 @@ export class Producer {
   }
 }
 
-/** Of the acknowledged records, which are not there; and which are stored twice: every generated value begins with a number of its own. */
+async function read(config, topic, format) {
+  const { stdout } = await run(weir, ['log', 'consume', topic, '--format', format, '--config', config], { maxBuffer: 1 << 29, timeout: 120_000 });
+  return lines(stdout);
+}
+
+/** Of the acknowledged records, which are not there; how many records are. */
+export async function count(config, topic, acked) {
+  const there = new Set(await read(config, topic, 'crc'));
+  return { stored: there.size, lost: acked.filter((line) => !there.has(line)) };
+}
+
+/** The same, and which are stored twice: every generated value begins with a number of its own. */
 export async function audit(config, topic, acked) {
-  const read = async (format) => lines((await run(weir, ['log', 'consume', topic, '--format', format, '--config', config],
-    { maxBuffer: 1 << 29, timeout: 120_000 })).stdout);
-  const there = new Set(await read('crc'));
   const numbers = new Set();
   const doubled = [];
-  for (const value of await read('value')) {
+  for (const value of await read(config, topic, 'value')) {
     const number = value.slice(0, 16);
     if (numbers.has(number)) doubled.push(number);
     numbers.add(number);
   }
-  return { stored: there.size, lost: acked.filter((line) => !there.has(line)), doubled };
+  return { ...await count(config, topic, acked), doubled };
 }
