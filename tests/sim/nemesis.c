@@ -113,7 +113,8 @@ static void act_cut(void)
     case 2: /* one link */
         set_cut(a, b, !one_way || there, !one_way || !there);
         break;
-    case 3: /* one node from all */
+    case 3: /* one node from all, or only from the other nodes: clients still write to it */
+        n = sim_one_in(2) ? n : sim.n_nodes;
         for (unsigned i = 1; i <= n; i++) {
             set_cut(a, i, !one_way || there, !one_way || !there);
         }
