@@ -285,22 +285,28 @@ static void check_replica(struct process *p, unsigned group, const struct replic
     }
 }
 
-static const struct replica *replica_of(const struct broker *b, unsigned group)
+/* In whatever shard it is. */
+static const struct replica *replica_of(const struct process *p, unsigned group)
 {
-    return group < b->n_replicas ? &b->replicas[group] : NULL;
+    for (unsigned k = 0; k < p->n_shards; k++) {
+        const struct broker *b = p->shards[k];
+        if (group < b->n_replicas && !b->replicas[group].foreign) {
+            return &b->replicas[group];
+        }
+    }
+    return NULL;
 }
 
 void check_process(struct process *p)
 {
-    struct broker *b = p->broker;
-    if (b == NULL || sim.violation != 0) {
+    if (p->broker == NULL || sim.violation != 0) {
         return;
     }
     if (p->watch == NULL) {
         p->watch = sim_alloc(sizeof(*p->watch));
     }
     for (uint32_t i = 0; i < sim.n_groups; i++) {
-        const struct replica *r = replica_of(b, i);
+        const struct replica *r = replica_of(p, i);
         if (r != NULL) {
             check_replica(p, i, r);
         }
@@ -373,7 +379,7 @@ int64_t check_end_offset(unsigned group)
 static void say_group(unsigned node, unsigned group)
 {
     const struct process *p = sim.machines[node].process;
-    const struct replica *r = p != NULL && p->broker != NULL ? replica_of(p->broker, group) : NULL;
+    const struct replica *r = p != NULL && p->broker != NULL ? replica_of(p, group) : NULL;
     struct group_member members[GROUP_VOTERS_MAX];
     char text[128] = "";
     if (r == NULL || r->group == NULL) {
@@ -408,7 +414,7 @@ void check_say(void)
 static const struct group *group_on(unsigned node, unsigned group)
 {
     const struct process *p = sim.machines[node].process;
-    const struct replica *r = p != NULL && p->broker != NULL ? replica_of(p->broker, group) : NULL;
+    const struct replica *r = p != NULL && p->broker != NULL ? replica_of(p, group) : NULL;
     return r != NULL ? r->group : NULL;
 }
 
@@ -439,8 +445,7 @@ static bool wanted_on(unsigned node, unsigned group)
     if (p == NULL || p->broker == NULL) {
         return true;
     }
-    return (node <= sim.n_founders || p->broker->roster.known) &&
-           replica_of(p->broker, group)->wanted;
+    return (node <= sim.n_founders || p->broker->roster.known) && replica_of(p, group)->wanted;
 }
 
 /* Replicas that can't go on: their process has to be started anew. */
@@ -448,8 +453,9 @@ static const struct replica *failed_replica(unsigned node)
 {
     const struct process *p = sim.machines[node].process;
     for (uint32_t i = 0; p != NULL && p->broker != NULL && i < p->broker->n_replicas; i++) {
-        if (p->broker->replicas[i].failed[0] != '\0') {
-            return &p->broker->replicas[i];
+        const struct replica *r = replica_of(p, i);
+        if (r != NULL && r->failed[0] != '\0') {
+            return r;
         }
     }
     return NULL;

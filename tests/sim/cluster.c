@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "nodes/broker/hub.h"
 #include "sim.h"
 
 #define PEER_PORT   7101
@@ -54,8 +55,8 @@ static void configure(unsigned id, unsigned n_topics, unsigned replicas, unsigne
                  "%s\ntls.plain = yes\n"
                  "log.segment_mib = 1\nlog.free_mib_min = 1\nlog.inflight_mib = 1\n"
                  "log.batch_kib_max = 64\nraft.heartbeat_ms = %u\nraft.election_ms = %u\n"
-                 "log.replicas = %u\n",
-                 id, id, SECRET, heartbeat_ms, election_ms, replicas);
+                 "log.replicas = %u\nlog.shards = %u\n",
+                 id, id, SECRET, heartbeat_ms, election_ms, replicas, sim.n_shards);
     for (unsigned k = 1; k <= sim.n_nodes; k++) {
         if (k > sim.n_founders && k != id) {
             continue;
@@ -118,6 +119,8 @@ void cluster_init(void)
     sim.n_topics = n_topics + (sim.keys > 0);
     sim.n_crowds = (unsigned)sim_below(SIM_CROWDS_MAX + 1);
     sim.named = sim_one_in(2);
+    /* By no chance of its own: what older seeds do stays as it was. */
+    sim.n_shards = sim.options.shards != 0 ? sim.options.shards : 1 + (sim.seed % 4 == 3);
     unsigned replicas = sim_one_in(2) ? sim.n_founders : 3;
     network_init(sim.n_nodes + sim.n_clients);
     for (unsigned i = 1; i <= sim.n_nodes + sim.n_clients; i++) {
@@ -138,8 +141,9 @@ void cluster_init(void)
     for (unsigned i = 0; i < sim.config[1].n_topics; i++) {
         sim.n_groups += sim.config[1].topics[i].partitions;
     }
-    sim_say("%u nodes, %u clients, %u groups, heartbeat %u ms, election %u ms, segment %llu KiB",
-            sim.n_nodes, sim.n_clients, sim.n_groups, heartbeat_ms, election_ms,
+    sim_say("%u nodes of %u shards, %u clients, %u groups, heartbeat %u ms, election %u ms, "
+            "segment %llu KiB",
+            sim.n_nodes, sim.n_shards, sim.n_clients, sim.n_groups, heartbeat_ms, election_ms,
             (unsigned long long)(sim.sizes.segment_bytes >> 10));
 }
 
@@ -147,22 +151,46 @@ void cluster_init(void)
 
 static void on_closed(void *data);
 
+/* All shards at once; the last to close ends the process. */
+static void close_shards(struct process *p)
+{
+    unsigned n = p->n_shards;
+    p->closing = true;
+    p->broker = NULL;
+    p->n_shards = 0;
+    p->n_closing = n;
+    for (unsigned k = 0; k < n; k++) {
+        broker_close(p->shards[k], on_closed, p);
+    }
+    if (n == 0) {
+        machine_crash(p->machine, CRASH_KILL, sim_between(100, 1000) * SIM_MS);
+    }
+}
+
+static int open_shard(struct process *p, struct error *err)
+{
+    struct broker_options options = {.sizes = &sim.sizes, .hub = p->hub, .shard = p->n_shards};
+    struct broker *b = NULL;
+    int rv = broker_open(&p->env, NULL, &sim.config[p->machine->id], &options, &b, err);
+    if (b != NULL) {
+        p->shards[p->n_shards++] = b;
+    }
+    return rv;
+}
+
 static void on_boot(struct event *event)
 {
     struct process *p = event->data;
     struct error err = {0};
-    struct broker_options options = {.sizes = &sim.sizes};
-    int rv = broker_open(&p->env, NULL, &sim.config[p->machine->id], &options, &p->broker, &err);
+    int rv = sim.n_shards > 1 ? hub_new(sim.n_shards, &p->hub, &err) : 0;
+    for (unsigned k = 0; k < sim.n_shards && rv == 0; k++) {
+        rv = open_shard(p, &err);
+    }
     sim_say("node %u: life %u%s%s", p->machine->id, p->life, rv == 0 ? "" : ": ", err.text);
     if (rv != 0) {
-        struct broker *b = p->broker;
-        p->broker = NULL;
-        p->closing = true;
-        if (b != NULL) {
-            broker_close(b, on_closed, p);
-        } else {
-            machine_crash(p->machine, CRASH_KILL, sim_between(100, 1000) * SIM_MS);
-        }
+        close_shards(p);
+    } else {
+        p->broker = p->shards[0];
     }
 }
 
@@ -192,6 +220,9 @@ static void on_closed(void *data)
 {
     struct process *p = data;
     struct machine *m = p->machine;
+    if (--p->n_closing > 0) {
+        return;
+    }
     sim_say("node %u: stopped", m->id);
     sim.running = NULL; /* goes on here */
     machine_crash(m, CRASH_KILL, sim_between(10, 1000) * SIM_MS);
@@ -204,12 +235,9 @@ static void on_closed(void *data)
 static void on_stop(struct event *event)
 {
     struct process *p = event->data;
-    struct broker *b = p->broker;
     free(event);
-    if (b != NULL && !p->closing) {
-        p->closing = true;
-        p->broker = NULL;
-        broker_close(b, on_closed, p);
+    if (p->broker != NULL && !p->closing) {
+        close_shards(p);
     }
 }
 

@@ -150,6 +150,9 @@ static void say_options(const struct sim_options *o)
     if (o->nodes != 0) {
         printf(" --nodes %u", o->nodes);
     }
+    if (o->shards != 0) {
+        printf(" --shards %u", o->shards);
+    }
     if (o->seconds != 0) {
         printf(" --trouble %u", o->seconds);
     }
@@ -230,6 +233,7 @@ static void usage(void)
                     "  --for 90s|10m|2h fresh seeds until the time is up\n"
                     "  --jobs N         at a time (2)\n"
                     "  --nodes N        3 to 5 instead of by seed\n"
+                    "  --shards N       1 to 3 of a node instead of by seed\n"
                     "  --trouble S      simulated seconds of trouble instead of by seed\n"
                     "  --without BITS   leave out faults (tests/sim/sim.h)\n"
                     "  --twice          every seed twice: the trace must be the same\n"
@@ -331,6 +335,9 @@ static void take_option(struct options *o, int c)
     case 'n':
         o->run.nodes = (unsigned)whole_number(optarg);
         break;
+    case 'h':
+        o->run.shards = (unsigned)whole_number(optarg);
+        break;
     case 't':
         o->run.seconds = (unsigned)whole_number(optarg);
         break;
@@ -365,6 +372,7 @@ static void parse(int argc, char **argv, struct options *o)
         {"for", required_argument, NULL, 'f'},
         {"jobs", required_argument, NULL, 'j'},
         {"nodes", required_argument, NULL, 'n'},
+        {"shards", required_argument, NULL, 'h'},
         {"trouble", required_argument, NULL, 't'},
         {"without", required_argument, NULL, 'w'},
         {"twice", no_argument, NULL, '2'},
@@ -378,7 +386,7 @@ static void parse(int argc, char **argv, struct options *o)
     while ((c = getopt_long(argc, argv, "", names, NULL)) != -1) {
         take_option(o, c);
     }
-    if (optind != argc || o->jobs == 0 || o->jobs > JOBS_MAX ||
+    if (optind != argc || o->jobs == 0 || o->jobs > JOBS_MAX || o->run.shards > SIM_SHARDS_MAX ||
         (o->run.nodes != 0 && (o->run.nodes < 3 || o->run.nodes > SIM_NODES_MAX))) {
         usage();
     }

@@ -20,6 +20,7 @@
 
 #define SIM_NODES_MAX    5
 #define SIM_CLIENTS_MAX  4
+#define SIM_SHARDS_MAX   3
 #define SIM_MACHINES_MAX (SIM_NODES_MAX + SIM_CLIENTS_MAX)
 #define SIM_GROUPS_MAX   16
 #define SIM_CROWDS_MAX   2      /* consumer groups */
@@ -97,7 +98,11 @@ struct process {
     struct list dir_ios; /* a file's queue, for requests about folders */
     struct event dir_event;
     /* What runs. */
-    struct broker *broker;
+    struct broker *broker; /* its first shard, once all are open; NULL: none */
+    struct broker *shards[SIM_SHARDS_MAX];
+    unsigned n_shards; /* open */
+    unsigned n_closing;
+    struct hub *hub;
     struct node_watch *watch; /* check.c: what was seen of this life */
     struct sim_client *client;
     bool closing;
@@ -144,7 +149,8 @@ enum sim_violation {
 
 struct sim_options {
     uint64_t seed;
-    unsigned nodes; /* 0: by seed */
+    unsigned nodes;  /* 0: by seed */
+    unsigned shards; /* of a node; 0: by seed */
     uint32_t faults_off;
     unsigned seconds; /* of trouble, 0: by seed */
     bool verbose;
@@ -157,6 +163,7 @@ struct sim {
     struct sim_options options;
     uint32_t faults;
     unsigned n_nodes, n_clients;
+    unsigned n_shards;   /* of a node */
     unsigned n_founders; /* nodes behind these join later */
     unsigned n_groups;   /* all, in the order of the configuration: the broker's own come last */
     unsigned n_written;  /* those that clients write to */
