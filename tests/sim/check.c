@@ -285,16 +285,10 @@ static void check_replica(struct process *p, unsigned group, const struct replic
     }
 }
 
-/* In whatever shard it is. */
 static const struct replica *replica_of(const struct process *p, unsigned group)
 {
-    for (unsigned k = 0; k < p->n_shards; k++) {
-        const struct broker *b = p->shards[k];
-        if (group < b->n_replicas && !b->replicas[group].foreign) {
-            return &b->replicas[group];
-        }
-    }
-    return NULL;
+    const struct broker *b = process_shard(p, group);
+    return b != NULL ? &b->replicas[group] : NULL;
 }
 
 void check_process(struct process *p)
@@ -497,7 +491,7 @@ bool check_converged(const char **ret_why)
                                group_text(k), i, last, commit, o->last);
                 return false;
             }
-            if (!check_fold_is_current(sim.machines[i].process->broker, k)) {
+            if (!check_fold_is_current(sim.machines[i].process, k)) {
                 (void)snprintf(why, sizeof(why), "node %u has not folded %s", i, group_text(k));
                 return false;
             }
@@ -567,7 +561,7 @@ void check_end(void)
         check_logs(k);
         for (unsigned i = 1; i <= sim.n_nodes && k >= sim.n_written; i++) {
             if (wanted_on(i, k)) {
-                check_fold(i, sim.machines[i].process->broker, k);
+                check_fold(i, sim.machines[i].process, k);
             }
         }
     }

@@ -197,24 +197,39 @@ static bool equal_clusters(const struct cluster *a, const struct cluster *b)
     return equal;
 }
 
-/* Folding follows the commits after a moment. */
-bool check_fold_is_current(const struct broker *b, unsigned group)
+/* What the first shard knows is with the others. */
+static bool shards_follow(const struct process *p)
 {
-    struct partition *p = group_partition(b->replicas[group].group);
-    if (group == meta) {
-        return roster_current(&b->roster);
+    bool all = true;
+    for (unsigned k = 1; k < p->n_shards; k++) {
+        all = all && p->shards[k]->roster.cluster.changes == p->shards[0]->roster.cluster.changes;
     }
-    return group < first_of_groups ||
-           b->coordinator->parts[group - first_of_groups].next >= partition_high_watermark(p).v;
+    return all;
 }
 
-void check_fold(unsigned node, const struct broker *b, unsigned group)
+/* Folding follows the commits after a moment. */
+bool check_fold_is_current(const struct process *p, unsigned group)
 {
-    if (group == meta && !equal_clusters(&cluster, &b->roster.cluster)) {
-        sim_violate(SIM_UNEQUAL, "node %u has another cluster than its records say", node);
+    const struct broker *b = process_shard(p, group);
+    if (group == meta) {
+        return roster_current(&b->roster) && shards_follow(p);
+    }
+    return group < first_of_groups ||
+           b->coordinator->parts[group - first_of_groups].next >=
+               partition_high_watermark(group_partition(b->replicas[group].group)).v;
+}
+
+void check_fold(unsigned node, const struct process *p, unsigned group)
+{
+    for (unsigned k = 0; group == meta && k < p->n_shards; k++) {
+        if (!equal_clusters(&cluster, &p->shards[k]->roster.cluster)) {
+            sim_violate(SIM_UNEQUAL, "node %u, shard %u has another cluster than its records say",
+                        node, k);
+        }
     }
     unsigned part = group - first_of_groups;
-    if (group >= first_of_groups && !equal_views(&views[part], &b->coordinator->parts[part].view)) {
+    if (group >= first_of_groups &&
+        !equal_views(&views[part], &process_shard(p, group)->coordinator->parts[part].view)) {
         sim_violate(SIM_UNEQUAL, "node %u has other offsets in groups-%u than its records say",
                     node, part);
     }

@@ -4,14 +4,14 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "nodes/broker/hub.h"
+#include "nodes/broker/broker_priv.h"
 #include "sim.h"
 
 #define PEER_PORT   7101
 #define BROKER_PORT 7201
 #define DISK_BYTES  (256ull << 20)
 #define SECRET      "the secret of the simulation"
-#define LINE_MAX    64
+#define GROUP_TEXT_MAX    64
 
 static const struct {
     const char *name;
@@ -20,7 +20,7 @@ static const struct {
 
 const char *group_text(unsigned group)
 {
-    static char text[LINE_MAX];
+    static char text[GROUP_TEXT_MAX];
     const struct config *c = &sim.config[1];
     for (unsigned i = 0; i < c->n_topics; i++) {
         if (group < c->topics[i].partitions) {
@@ -145,6 +145,16 @@ void cluster_init(void)
             "segment %llu KiB",
             sim.n_nodes, sim.n_shards, sim.n_clients, sim.n_groups, heartbeat_ms, election_ms,
             (unsigned long long)(sim.sizes.segment_bytes >> 10));
+}
+
+struct broker *process_shard(const struct process *p, unsigned group)
+{
+    for (unsigned k = 0; k < p->n_shards; k++) {
+        if (group < p->shards[k]->n_replicas && !p->shards[k]->replicas[group].foreign) {
+            return p->shards[k];
+        }
+    }
+    return NULL;
 }
 
 /* --- Up and down --- */

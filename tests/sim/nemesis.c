@@ -175,13 +175,13 @@ static void on_transferred(struct group_transfer *req, int status)
 static void on_transfer(struct event *event)
 {
     unsigned node = event->owner->machine->id;
-    struct broker *b = event->owner->broker;
+    const struct process *p = event->owner;
     unsigned first = (unsigned)sim_below(sim.n_groups);
     unsigned target = (unsigned)sim_below(sim.n_nodes + 1);
     free(event);
-    for (unsigned i = 0; b != NULL && i < sim.n_groups; i++) {
+    for (unsigned i = 0; p->broker != NULL && i < sim.n_groups; i++) {
         unsigned group = (first + i) % sim.n_groups;
-        struct group *g = b->replicas[group].group;
+        struct group *g = process_shard(p, group)->replicas[group].group;
         if (g != NULL && group_leader(g) == node) {
             struct group_transfer *req = sim_alloc(sizeof(*req));
             int rv = group_transfer(g, req, target, on_transferred);

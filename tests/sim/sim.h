@@ -254,6 +254,8 @@ uint64_t machine_now_ns(const struct machine *m);
 
 /* cluster.c */
 void cluster_init(void);
+/* The shard of the process that has the group; NULL: none is open. */
+struct broker *process_shard(const struct process *p, unsigned group);
 void node_boot(struct machine *m);
 void node_stop(struct machine *m); /* in good order; comes up again by itself */
 enum crash { CRASH_KILL, CRASH_POWER };
@@ -323,8 +325,8 @@ void check_crowd_processed(unsigned crowd, unsigned group, int64_t upto);
 const char *check_crowds_missing(void); /* NULL: all is processed and committed */
 /* A committed record of the broker's own topics. */
 void check_groups_learn(unsigned group, const struct batch_record *r);
-bool check_fold_is_current(const struct broker *b, unsigned group);
-void check_fold(unsigned node, const struct broker *b, unsigned group);
+bool check_fold_is_current(const struct process *p, unsigned group);
+void check_fold(unsigned node, const struct process *p, unsigned group);
 
 /* A record's value: id u64, then filler. One without a value is known by its key only. */
 #define SIM_VALUE_MIN 8
