@@ -1,10 +1,11 @@
-# What many groups cost: three nodes with 16, 256 and 1,024 partitions, idle and with one producer writing to all of them.
-groups_config() { # partitions
+# What many groups cost: three nodes with 16, 256 and 1,024 partitions, idle and with one producer writing to all of them. BENCH_SHARDS: numbers of
+# shards of a node, in turn (1).
+groups_config() { # partitions, shards
     weir_config
     local i
     for i in 1 2 3; do
         sed -i '/^log\.topic\|^log\.segment_mib/d' "$work/n$i.conf"
-        printf 'log.segment_mib = 1\nlog.topic = many partitions=%s\nlog.topic = groups partitions=1\nlog.topic = meta partitions=1\n' "$1" >>"$work/n$i.conf"
+        printf 'log.segment_mib = 1\nlog.topic = many partitions=%s\nlog.topic = groups partitions=1\nlog.topic = meta partitions=1\nlog.shards = %s\n' "$1" "$2" >>"$work/n$i.conf"
     done
 }
 groups_rss() {
@@ -12,9 +13,10 @@ groups_rss() {
     for p in "${pids[@]}"; do sum=$((sum + $(sed -n 's/^VmRSS:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$p/status"))); done
     echo $((sum / 3))
 }
-groups_case() { # partitions
+groups_case() { # partitions, shards
     local a b json name=log.weir_r3.groups$1
-    groups_config "$1"
+    [ "$2" = 1 ] || name=$name.shards$2
+    groups_config "$1" "$2"
     for i in 1 2 3; do weir_node "$i"; done
     weir_ready
     sleep 3 # elections are over
@@ -32,6 +34,8 @@ groups_case() { # partitions
     rm -rf "$work/weir"
 }
 groups_all() {
-    local k
-    for k in 16 256 1024; do groups_case "$k"; done
+    local k s
+    for k in 16 256 1024; do
+        for s in ${BENCH_SHARDS:-1}; do groups_case "$k" "$s"; done
+    done
 }
