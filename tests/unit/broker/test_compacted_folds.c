@@ -10,8 +10,8 @@
 
 #include <cmocka.h>
 
+#include "../log/harness.h"
 #include "base/logging.h"
-#include "harness.h"
 #include "nodes/broker/cluster.h"
 #include "nodes/broker/group_view.h"
 
@@ -209,15 +209,16 @@ static void random_ids(struct cluster_ids *ids, uint32_t n, const struct cluster
     }
 }
 
-/* What a controller writes: the cluster once, nodes, placements. */
+/* What a controller writes. */
 static void put_meta_record(const struct cluster *c, unsigned i)
 {
     struct cluster_record r;
     struct bytes out;
     struct batch_builder b;
     cluster_record_init(&r);
-    if (i == 0) {
-        cluster_put_cluster(&r, c, 77);
+    if (i == 0 || i == BATCHES / 2) { /* a topic comes */
+        const struct config_topic more = {.name = "later", .partitions = 3};
+        cluster_put_cluster(&r, c, 77, i > 0 ? &more : NULL);
     } else if (below(3) == 0) {
         uint32_t id = 1 + below(NODES);
         struct cluster_node n = {.state = 1 + below(3)};
@@ -252,6 +253,9 @@ static void assert_equal_clusters(const struct cluster *a, const struct cluster 
 {
     assert_int_equal(a->id, b->id);
     assert_int_equal(a->replicas, b->replicas);
+    assert_int_equal(a->n_topics, b->n_topics);
+    assert_non_null(cluster_topic(a, "later"));
+    assert_non_null(cluster_topic(b, "later"));
     assert_int_equal(a->n_nodes, b->n_nodes);
     for (unsigned i = 0; i < a->n_nodes; i++) {
         const struct cluster_node *x = &a->nodes[i], *y = &b->nodes[i];
