@@ -253,7 +253,6 @@ struct group {
         void *config;
         uint32_t config_len;
     } snapshot;
-    raft_index snapshot_stored;      /* index of the one on disk */
     raft_index snapshot_given;       /* of the newest one that is at least on its way there */
     uint64_t snapshot_bytes_pending; /* applied since */
 
@@ -373,12 +372,14 @@ int storage_bootstrap(struct group *g, struct error *err);
 int storage_open(struct group *g, struct error *err); /* reads term, vote and snapshot */
 /* The partition was reset: what its metadata says counts now. */
 int storage_reopen(struct group *g, struct error *err);
-/* Of a log that does not begin with entry 1, and whose snapshot is lost: what is before its begin was
- * committed, and `conf`, a leader's, is newer. It is written with the next metadata. */
+/* Of a log that does not begin with entry 1, and whose snapshot is lost: what is before its begin
+ * was committed, and `conf`, a leader's, is newer. It is written with the next metadata. */
 int storage_begin_as_snapshot(struct group *g, const struct raft_configuration *conf,
                               struct error *err);
 /* Writes the newest snapshot's metadata if the disk does not have it. */
 int storage_save_snapshot(struct group *g, struct error *err);
+int storage_save_snapshot_later(struct group *g, struct error *err); /* nobody waits for it */
+raft_index storage_snapshot_stored(const struct group *g);           /* index of the one on disk */
 void storage_note_snapshot(struct group *g); /* at a clean close: where we are */
 /* Term of an entry of our log; 0 where there is none. */
 raft_term storage_term(struct group *g, raft_index index);

@@ -39,18 +39,19 @@ static void propose(struct group *g, const struct control *control)
     }
 }
 
-/* Entries that libraft would load after a crash must stay. */
+/* Entries that libraft would load after a crash must stay. A newer snapshot is written without
+ * waiting for it: what it covers goes the next time. */
 static void keep(struct group *g)
 {
     struct error err;
     raft_index wanted = partition_removable(g->partition).v;
-    if (wanted > g->snapshot_stored && g->snapshot.index > g->snapshot_stored &&
-        storage_save_snapshot(g, &err) != 0) {
-        group_fail(g, &err);
+    if (wanted == 0) {
         return;
     }
-    if (wanted > 0) {
-        partition_set_keep(g->partition, LOG_INDEX(g->snapshot_stored));
+    partition_set_keep(g->partition, LOG_INDEX(storage_snapshot_stored(g)));
+    if (wanted > storage_snapshot_stored(g) && storage_save_snapshot_later(g, &err) != 0 &&
+        err.code != WEIR_ENOMEM) {
+        group_fail(g, &err);
     }
 }
 

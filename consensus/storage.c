@@ -82,7 +82,7 @@ static struct partition_meta meta_now(const struct group *g)
 
 static void meta_saved(struct group *g)
 {
-    g->snapshot_stored = g->snapshot_given = g->snapshot.index;
+    g->snapshot_given = g->snapshot.index;
     g->snapshot_bytes_pending = 0;
 }
 
@@ -113,6 +113,13 @@ int storage_begin_as_snapshot(struct group *g, const struct raft_configuration *
     return copy != NULL ? 0 : error_set(err, WEIR_ENOMEM, "no memory for a configuration");
 }
 
+raft_index storage_snapshot_stored(const struct group *g)
+{
+    struct partition_meta meta;
+    partition_meta(g->partition, &meta);
+    return meta.snapshot_index.v;
+}
+
 /* Durable on return: at opening and closing. */
 static int save_meta(struct group *g, struct error *err)
 {
@@ -138,7 +145,12 @@ static int save_meta_later(struct group *g, struct error *err)
 
 int storage_save_snapshot(struct group *g, struct error *err)
 {
-    return g->snapshot_stored == g->snapshot.index ? 0 : save_meta(g, err);
+    return storage_snapshot_stored(g) == g->snapshot.index ? 0 : save_meta(g, err);
+}
+
+int storage_save_snapshot_later(struct group *g, struct error *err)
+{
+    return g->snapshot_given == g->snapshot.index ? 0 : save_meta_later(g, err);
 }
 
 void storage_promise(struct group *g, raft_term term, raft_id vote)
@@ -215,7 +227,7 @@ static int open_snapshot(struct group *g, struct error *err)
         g->snapshot.index = meta.snapshot_index.v;
         g->snapshot.term = meta.snapshot_term.v;
         g->snapshot.config_index = meta.snapshot_config_index.v;
-        g->snapshot_stored = g->snapshot_given = g->snapshot.index;
+        g->snapshot_given = g->snapshot.index;
     }
     if (storage_last(g) >= g->snapshot.index) {
         return 0;

@@ -252,24 +252,6 @@ void state_reset(struct partition *p)
     begin_at_first(p, &st->now);
 }
 
-void state_load(struct partition *p)
-{
-    struct partition_state *st = &p->state;
-    uint64_t last = last_index_of(p);
-    while (st->n_files > 0 && st->files[st->n_files - 1] > last) {
-        file_remove(p, st->n_files - 1);
-    }
-    state_at(p, last, &st->now);
-    keep_newest(p);
-}
-
-/* --- Folding what comes --- */
-
-int state_reserve(struct partition *p, const struct log_entry *e, uint32_t *need)
-{
-    return log_state_reserve(&p->state.now, e->type, e->payload, need);
-}
-
 /* Into memory that is there from the last time; without memory there is no copy. */
 static void copy_make(const struct log_state *s, struct bytes *copy, uint64_t *ret_index)
 {
@@ -279,6 +261,25 @@ static void copy_make(const struct log_state *s, struct bytes *copy, uint64_t *r
         bytes_reset(copy);
     }
     *ret_index = s->index.v;
+}
+
+void state_load(struct partition *p)
+{
+    struct partition_state *st = &p->state;
+    uint64_t last = last_index_of(p);
+    while (st->n_files > 0 && st->files[st->n_files - 1] > last) {
+        file_remove(p, st->n_files - 1);
+    }
+    state_at(p, last, &st->now);
+    copy_make(&st->now, &st->young, &st->young_index); /* who asks for it later need not read */
+    keep_newest(p);
+}
+
+/* --- Folding what comes --- */
+
+int state_reserve(struct partition *p, const struct log_entry *e, uint32_t *need)
+{
+    return log_state_reserve(&p->state.now, e->type, e->payload, need);
 }
 
 static void copy_perhaps(struct partition *p)

@@ -158,6 +158,29 @@ static void truncation__takes_the_state_back(void **state)
     harness_close(&h);
 }
 
+static void exported_state__is_in_memory_after_opening(void **state)
+{
+    (void)state;
+    struct bytes out;
+    struct log_state s;
+    size_t n;
+    begin();
+    harness_append_some(&h, 5, 1);
+    reopen();
+    partition_set_commit(h.p, partition_last_index(h.p));
+    fault_env_data(h.env, HARNESS_DIR "/00000000000000000001.log", &n)[4096 + 60] ^= 1;
+    bytes_init(&out, STATE_BYTES_MAX);
+    log_state_init(&s);
+    assert_int_equal(partition_export_state(h.p, &out, &err), 0);
+    assert_int_equal(log_state_decode(&s, out.data, out.len, &err), 0);
+    assert_int_equal(s.index.v, partition_last_index(h.p).v);
+    assert_true(s.producers.forgotten_ms == INT64_MIN);
+    fault_env_data(h.env, HARNESS_DIR "/00000000000000000001.log", &n)[4096 + 60] ^= 1;
+    log_state_close(&s);
+    bytes_close(&out);
+    harness_close(&h);
+}
+
 static void exported_state__serves_a_replica_that_begins_later(void **state)
 {
     (void)state;
@@ -235,6 +258,7 @@ int main(void)
         cmocka_unit_test(state_files__damaged_ones_are_made_anew),
         cmocka_unit_test(unreadable_segment__leaves_producers_unknown_and_the_log_open),
         cmocka_unit_test(truncation__takes_the_state_back),
+        cmocka_unit_test(exported_state__is_in_memory_after_opening),
         cmocka_unit_test(exported_state__serves_a_replica_that_begins_later),
         cmocka_unit_test(state_of_version_1__reads_and_writes_the_same),
     };
