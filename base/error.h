@@ -54,6 +54,9 @@ int error_set(struct error *err, int code, const char *fmt, ...)
 /* Same with errno appended: ENOSPC becomes WEIR_ENOSPC, ENOMEM WEIR_ENOMEM, EIO WEIR_EIO, others
  * -errno. */
 int error_errno(struct error *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+#ifdef __clang_analyzer__
+#define error_errno(err, ...) (error_errno(err, __VA_ARGS__), WEIR_EIO)
+#endif
 
 /* Maps a positive errno value to the code that error_errno would return. */
 int error_from_errno(int errnum);

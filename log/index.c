@@ -60,7 +60,7 @@ void index_add(struct index *x, const struct frame *f, uint64_t at, int64_t time
     const struct index_position *last =
         x->n_positions > 0 ? &x->positions[x->n_positions - 1] : NULL;
     if (last == NULL || at - last->at >= x->every_bytes) {
-        assert(x->n_positions < x->cap_positions);
+        assert(x->positions != NULL && x->n_positions < x->cap_positions);
         x->positions[x->n_positions++] = (struct index_position){
             .index = f->index.v,
             .offset = f->base_offset.v,
@@ -70,7 +70,7 @@ void index_add(struct index *x, const struct frame *f, uint64_t at, int64_t time
     }
     const struct index_run *run = x->n_runs > 0 ? &x->runs[x->n_runs - 1] : NULL;
     if (run == NULL || run->term != f->term.v || run->type != (uint32_t)f->type) {
-        assert(x->n_runs < x->cap_runs);
+        assert(x->runs != NULL && x->n_runs < x->cap_runs);
         x->runs[x->n_runs++] = (struct index_run){
             .first = f->index.v,
             .term = f->term.v,

@@ -77,6 +77,7 @@ int keymap_put(struct keymap *m, const void *key, size_t len, int64_t offset)
         }
         m->n++;
     }
+    assert(slot != NULL);
     *slot = (struct keymap_slot){{hash[0], hash[1]}, offset};
     return 0;
 }

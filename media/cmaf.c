@@ -217,6 +217,7 @@ static void put_sample_table(struct bytes *b, const struct track *t)
     if (t->video != NULL) {
         put_avc1(b, t->video);
     } else {
+        assert(t->audio != NULL);
         put_mp4a(b, t->audio);
     }
     box_end(b, stsd);

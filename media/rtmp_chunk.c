@@ -1,5 +1,6 @@
 #include "media/rtmp_chunk.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -182,6 +183,7 @@ static int read_header(struct rtmp_reader *reader, struct cursor *in, struct err
 static int read_payload(struct rtmp_reader *reader, struct cursor *in, struct error *err)
 {
     struct rtmp_chunk_stream *s = reader->current;
+    assert(s != NULL);
     size_t n = cursor_left(in) < reader->chunk_left ? cursor_left(in) : reader->chunk_left;
     if (reader->assembled_bytes + n > reader->assembly_max) {
         return error_set(err, WEIR_ETOOBIG, "rtmp: over %u bytes of unfinished messages",
@@ -213,6 +215,7 @@ int rtmp_reader_next(struct rtmp_reader *reader, struct cursor *in,
             }
             s = reader->current;
         }
+        assert(s != NULL);
         int r = read_payload(reader, in, err);
         if (r < 0) {
             return r;

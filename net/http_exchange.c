@@ -77,7 +77,7 @@ const char *http_query(struct http_exchange *ex, const char *name)
         query_split(ex);
     }
     size_t at = 0;
-    while (at < ex->query_len) {
+    while (ex->query != NULL && at < ex->query_len) {
         const char *key = ex->query + at;
         const char *value = key + strlen(key) + 1;
         if (strcmp(key, name) == 0) {

@@ -284,6 +284,9 @@ static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *user,
     struct ws_conn *c = user;
     struct lws_context *context = lws_get_context(wsi);
     struct ws_server *s = context != NULL ? lws_context_user(context) : NULL;
+    if (s == NULL) {
+        return 0;
+    }
     switch (reason) {
     case LWS_CALLBACK_HTTP_CONFIRM_UPGRADE:
         return confirm_upgrade(wsi);

@@ -1,6 +1,7 @@
 #include "clients/cli/admin.h"
 #include "clients/cli/json.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,6 +62,7 @@ static uint32_t number_of(struct argp_state *state, const char *name, const char
 static void option_set(struct admin_args *a, struct argp_state *state, unsigned bit,
                        const char *arg)
 {
+    assert(a != NULL);
     const char **text = text_of(a, bit);
     if (text != NULL) {
         *text = arg;

@@ -102,6 +102,9 @@ void cli_loop_close(struct cli_loop *loop);
 /* "weir: ..." on stderr; returns `status`. */
 enum cli_exit cli_fail(enum cli_exit status, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
+#ifdef __clang_analyzer__
+#define cli_fail(status, ...) (cli_fail(status, __VA_ARGS__), (status)) /* see base/error.h */
+#endif
 /* What a negative WEIR_E or -errno code means for the exit status. */
 enum cli_exit cli_exit_of(int code);
 /* The one word that a command takes, a `what`; a second one is wrong usage. */

@@ -8,6 +8,7 @@
  * Replicas compact when each has the time. A difference counts between two that have compacted the
  * range as far as each other (docs/decisions/0222); else the range is asked for again, until they
  * have, or for PATIENCE_MS: who has not come so far by then is behind. */
+#include <assert.h>
 #include <errno.h>
 #include <jansson.h>
 #include <limits.h>
@@ -120,6 +121,7 @@ static uint64_t ask_range(struct verify *v, struct replica *replicas, uint64_t f
     for (unsigned k = 0; k < v->ask.n_nodes; k++) {
         struct replica *r = &replicas[k];
         uint64_t upto = end != 0 ? end : last;
+        assert(!compares(r) || r->status != NULL); /* else its verdict is "down" */
         if (!compares(r) || r->status->commit_index < (end != 0 ? end : first)) {
             continue;
         }

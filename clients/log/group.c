@@ -102,6 +102,7 @@ static void stop_consumer(struct held *h)
 static void drop(struct held *h)
 {
     struct weir_group *g = h->group;
+    assert(g != NULL);
     stop_consumer(h);
     list_remove(&h->link);
     g->n_held--;
@@ -142,6 +143,7 @@ static bool leave_callback(struct held *h)
 static void revoke(struct held *h)
 {
     struct weir_group *g = h->group;
+    assert(g != NULL);
     if (h->state == HELD_REVOKED) {
         return;
     }
@@ -286,6 +288,7 @@ static void on_bounds(struct weir_offsets_req *req, int status)
 static void ask_bounds(struct held *h)
 {
     struct weir_group *g = h->group;
+    assert(g != NULL);
     h->bounds.data = h;
     h->asking =
         weir_offsets(g->client, held_topic(h), h->partition, true, &h->bounds, on_bounds) == 0;

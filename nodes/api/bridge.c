@@ -10,6 +10,7 @@
  *
  * The walk starts at the beginning after a restart: two reads of local state for each entry, in
  * slices. */
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -202,6 +203,7 @@ static uint32_t rank_of(const struct node *node, uint32_t partition)
             self = i;
         }
     }
+    assert(n > 0); /* this node at least */
     return (self + n - partition % n) % n;
 }
 

@@ -407,7 +407,7 @@ int coordinator_new(struct broker *b, struct coordinator **ret_coordinator, stru
     co->broker = b;
     uint32_t n = coordinator_topic_partitions(co, CONFIG_TOPIC_GROUPS);
     list_init(&co->inits);
-    co->parts = calloc(n, sizeof(*co->parts));
+    co->parts = n > 0 ? calloc(n, sizeof(*co->parts)) : NULL;
     for (uint32_t i = 0; i < n && co->parts != NULL; i++) {
         struct groups_part *part = &co->parts[i];
         part->coordinator = co;

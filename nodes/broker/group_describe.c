@@ -35,10 +35,11 @@ static int offsets_fill(struct offsets_memory *o, struct view_group *g)
     {
         n_topics++;
     }
-    o->topics = calloc(n_topics, sizeof(*o->topics));
-    o->list = calloc(n_topics, sizeof(Weir__BrokerGroupTopic *));
-    o->partitions = calloc(g->n_offsets, sizeof(*o->partitions));
-    o->offsets = calloc(g->n_offsets, sizeof(*o->offsets));
+    /* One more, so that NULL means no memory where there is nothing to show. */
+    o->topics = calloc(n_topics + 1, sizeof(*o->topics));
+    o->list = calloc(n_topics + 1, sizeof(Weir__BrokerGroupTopic *));
+    o->partitions = calloc(g->n_offsets + 1, sizeof(*o->partitions));
+    o->offsets = calloc(g->n_offsets + 1, sizeof(*o->offsets));
     if (o->topics == NULL || o->list == NULL || o->partitions == NULL || o->offsets == NULL) {
         return WEIR_ENOMEM;
     }

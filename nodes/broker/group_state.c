@@ -182,6 +182,7 @@ int group_poll_begin(struct group_state *g, const struct group_poll *poll, uint6
 void group_poll_owned(struct group_state *g, struct membership *m, uint64_t generation,
                       struct group_slot *slot)
 {
+    assert(m != NULL);
     bool free_for_it = slot->holder == NULL && (slot->target == NULL || slot->target == m);
     slot->told = true;
     if (free_for_it && generation >= slot->given && (m->topics >> slot->topic & 1) != 0) {

@@ -44,7 +44,7 @@ static struct http_body *answer_join(const struct answer *a)
     for (unsigned i = 0; i < a->n_ranges; i++) {
         len += a->bodies[i]->len;
     }
-    uint8_t *data = malloc(len);
+    uint8_t *data = malloc(len + 1); /* not 0 */
     if (data == NULL) {
         return NULL;
     }

@@ -67,14 +67,16 @@ void edge_vod_free(struct edge_vod *v)
 static struct kept_key key_of(enum kept_kind kind, const struct edge_path *path, uint64_t broadcast,
                               uint64_t state)
 {
-    struct kept_key k;
-    memset(&k, 0, sizeof(k)); /* keys are compared as bytes */
-    k.kind = kind;
+    struct kept_key k = {.kind = kind, .broadcast = broadcast, .state = state};
     memcpy(k.channel, path->channel, sizeof(k.channel));
     memcpy(k.rendition, path->rendition, sizeof(k.rendition));
-    k.broadcast = broadcast;
-    k.state = state;
     return k;
+}
+
+static bool key_equal(const struct kept_key *a, const struct kept_key *b)
+{
+    return a->kind == b->kind && a->broadcast == b->broadcast && a->state == b->state &&
+           strcmp(a->channel, b->channel) == 0 && strcmp(a->rendition, b->rendition) == 0;
 }
 
 static struct http_body *kept_find(struct edge_vod *v, const struct kept_key *key)
@@ -82,7 +84,7 @@ static struct http_body *kept_find(struct edge_vod *v, const struct kept_key *ke
     LIST_FOREACH(it, &v->kept)
     {
         struct kept *k = list_entry(it, struct kept, link);
-        if (memcmp(&k->key, key, sizeof(*key)) == 0) {
+        if (key_equal(&k->key, key)) {
             list_remove(&k->link);
             list_push_back(&v->kept, &k->link);
             return k->body;

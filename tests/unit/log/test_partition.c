@@ -320,7 +320,7 @@ static void meta__keeps_the_recovering_mark_until_it_is_cleared(void **state)
         partition_close(h.p);
         h.p = NULL;
         harness_run(&h);
-        h.meta_term = h.meta_tried = (uint64_t)(10 + i);
+        h.meta_term = h.meta_tried = 10 + (uint64_t)i;
         assert_int_equal(harness_open(&h, &err), 0);
         partition_meta(h.p, &meta);
         assert_int_equal(meta.recovering, recovering);

@@ -154,8 +154,8 @@ static void object_valid__accepts_only_plain_names(void **state)
         "0123456789abcdef/X",
         "0123456789abcdef/a b",
         "/0123456789abcdef/x",
-        "0123456789abcdef/"
-        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"};
+        ("0123456789abcdef/"
+         "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")};
     for (unsigned i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
         assert_true(store_object_valid(good[i]));
     }
