@@ -21,6 +21,7 @@ const CONFIG = ['node.roles = log', 'log.free_mib_min = 4', `log.topic = ${TOPIC
   'log.topic = meta partitions=1'].join('\n');
 
 async function powerFails(cluster, disks, keeps) {
+  for (const disk of disks) disk.stop();
   for (const n of cluster.nodes) n.process.kill('SIGKILL');
   await Promise.all(cluster.nodes.map((n) => n.exited));
   const lost = { sectors: 0, names: 0 };
@@ -47,15 +48,15 @@ async function rounds(t, cluster, disks, folder, so) {
   for (let round = 1; round <= ROUNDS; round++) {
     const producer = new Producer(cluster.nodes[0].config, TOPIC, join(folder, `acks.${round}`), '--rate', '20000', '--window', '8192',
       '--timeout', '1500');
-    await until('acknowledgements', () => producer.acked() > 0);
+    await until('acknowledgements', () => producer.acked() > 0).catch((e) => { producer.kill(); throw e; });
     await sleep(300 + 150 * (round % 7));
-    const lost = await powerFails(cluster, disks, KEEPS[round % KEEPS.length]);
+    const lost = await powerFails(cluster, disks, KEEPS[round % KEEPS.length]).catch((e) => { producer.kill(); throw e; });
     const { lines } = await producer.stop();
     acked.push(...lines);
     so.far = acked.length; // from here on a failure is the power's
+    t.diagnostic(`round ${round}: ${lines.length} acknowledged, ${acked.length} in all; ${lost.sectors} sectors and ${lost.names} names were not synced`);
     const found = await audited(cluster, acked);
-    t.diagnostic(`round ${round}: ${lines.length} acknowledged, ${acked.length} in all; ${lost.sectors} sectors and ${lost.names} names were not synced; ` +
-      `${found.lost.length} lost, ${found.doubled.length} doubled`);
+    t.diagnostic(`round ${round}: ${found.stored} stored, ${found.lost.length} lost, ${found.doubled.length} doubled`);
     assert.deepEqual([found.lost, found.doubled], [[], []]);
   }
   await until('all replicas are equal', () => cluster.cli('log', 'verify'), PATIENCE_MS, 500);
