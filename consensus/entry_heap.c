@@ -4,14 +4,18 @@
 #include <pthread.h>
 #include <raft.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
+
+#include "base/slab.h"
 
 /* Before every block; 16 bytes keep malloc's alignment. */
 struct block {
     _Atomic uint32_t refs;
     uint32_t magic;
-    uint64_t unused;
+    uint64_t slab_bytes; /* taken from base/slab.h; 0: malloc's */
 };
 static_assert(sizeof(struct block) == 16, "alignment of what follows");
 
@@ -31,7 +35,18 @@ static void *block_start(struct block *b)
     }
     atomic_init(&b->refs, 1);
     b->magic = BLOCK_MAGIC;
+    b->slab_bytes = 0;
     return b + 1;
+}
+
+static void block_free(struct block *b)
+{
+    b->magic = 0;
+    if (b->slab_bytes != 0) {
+        slab_give(b, b->slab_bytes);
+    } else {
+        free(b);
+    }
 }
 
 static void *heap_malloc(void *data, size_t size)
@@ -40,7 +55,14 @@ static void *heap_malloc(void *data, size_t size)
     if (size > SIZE_MAX - sizeof(struct block)) {
         return NULL;
     }
-    return block_start(malloc(sizeof(struct block) + size));
+    size += sizeof(struct block);
+    bool large = size >= SLAB_MIN && size <= SLAB_MAX;
+    struct block *b = large ? slab_take(size) : malloc(size);
+    void *start = block_start(b);
+    if (b != NULL && large) {
+        b->slab_bytes = size;
+    }
+    return start;
 }
 
 static void heap_free(void *data, void *ptr)
@@ -51,8 +73,7 @@ static void heap_free(void *data, void *ptr)
     }
     struct block *b = block_of(ptr);
     if (atomic_fetch_sub_explicit(&b->refs, 1, memory_order_acq_rel) == 1) {
-        b->magic = 0;
-        free(b);
+        block_free(b);
     }
 }
 
@@ -73,6 +94,15 @@ static void *heap_realloc(void *data, void *ptr, size_t size)
     }
     struct block *b = block_of(ptr);
     assert(atomic_load(&b->refs) == 1);
+    if (b->slab_bytes != 0) { /* libraft makes its arrays larger, never an entry */
+        void *copy = heap_malloc(data, size);
+        if (copy != NULL) {
+            size_t had = b->slab_bytes - sizeof(struct block);
+            memcpy(copy, ptr, had < size ? had : size);
+            block_free(b);
+        }
+        return copy;
+    }
     struct block *other = realloc(b, sizeof(struct block) + size);
     return other == NULL ? NULL : other + 1;
 }

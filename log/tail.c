@@ -4,7 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/slab.h"
+
+/* The first chunk of a tail: most partitions of a node with many hold little. */
+#define FIRST_BYTES (4U << 10)
 #define CHUNK_BYTES (64U << 10)
+/* Frames that a chunk has room for when it was made for a large one. */
+#define LARGE_FRAMES 16
 
 struct tail_chunk {
     uint64_t first; /* index */
@@ -12,7 +18,22 @@ struct tail_chunk {
     uint32_t used, cap; /* bytes of frames */
     uint32_t *at;       /* where frame i begins; after the struct */
     uint8_t *data;      /* after that */
+    uint32_t size;      /* of all of it */
 };
+
+static bool in_slab(uint32_t size)
+{
+    return size >= SLAB_MIN && size <= SLAB_MAX;
+}
+
+static void chunk_free(struct tail_chunk *c)
+{
+    if (in_slab(c->size)) {
+        slab_give(c, c->size);
+    } else {
+        free(c);
+    }
+}
 
 void tail_init(struct tail *t, uint64_t next)
 {
@@ -22,7 +43,7 @@ void tail_init(struct tail *t, uint64_t next)
 void tail_close(struct tail *t)
 {
     for (uint32_t i = 0; i < t->n; i++) {
-        free(t->chunks[t->head + i]);
+        chunk_free(t->chunks[t->head + i]);
     }
     free(t->chunks);
     tail_init(t, t->next);
@@ -38,18 +59,33 @@ static bool has_room(const struct tail_chunk *c, uint32_t len)
     return c != NULL && c->n < c->max_frames && c->cap - c->used >= frame_size(len);
 }
 
-static struct tail_chunk *chunk_new(uint64_t first, uint32_t len)
+/* Where the frames begin: at a multiple of 8, behind the positions of max_frames of them. */
+static uint32_t chunk_head(uint32_t max_frames)
 {
-    uint64_t size = frame_size(len);
-    uint32_t cap = size > CHUNK_BYTES ? (uint32_t)size : CHUNK_BYTES;
-    uint32_t max_frames = size > CHUNK_BYTES ? 1 : CHUNK_BYTES / FRAME_HEADER_SIZE;
-    struct tail_chunk *c = malloc(sizeof(*c) + max_frames * sizeof(uint32_t) + cap);
+    return (uint32_t)sizeof(struct tail_chunk) + (max_frames + 1) / 2 * 8;
+}
+static_assert(sizeof(struct tail_chunk) % 8 == 0, "see above");
+
+/* `size` bytes in all, or what a frame of `len` bytes needs. */
+static struct tail_chunk *chunk_new(uint64_t first, uint32_t len, uint32_t size)
+{
+    uint64_t frame = frame_size(len);
+    uint32_t max_frames = (size - (uint32_t)sizeof(struct tail_chunk) - 8) /
+                          (FRAME_HEADER_SIZE + (uint32_t)sizeof(uint32_t));
+    if (chunk_head(max_frames) + frame > size) {
+        max_frames = LARGE_FRAMES;
+        uint64_t need = chunk_head(max_frames) + frame;
+        size = need < CHUNK_BYTES ? CHUNK_BYTES : (uint32_t)need;
+    }
+    struct tail_chunk *c = in_slab(size) ? slab_take(size) : malloc(size);
     if (c == NULL) {
         return NULL;
     }
-    *c = (struct tail_chunk){.first = first, .max_frames = max_frames, .cap = cap};
+    uint32_t head = chunk_head(max_frames);
+    *c = (struct tail_chunk){
+        .first = first, .max_frames = max_frames, .cap = size - head, .size = size};
     c->at = (uint32_t *)(void *)(c + 1);
-    c->data = (uint8_t *)(c->at + max_frames);
+    c->data = (uint8_t *)c + head;
     return c;
 }
 
@@ -81,19 +117,19 @@ int tail_reserve(struct tail *t, uint32_t len)
         return 0;
     }
     if (last != NULL && last->n == 0) { /* reserved before and never used */
-        t->bytes -= last->cap;
+        t->bytes -= last->size;
         t->n--;
-        free(last);
+        chunk_free(last);
     }
     if (reserve_slot(t) != 0) {
         return WEIR_ENOMEM;
     }
-    struct tail_chunk *c = chunk_new(t->next, len);
+    struct tail_chunk *c = chunk_new(t->next, len, t->n == 0 ? FIRST_BYTES : CHUNK_BYTES);
     if (c == NULL) {
         return WEIR_ENOMEM;
     }
     t->chunks[t->head + t->n++] = c;
-    t->bytes += c->cap;
+    t->bytes += c->size;
     return 0;
 }
 
@@ -110,8 +146,8 @@ void tail_add(struct tail *t, const struct frame *f, const void *payload)
 void tail_cut(struct tail *t, uint64_t from)
 {
     while (t->n > 0 && newest(t)->first >= from) {
-        t->bytes -= newest(t)->cap;
-        free(newest(t));
+        t->bytes -= newest(t)->size;
+        chunk_free(newest(t));
         t->n--;
     }
     struct tail_chunk *c = newest(t);
@@ -137,8 +173,8 @@ void tail_trim(struct tail *t, uint64_t bytes_max, uint64_t upto)
             break;
         }
         t->first = c->first + c->n > t->first ? c->first + c->n : t->first;
-        t->bytes -= c->cap;
-        free(c);
+        t->bytes -= c->size;
+        chunk_free(c);
         t->head++;
         t->n--;
     }
