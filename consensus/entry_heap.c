@@ -104,6 +104,7 @@ static void *heap_realloc(void *data, void *ptr, size_t size)
         return copy;
     }
     struct block *other = realloc(b, sizeof(struct block) + size);
+    /* cppcheck-suppress memleak ; block_of finds it again */
     return other == NULL ? NULL : other + 1;
 }
 

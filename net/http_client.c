@@ -309,6 +309,7 @@ static void conn_finish(struct conn *c)
         uint8_t *less = realloc(data, c->body.len); /* bodies are kept in caches */
         body = http_body_new(less != NULL ? less : data, c->body.len);
         c->body = (struct bytes){0};
+        /* cppcheck-suppress memleak ; the body has it */
     } else {
         body = http_body_copy("", 0);
     }

@@ -27,7 +27,7 @@ static int cut_hit(struct nemesis_world *w, unsigned except, struct error *err)
     int rv = 0;
     for (unsigned a = 0; a < w->hosts->n; a++) {
         for (unsigned b = 0; rv == 0 && b < a; b++) {
-            if (w->hit[a] != w->hit[b] && a != except && b != except) {
+            if (a != except && b != except && w->hit[a] != w->hit[b]) {
                 rv = cut(w, a, b, err);
             }
         }
