@@ -1,5 +1,5 @@
 # What many groups cost: three nodes with 16, 256 and 1,024 partitions, idle and with one producer writing to all of them. BENCH_SHARDS: numbers of
-# shards of a node, in turn (1).
+# shards of a node, in turn (1). BENCH_GROUPS: partitions.
 groups_config() { # partitions, shards
     weir_config
     local i
@@ -35,7 +35,7 @@ groups_case() { # partitions, shards
 }
 groups_all() {
     local k s
-    for k in 16 256 1024; do
+    for k in ${BENCH_GROUPS:-16 256 1024}; do
         for s in ${BENCH_SHARDS:-1}; do groups_case "$k" "$s"; done
     done
 }
