@@ -2,8 +2,9 @@
  *
  * One client belongs to one env (loop thread); all calls and callbacks happen there; callbacks come
  * later, never from inside the call. It learns topics and leaders from any seed, keeps one
- * connection per broker, finds new leaders by itself, and batches without waiting: what is handed
- * over while a request to a partition is on its way leaves together in the next one.
+ * connection per broker (and shard it uses), finds new leaders by itself, and batches without
+ * waiting: what is handed over while a request to a partition is on its way leaves together in the
+ * next one.
  *
  * Duplicates: none. Batches are numbered (log/producers.h), so the client sends again, until
  * timeout_ms, whatever was refused or has an unknown outcome (a broken link, a failover), and the
