@@ -13,6 +13,7 @@ struct ledger_fold {
     struct fold_txn *txn;
     const struct fold_record *record;
     struct ledger_outcome *outcome;
+    struct ledger_entry refunded; /* the grant that a refund takes back */
 };
 
 static bool name_valid(const char *name)
@@ -32,15 +33,27 @@ static bool account_valid(const char *s)
     return n > 0;
 }
 
+static bool key_valid(const char *key)
+{
+    return key[0] != '\0' && text_valid_within(key, LEDGER_KEY_MAX);
+}
+
 static enum verdict record_judge(const Weir__LedgerRecord *m)
 {
     const Weir__SubscriptionGrant *g = m->grant;
-    if (m->body_case != WEIR__LEDGER_RECORD__BODY_GRANT || !name_valid(m->channel) ||
-        m->idempotency_key[0] == '\0' || !text_valid_within(m->idempotency_key, LEDGER_KEY_MAX)) {
+    if (!name_valid(m->channel) || !key_valid(m->idempotency_key)) {
         return VERDICT_MALFORMED;
     }
-    if (!name_valid(g->user) || (g->by[0] != '\0' && !name_valid(g->by)) || g->tier < 1 ||
-        g->tier > LEDGER_TIER_MAX || g->months < 1 || g->months > LEDGER_MONTHS_MAX) {
+    if (m->body_case == WEIR__LEDGER_RECORD__BODY_REFUND) {
+        return key_valid(m->refund->of) &&
+                       text_valid_within(m->refund->reason, LEDGER_REASON_MAX) &&
+                       (m->refund->by[0] == '\0' || name_valid(m->refund->by))
+                   ? VERDICT_OK
+                   : VERDICT_MALFORMED;
+    }
+    if (m->body_case != WEIR__LEDGER_RECORD__BODY_GRANT || !name_valid(g->user) ||
+        (g->by[0] != '\0' && !name_valid(g->by)) || g->tier < 1 || g->tier > LEDGER_TIER_MAX ||
+        g->months < 1 || g->months > LEDGER_MONTHS_MAX) {
         return VERDICT_MALFORMED;
     }
     return VERDICT_OK;
@@ -64,24 +77,83 @@ static enum verdict postings_judge(const Weir__LedgerRecord *m)
     return sum == 0 ? VERDICT_OK : VERDICT_UNBALANCED;
 }
 
-/* VERDICT_DUPLICATE with the first entry in the outcome, or VERDICT_OK. */
-static int key_judge(struct ledger_fold *f, const char *key, enum verdict *ret)
+/* Where the entry is that booked ('k') or refunded ('r') this key. WEIR_ENOTFOUND. */
+static int key_offset(struct ledger_fold *f, char kind, const char *key, int64_t *ret_offset)
 {
     struct ledger_key k;
     const uint8_t *value = NULL;
     size_t len = 0;
-    ledger_key_begin(&k, 'k');
+    ledger_key_begin(&k, kind);
     ledger_key_text(&k, key);
     int rc = fold_read(f->txn, k.data, k.len, &value, &len);
+    if (rc == 0 && len != 8) {
+        rc = WEIR_ECORRUPT;
+    }
+    if (rc == 0) {
+        *ret_offset = (int64_t)load_be64(value);
+    }
+    return rc;
+}
+
+static int key_put(struct ledger_fold *f, char kind, const char *key)
+{
+    struct ledger_key k;
+    uint8_t offset[8];
+    ledger_key_begin(&k, kind);
+    ledger_key_text(&k, key);
+    store_be64(offset, (uint64_t)f->record->offset);
+    return fold_put(f->txn, k.data, k.len, offset, sizeof(offset));
+}
+
+/* VERDICT_DUPLICATE with the first entry in the outcome, or VERDICT_OK. */
+static int key_judge(struct ledger_fold *f, const char *key, enum verdict *ret)
+{
+    int64_t offset = 0;
+    int rc = key_offset(f, 'k', key, &offset);
     *ret = rc == 0 ? VERDICT_DUPLICATE : VERDICT_OK;
     if (rc != 0) {
         return rc == WEIR_ENOTFOUND ? 0 : rc;
     }
-    if (len != 8) {
-        return WEIR_ECORRUPT;
+    return ledger_entry_get(f->txn, f->record->partition, offset, &f->outcome->entry);
+}
+
+/* --- Refunds --- */
+
+static bool postings_negate(const Weir__LedgerRecord *a, const Weir__LedgerRecord *b)
+{
+    bool equal = a->n_postings == b->n_postings;
+    for (size_t i = 0; equal && i < a->n_postings; i++) {
+        equal = strcmp(a->postings[i]->account, b->postings[i]->account) == 0 &&
+                a->postings[i]->amount_minor == -b->postings[i]->amount_minor;
     }
-    return ledger_entry_get(f->txn, f->record->partition, (int64_t)load_be64(value),
-                            &f->outcome->entry);
+    return equal;
+}
+
+/* The grant that is taken back, into f->refunded. */
+static int refund_judge(struct ledger_fold *f, const Weir__LedgerRecord *m, enum verdict *ret)
+{
+    int64_t offset = 0, refunded = 0;
+    const uint8_t *raw = NULL;
+    size_t n = 0;
+    int rc = key_offset(f, 'k', m->refund->of, &offset);
+    if (rc == 0) {
+        rc = ledger_entry_raw(f->txn, f->record->partition, offset, &f->refunded, &raw, &n);
+    }
+    if (rc != 0 || f->refunded.refund || strcmp(f->refunded.after.channel, m->channel) != 0) {
+        *ret = VERDICT_NOT_FOUND;
+        return rc == WEIR_ENOTFOUND ? 0 : rc;
+    }
+    rc = key_offset(f, 'r', m->refund->of, &refunded);
+    if (rc != WEIR_ENOTFOUND) {
+        *ret = VERDICT_EXISTS;
+        return rc;
+    }
+    Weir__LedgerRecord *grant = weir__ledger_record__unpack(fold_allocator(f->txn), n, raw);
+    if (grant == NULL) {
+        return fold_unpack_failed(f->txn) != 0 ? WEIR_ENOMEM : WEIR_ECORRUPT;
+    }
+    *ret = postings_negate(m, grant) ? VERDICT_OK : VERDICT_UNBALANCED;
+    return 0;
 }
 
 /* A balance that would leave int64 makes the entry void before anything is written. */
@@ -145,28 +217,46 @@ static int sub_extend(struct ledger_fold *f, const Weir__LedgerRecord *m, struct
     return ledger_sub_put(f->txn, sub);
 }
 
+/* What is left of its months is taken away; what has passed can't be. */
+static int sub_shorten(struct ledger_fold *f, struct ledger_sub *sub)
+{
+    const struct ledger_entry *grant = &f->refunded;
+    int64_t now = f->record->append_ms, less = (int64_t)grant->months * LEDGER_MONTH_MS;
+    int rc = ledger_sub_get(f->txn, grant->after.channel, grant->after.user, sub);
+    if (rc != 0) {
+        return rc == WEIR_ENOTFOUND ? WEIR_ECORRUPT : rc; /* it was granted */
+    }
+    if (sub->expires_ms > now) {
+        sub->expires_ms = sub->expires_ms - less > now ? sub->expires_ms - less : now;
+    }
+    sub->months_total -= grant->months < sub->months_total ? grant->months : sub->months_total;
+    sub->last_offset = f->record->offset;
+    return ledger_sub_put(f->txn, sub);
+}
+
 static int entry_book(struct ledger_fold *f, const Weir__LedgerRecord *m)
 {
     struct ledger_entry *e = &f->outcome->entry;
-    struct ledger_key k;
-    uint8_t offset[8];
+    bool refund = m->body_case == WEIR__LEDGER_RECORD__BODY_REFUND;
     e->partition = f->record->partition;
     e->offset = f->record->offset;
     e->append_ms = f->record->append_ms;
-    e->tier = m->grant->tier;
-    e->months = m->grant->months;
+    e->tier = refund ? f->refunded.tier : m->grant->tier;
+    e->months = refund ? f->refunded.months : m->grant->months;
+    e->refund = refund;
+    text_copy(e->of, sizeof(e->of), refund ? m->refund->of : "");
     text_copy(e->key, sizeof(e->key), m->idempotency_key);
-    int rc = sub_extend(f, m, &e->after);
+    int rc = refund ? sub_shorten(f, &e->after) : sub_extend(f, m, &e->after);
     if (rc == 0) {
         rc = postings_book(f, m);
     }
     if (rc == 0) {
         rc = ledger_entry_put(f->txn, e, f->record->value, f->record->len);
     }
-    ledger_key_begin(&k, 'k');
-    ledger_key_text(&k, m->idempotency_key);
-    store_be64(offset, (uint64_t)e->offset);
-    return rc == 0 ? fold_put(f->txn, k.data, k.len, offset, sizeof(offset)) : rc;
+    if (rc == 0 && refund) {
+        rc = key_put(f, 'r', e->of);
+    }
+    return rc == 0 ? key_put(f, 'k', e->key) : rc;
 }
 
 /* What is wrong with the record itself comes first: whether a key counted before is only asked of a
@@ -181,6 +271,9 @@ static int fold_entry(struct ledger_fold *f, const Weir__LedgerRecord *m, enum v
         return 0;
     }
     int rc = key_judge(f, m->idempotency_key, ret);
+    if (rc == 0 && *ret == VERDICT_OK && m->body_case == WEIR__LEDGER_RECORD__BODY_REFUND) {
+        rc = refund_judge(f, m, ret);
+    }
     if (rc == 0 && *ret == VERDICT_OK) {
         rc = postings_fit(f, m, ret);
     }
@@ -214,6 +307,6 @@ static int ledger_fold(void *state, struct fold_txn *txn, const struct fold_reco
 
 const struct view_ops ledger_view = {
     .topic = VIEW_LEDGER,
-    .version = 1,
+    .version = 2,
     .fold = ledger_fold,
 };

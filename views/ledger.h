@@ -1,8 +1,10 @@
 /* The ledger: subscriptions and balances, as the topic `ledger` tells them. Double entry: an entry
  * counts when its postings sum to zero, its amounts and fields are in range, and its idempotency
  * key has not counted before in the partition (VERDICT_DUPLICATE; the answer is the first entry's).
- * Every balance can be recomputed from the entries, which are kept for ever. Answers are copies.
- * Loop thread of the views.
+ * A refund takes one grant back, once: VERDICT_NOT_FOUND when there is no such grant,
+ * VERDICT_EXISTS when it was refunded before, VERDICT_UNBALANCED when its postings are not the
+ * grant's with the other sign. Every balance can be recomputed from the entries, which are kept for
+ * ever. Answers are copies. Loop thread of the views.
  *
  * Queries: 0, WEIR_ENOTFOUND where said, WEIR_EUNAVAILABLE (topic not known yet), or an error of
  * the store. */
@@ -17,6 +19,7 @@
 #define LEDGER_POSTINGS_MAX 16
 #define LEDGER_AMOUNT_MAX   1000000000000 /* minor units, either sign, of one posting */
 #define LEDGER_MONTHS_MAX   12
+#define LEDGER_REASON_MAX   200 /* bytes */
 #define LEDGER_TIER_MAX     3
 #define LEDGER_MONTH_MS     (30LL * 86400 * 1000)
 
@@ -37,8 +40,10 @@ struct ledger_entry {
     uint32_t partition;
     int64_t offset, append_ms;
     char key[LEDGER_KEY_MAX + 1];
-    uint32_t tier, months;   /* of the grant */
-    struct ledger_sub after; /* the subscription right after it */
+    uint32_t tier, months;       /* of the grant */
+    bool refund;                 /* takes the grant `of` back */
+    char of[LEDGER_KEY_MAX + 1]; /* "": a grant */
+    struct ledger_sub after;     /* the subscription right after it */
 };
 
 /* What the fold adds for listeners of VIEW_LEDGER. */
@@ -59,6 +64,10 @@ int ledger_entry_by_key(struct views *views, const char *channel, const char *ke
 /* The first counted entry of the partition at or after `from`; WEIR_ENOTFOUND: none yet. */
 int ledger_entry_from(struct views *views, uint32_t partition, int64_t from,
                       struct ledger_entry *ret_entry);
+/* Its postings, as they were booked. Non-zero ends the walk and is returned. */
+typedef int (*ledger_posting_cb)(void *data, const char *account, int64_t amount_minor);
+int ledger_entry_postings(struct views *views, uint32_t partition, int64_t offset,
+                          ledger_posting_cb cb, void *data);
 /* The same account may have a balance in several partitions: add them up. Positive is debit. */
 typedef int (*ledger_balance_cb)(void *data, uint32_t partition, const char *account,
                                  int64_t balance_minor);

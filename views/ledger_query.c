@@ -164,6 +164,28 @@ int ledger_entry_from(struct views *views, uint32_t partition, int64_t from,
     return rc < 0 ? rc : w.rc;
 }
 
+int ledger_entry_postings(struct views *views, uint32_t partition, int64_t offset,
+                          ledger_posting_cb cb, void *data)
+{
+    struct fold_txn *txn = NULL;
+    struct ledger_entry e;
+    const uint8_t *raw = NULL;
+    size_t n = 0;
+    int rc = views_read_begin(views, VIEW_LEDGER, partition, &txn);
+    if (rc != 0) {
+        return rc;
+    }
+    rc = ledger_entry_raw(txn, partition, offset, &e, &raw, &n);
+    Weir__LedgerRecord *m = rc == 0 ? weir__ledger_record__unpack(NULL, n, raw) : NULL;
+    rc = rc == 0 && m == NULL ? WEIR_ECORRUPT : rc;
+    for (size_t i = 0; rc == 0 && i < m->n_postings; i++) {
+        rc = cb(data, m->postings[i]->account, m->postings[i]->amount_minor);
+    }
+    weir__ledger_record__free_unpacked(m, NULL);
+    views_read_end(txn);
+    return rc;
+}
+
 struct balance_walk {
     uint32_t partition;
     ledger_balance_cb cb;

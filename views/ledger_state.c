@@ -111,8 +111,8 @@ int ledger_sub_put(struct fold_txn *txn, const struct ledger_sub *sub)
     return put_bytes(txn, &k, &b);
 }
 
-/* --- Entries: u64 append ms, key, u32 tier, u32 months, channel, user, the subscription after
- * it, the packed record --- */
+/* --- Entries: u64 append ms, key, u32 tier, u32 months, u8 refund, key refunded, channel, user,
+ * the subscription after it, the packed record --- */
 
 int ledger_entry_put(struct fold_txn *txn, const struct ledger_entry *entry, const uint8_t *raw,
                      size_t raw_len)
@@ -125,6 +125,8 @@ int ledger_entry_put(struct fold_txn *txn, const struct ledger_entry *entry, con
     text_put(&b, entry->key);
     bytes_put_be32(&b, entry->tier);
     bytes_put_be32(&b, entry->months);
+    bytes_put_u8(&b, entry->refund);
+    text_put(&b, entry->of);
     text_put(&b, entry->after.channel);
     text_put(&b, entry->after.user);
     sub_encode(&b, &entry->after);
@@ -148,6 +150,8 @@ int ledger_entry_decode(uint32_t partition, const uint8_t *key, size_t key_len,
     text_take(&c, ret_entry->key, sizeof(ret_entry->key));
     ret_entry->tier = cursor_be32(&c);
     ret_entry->months = cursor_be32(&c);
+    ret_entry->refund = cursor_u8(&c) != 0;
+    text_take(&c, ret_entry->of, sizeof(ret_entry->of));
     text_take(&c, ret_entry->after.channel, sizeof(ret_entry->after.channel));
     text_take(&c, ret_entry->after.user, sizeof(ret_entry->after.user));
     sub_take(&c, &ret_entry->after);
@@ -160,17 +164,23 @@ int ledger_entry_decode(uint32_t partition, const uint8_t *key, size_t key_len,
     return cursor_ok(&c) ? 0 : WEIR_ECORRUPT;
 }
 
-int ledger_entry_get(struct fold_txn *txn, uint32_t partition, int64_t offset,
-                     struct ledger_entry *ret_entry)
+int ledger_entry_raw(struct fold_txn *txn, uint32_t partition, int64_t offset,
+                     struct ledger_entry *ret_entry, const uint8_t **ret_raw, size_t *ret_raw_len)
 {
     struct ledger_key k;
     const uint8_t *value = NULL;
     size_t len = 0;
     ledger_key_entry(&k, offset);
     int rc = fold_read(txn, k.data, k.len, &value, &len);
-    return rc == 0
-               ? ledger_entry_decode(partition, k.data, k.len, value, len, ret_entry, NULL, NULL)
-               : rc;
+    return rc == 0 ? ledger_entry_decode(partition, k.data, k.len, value, len, ret_entry, ret_raw,
+                                         ret_raw_len)
+                   : rc;
+}
+
+int ledger_entry_get(struct fold_txn *txn, uint32_t partition, int64_t offset,
+                     struct ledger_entry *ret_entry)
+{
+    return ledger_entry_raw(txn, partition, offset, ret_entry, NULL, NULL);
 }
 
 /* --- Balances --- */

@@ -2,6 +2,7 @@
  * partition (strings end with NUL; integers big endian):
  *
  *   'k' idempotency key     u64 offset of the entry that counted
+ *   'r' idempotency key     u64 offset of the entry that refunded it
  *   'e' u64 offset          entry: see ledger_entry_put; the packed record is its end
  *   's' channel user        subscription: see sub_encode
  *   'x' user channel        (empty) index of a user's subscriptions
@@ -31,6 +32,9 @@ int ledger_sub_decode(const char *channel, const char *user, const uint8_t *valu
                       struct ledger_sub *ret_sub);
 int ledger_entry_get(struct fold_txn *txn, uint32_t partition, int64_t offset,
                      struct ledger_entry *ret_entry);
+/* With the record that it was booked with: borrowed from `txn`. */
+int ledger_entry_raw(struct fold_txn *txn, uint32_t partition, int64_t offset,
+                     struct ledger_entry *ret_entry, const uint8_t **ret_raw, size_t *ret_raw_len);
 int ledger_entry_decode(uint32_t partition, const uint8_t *key, size_t key_len,
                         const uint8_t *value, size_t len, struct ledger_entry *ret_entry,
                         const uint8_t **ret_raw, size_t *ret_raw_len);

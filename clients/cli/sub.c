@@ -1,4 +1,4 @@
-/* weir sub grant|list */
+/* weir sub grant|refund|list */
 #include <string.h>
 
 #include "clients/cli/admin.h"
@@ -31,6 +31,30 @@ static int sub_grant(int argc, char **argv)
                              a.months == 0 ? 1 : (int)a.months, "by", a.by, "gift", a.by != NULL);
     rv = admin_ask(&a, "POST", "/api/admin/subs", body, true, &answer);
     if (answer != NULL) {
+        print_grant(answer);
+        json_decref(answer);
+    }
+    return rv;
+}
+
+static int sub_refund(int argc, char **argv)
+{
+    struct admin_args a = {
+        .options = ADMIN_KEY | ADMIN_BY, .required = ADMIN_KEY, .n_words_wanted = 2};
+    json_t *answer = NULL;
+    enum cli_exit rv = admin_parse(&a, "CHANNEL GRANT-KEY",
+                                   "Take back the subscription that was booked under GRANT-KEY: "
+                                   "its postings, and what is left of its months. The same --key "
+                                   "books once, however often the command is given.",
+                                   argc, argv);
+    if (rv != CLI_OK) {
+        return rv;
+    }
+    json_t *body = json_pack("{s:s, s:s, s:s, s:s*}", "channel", a.words[0], "of", a.words[1],
+                             "key", a.key, "by", a.by);
+    rv = admin_ask(&a, "POST", "/api/admin/subs/refund", body, true, &answer);
+    if (answer != NULL) {
+        printf("refund of %s: ", a.words[1]);
         print_grant(answer);
         json_decref(answer);
     }
@@ -73,6 +97,7 @@ static int sub_list(int argc, char **argv)
 
 const struct cli_command cli_sub_commands[] = {
     {"grant", "book a subscription", sub_grant},
+    {"refund", "take a booked subscription back", sub_refund},
     {"list", "list subscriptions", sub_list},
     {0},
 };

@@ -68,7 +68,7 @@ struct api_request {
     void (*done)(struct api_request *req, enum verdict verdict);
     json_t *answer; /* prepared for success; done may take it (and set NULL) */
     char user[26], channel[26];
-    char key[129];
+    char key[129], of[129]; /* of: what a refund takes back */
     uint32_t tier, months;
 };
 /* NULL: answered with 503. */

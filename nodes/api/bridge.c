@@ -21,11 +21,12 @@
 #include "views/chat.h"
 #include "views/ledger.h"
 
-#define RANK_DELAY_NS   500000000ull
-#define RETRY_US        1000000
-#define POLL_US         250000
-#define SLICE_ENTRIES   256
-#define NOTICE_KIND_SUB "sub"
+#define RANK_DELAY_NS       500000000ull
+#define RETRY_US            1000000
+#define POLL_US             250000
+#define SLICE_ENTRIES       256
+#define NOTICE_KIND_SUB     "sub"
+#define NOTICE_KIND_SUB_END "sub_end" /* refunded: the badge goes, nothing is said */
 
 /* One ledger partition. */
 struct bridge_lane {
@@ -113,7 +114,9 @@ static void on_folded(struct view_submit *submit, int status, enum verdict verdi
 static void notice_text(const struct ledger_entry *e, char *out, size_t size)
 {
     const struct ledger_sub *s = &e->after;
-    if (s->gift && strcmp(s->by, s->user) != 0) {
+    if (e->refund) {
+        out[0] = '\0';
+    } else if (s->gift && strcmp(s->by, s->user) != 0) {
         (void)snprintf(out, size, "%s gifted a tier %u subscription to %s", s->by, e->tier,
                        s->user);
     } else if (s->months_total > e->months) {
@@ -130,13 +133,13 @@ static void notice_produce(struct bridge_lane *lane, struct ledger_entry *e)
     char line[CHAT_NOTICE_TEXT_MAX];
     Weir__ChatNotice m = WEIR__CHAT_NOTICE__INIT;
     Weir__ChatRecord r = WEIR__CHAT_RECORD__INIT;
-    char topic[] = "ledger", kind[] = NOTICE_KIND_SUB;
+    char topic[] = "ledger", sub[] = NOTICE_KIND_SUB, sub_end[] = NOTICE_KIND_SUB_END;
     struct bytes packed;
     notice_text(e, line, sizeof(line));
     m.source_topic = topic;
     m.source_partition = lane->partition;
     m.source_offset = e->offset;
-    m.kind = kind;
+    m.kind = e->refund ? sub_end : sub;
     m.user = e->after.user;
     m.tier = e->after.tier;
     m.months = e->after.months_total;

@@ -1,5 +1,7 @@
-/* Subscriptions by an operator's grant, and the books. */
+/* Subscriptions by an operator's grant, refunds, and the books. */
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "nodes/api/api.h"
@@ -8,6 +10,9 @@
 #include "views/ledger.h"
 
 #define SUBS          "/api/admin/subs"
+#define REFUND        "/api/admin/subs/refund"
+#define ENTRIES       "/api/admin/ledger/entries"
+#define ENTRIES_MAX   500 /* in one answer */
 #define BALANCES      "/api/admin/ledger/balances"
 #define CHECK         "/api/admin/ledger/check"
 #define CHANNEL_SHARE 70 /* per cent of a subscription; the rest is the platform's */
@@ -33,6 +38,10 @@ static json_t *entry_json(const struct ledger_entry *e, bool duplicate)
     json_t *json = sub_json(&e->after);
     if (json != NULL) {
         json_object_set_new(json, "key", json_string(e->key));
+        json_object_set_new(json, "kind", json_string(e->refund ? "refund" : "sub"));
+        if (e->refund) {
+            json_object_set_new(json, "of", json_string(e->of));
+        }
         json_object_set_new(json, "months", json_integer(e->months));
         json_object_set_new(json, "partition", json_integer(e->partition));
         json_object_set_new(json, "offset", json_integer(e->offset));
@@ -44,8 +53,14 @@ static json_t *entry_json(const struct ledger_entry *e, bool duplicate)
 /* The same key with another grant is a mistake of the caller, not a repetition. */
 static void reply_entry(const struct api_request *req, const struct ledger_entry *e, bool duplicate)
 {
-    if (strcmp(e->after.user, req->user) != 0 || strcmp(e->after.channel, req->channel) != 0 ||
-        e->tier != req->tier || e->months != req->months) {
+    if (strcmp(e->of, req->of) != 0) {
+        api_error(req->ex, 409, "key_reused", "key %s has booked %s before", req->key,
+                  e->refund ? "another refund" : "a subscription");
+    } else if (e->refund) {
+        api_reply(req->ex, duplicate ? 200 : 201, entry_json(e, duplicate));
+    } else if (strcmp(e->after.user, req->user) != 0 ||
+               strcmp(e->after.channel, req->channel) != 0 || e->tier != req->tier ||
+               e->months != req->months) {
         api_error(req->ex, 409, "key_reused",
                   "key %s has booked tier %u, %u months of %s for %s before", req->key, e->tier,
                   e->months, e->after.channel, e->after.user);
@@ -171,6 +186,93 @@ static void post_subs(void *data, struct http_exchange *ex)
     json_decref(body);
 }
 
+/* --- Refunds --- */
+
+/* The grant's postings, turned round. */
+struct refund_postings {
+    Weir__Posting at[LEDGER_POSTINGS_MAX], *list[LEDGER_POSTINGS_MAX];
+    char accounts[LEDGER_POSTINGS_MAX][LEDGER_ACCOUNT_MAX + 1];
+    size_t n;
+};
+
+static int turn_posting(void *data, const char *account, int64_t amount_minor)
+{
+    struct refund_postings *p = data;
+    if (p->n == LEDGER_POSTINGS_MAX) {
+        return WEIR_ECORRUPT;
+    }
+    weir__posting__init(&p->at[p->n]);
+    (void)snprintf(p->accounts[p->n], sizeof(p->accounts[p->n]), "%s", account);
+    p->at[p->n].account = p->accounts[p->n];
+    p->at[p->n].amount_minor = -amount_minor;
+    p->list[p->n] = &p->at[p->n];
+    p->n++;
+    return 0;
+}
+
+static void refund_submit(struct api_request *req, const struct refund_postings *p, const char *by,
+                          const char *reason)
+{
+    Weir__SubscriptionRefund refund = WEIR__SUBSCRIPTION_REFUND__INIT;
+    Weir__LedgerRecord r = WEIR__LEDGER_RECORD__INIT;
+    Weir__Posting *list[LEDGER_POSTINGS_MAX];
+    memcpy(list, p->list, sizeof(list));
+    refund.of = req->of;
+    refund.by = text(by);
+    refund.reason = text(reason);
+    r.channel = req->channel;
+    r.idempotency_key = req->key;
+    r.body_case = WEIR__LEDGER_RECORD__BODY_REFUND;
+    r.refund = &refund;
+    r.postings = list;
+    r.n_postings = p->n;
+    api_submit(req, VIEW_LEDGER, req->channel, &r.base, granted);
+}
+
+/* The grant is looked up in this node's view; whether it may be refunded is the fold's to say. */
+static int refund_find(struct api *api, const char *channel, const char *of,
+                       struct refund_postings *p)
+{
+    struct ledger_entry grant;
+    int rc = ledger_entry_by_key(api->node->views, channel, of, &grant);
+    if (rc == 0 && grant.refund) {
+        rc = WEIR_ENOTFOUND;
+    }
+    return rc == 0 ? ledger_entry_postings(api->node->views, grant.partition, grant.offset,
+                                           turn_posting, p)
+                   : rc;
+}
+
+static void post_refund(void *data, struct http_exchange *ex)
+{
+    struct api *api = data;
+    struct refund_postings p = {0};
+    struct api_request *req = NULL;
+    const char *channel, *key, *of, *by, *reason;
+    json_t *body = node_authorised(api->node, ex) ? api_body(ex) : NULL;
+    if (body == NULL) {
+        return;
+    }
+    if (api_string(ex, body, "channel", NULL, &channel) &&
+        api_string(ex, body, "key", NULL, &key) && api_string(ex, body, "of", NULL, &of) &&
+        api_string(ex, body, "by", "", &by) && api_string(ex, body, "reason", "", &reason)) {
+        int rc = refund_find(api, channel, of, &p);
+        if (key[0] == '\0' || strlen(key) > LEDGER_KEY_MAX || strlen(of) > LEDGER_KEY_MAX) {
+            api_error(ex, 400, "malformed", "key, of: 1 to %d bytes were expected", LEDGER_KEY_MAX);
+        } else if (rc != 0) {
+            api_failed(ex, rc, "grant to refund");
+        } else if ((req = api_request_new(api, ex)) != NULL) {
+            (void)snprintf(req->channel, sizeof(req->channel), "%s", channel);
+            (void)snprintf(req->key, sizeof(req->key), "%s", key);
+            (void)snprintf(req->of, sizeof(req->of), "%s", of);
+            refund_submit(req, &p, by, reason);
+        }
+    }
+    json_decref(body);
+}
+
+/* --- Reading --- */
+
 static int list_sub(void *data, const struct ledger_sub *sub)
 {
     return json_array_append_new(data, sub_json(sub)) == 0 ? 0 : WEIR_ENOMEM;
@@ -256,11 +358,80 @@ static void get_check(void *data, struct http_exchange *ex)
     api_reply(ex, 200, json_pack("{s:b, s:I}", "balanced", 1, "entries", entries));
 }
 
+static int list_posting(void *data, const char *account, int64_t amount_minor)
+{
+    json_t *posting =
+        json_pack("{s:s, s:I}", "account", account, "amount_minor", (json_int_t)amount_minor);
+    return json_array_append_new(data, posting) == 0 ? 0 : WEIR_ENOMEM;
+}
+
+static int add_entry(struct api *api, json_t *list, const struct ledger_entry *e)
+{
+    json_t *entry = entry_json(e, false), *postings = json_array();
+    int rc =
+        ledger_entry_postings(api->node->views, e->partition, e->offset, list_posting, postings);
+    json_object_set_new(entry, "time_ms", json_integer(e->append_ms));
+    json_object_set_new(entry, "postings", postings);
+    (void)json_object_del(entry, "duplicate");
+    return json_array_append_new(list, entry) == 0 ? rc : WEIR_ENOMEM;
+}
+
+/* False: answered. */
+static bool query_number(struct http_exchange *ex, const char *name, int64_t otherwise, int64_t max,
+                         int64_t *ret)
+{
+    const char *value = http_query(ex, name);
+    char *end = NULL;
+    errno = 0;
+    *ret = value == NULL ? otherwise : strtoll(value, &end, 10);
+    if (value == NULL || (end != value && *end == '\0' && errno == 0 && *ret >= 0 && *ret <= max)) {
+        return true;
+    }
+    api_error(ex, 400, "malformed", "%s: a whole number up to %lld was expected", name,
+              (long long)max);
+    return false;
+}
+
+/* A partition's entries in their order, with what they posted: whoever wants to can add it all up.
+ */
+static void get_entries(void *data, struct http_exchange *ex)
+{
+    struct api *api = data;
+    int64_t partition, from, limit;
+    struct ledger_entry e;
+    if (!node_authorised(api->node, ex) ||
+        !query_number(ex, "partition", 0, UINT32_MAX, &partition) ||
+        !query_number(ex, "from", 0, INT64_MAX, &from) ||
+        !query_number(ex, "limit", ENTRIES_MAX, ENTRIES_MAX, &limit)) {
+        return;
+    }
+    json_t *list = json_array();
+    int rc = 0;
+    for (int64_t i = 0; rc == 0 && i < limit; i++) {
+        rc = ledger_entry_from(api->node->views, (uint32_t)partition, from, &e);
+        if (rc == 0) {
+            rc = add_entry(api, list, &e);
+            from = e.offset + 1;
+        }
+    }
+    if (rc != 0 && rc != WEIR_ENOTFOUND) {
+        json_decref(list);
+        api_failed(ex, rc, "entries");
+        return;
+    }
+    json_t *answer = json_pack("{s:o, s:I}", "entries", list, "partitions",
+                               (json_int_t)views_partitions(api->node->views, VIEW_LEDGER));
+    json_object_set_new(answer, "next", rc == 0 ? json_integer(from) : json_null());
+    api_reply(ex, 200, answer);
+}
+
 int api_ledger_routes(struct api *api, struct error *err)
 {
     static const struct api_route routes[] = {
         {"GET", SUBS, false, get_subs},
         {"POST", SUBS, false, post_subs},
+        {"POST", REFUND, false, post_refund},
+        {"GET", ENTRIES, false, get_entries},
         {"GET", BALANCES, false, get_balances},
         {"GET", CHECK, false, get_check},
         {0},

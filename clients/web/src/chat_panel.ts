@@ -103,6 +103,7 @@ export class ChatPanel {
         this.append(this.messageLine(e));
         break;
       case 'notice':
+        if (e.text === '') break; // a badge that goes
         this.append(h('li', { class: 'notice', 'data-offset': e.offset }, icon('star'), h('span', {}, e.text)));
         break;
       case 'deleted':

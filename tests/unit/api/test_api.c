@@ -272,6 +272,37 @@ static void grant__repeated_gives_the_same_answer(void **state)
                      400);
 }
 
+static void refund__is_booked_once_and_the_entries_tell_it(void **state)
+{
+    static const char refund[] = "{\"channel\":\"demo\",\"of\":\"k1\",\"key\":\"r1\"}";
+    (void)state;
+    make_demo();
+    assert_int_equal(ask("POST", "/api/admin/subs/refund", refund), 404);
+    assert_int_equal(ask("POST", "/api/admin/subs", grant), 201);
+    assert_int_equal(ask("POST", "/api/admin/subs/refund", refund), 201);
+    assert_string_equal(text("kind"), "refund");
+    assert_int_equal(ask("POST", "/api/admin/subs/refund", refund), 200);
+    assert_true(json_is_true(json_object_get(answer.json, "duplicate")));
+    assert_int_equal(ask("POST", "/api/admin/subs/refund",
+                         "{\"channel\":\"demo\",\"of\":\"k1\",\"key\":\"r2\"}"),
+                     409);
+    assert_string_equal(text("error"), "exists");
+    assert_int_equal(ask("POST", "/api/admin/subs/refund",
+                         "{\"channel\":\"demo\",\"of\":\"k1\",\"key\":\"k1\"}"),
+                     409);
+    assert_string_equal(text("error"), "key_reused");
+    assert_int_equal(ask("GET", "/api/admin/ledger/check", NULL), 200);
+    assert_int_equal(ask("GET", "/api/admin/ledger/entries?partition=0", NULL), 200);
+    json_t *entries = json_object_get(answer.json, "entries");
+    assert_int_equal(json_array_size(entries), 2);
+    assert_string_equal(json_string_value(json_object_get(json_array_get(entries, 1), "of")), "k1");
+    assert_int_equal(json_array_size(json_object_get(json_array_get(entries, 0), "postings")), 3);
+    assert_true(json_is_null(json_object_get(answer.json, "next")));
+    assert_int_equal(ask("GET", "/api/admin/ledger/entries?partition=0&limit=1", NULL), 200);
+    assert_int_equal(json_integer_value(json_object_get(answer.json, "next")), 1);
+    assert_int_equal(ask("GET", "/api/admin/ledger/entries?limit=x", NULL), 400);
+}
+
 static bool badge_is_there(void)
 {
     struct chat_badge badge = {0};
@@ -374,6 +405,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(channel__is_made_keyed_described_and_shown, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(grant__repeated_gives_the_same_answer, setup, teardown),
+        cmocka_unit_test_setup_teardown(refund__is_booked_once_and_the_entries_tell_it, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(bridge__brings_the_badge_once, setup, teardown),
         cmocka_unit_test_setup_teardown(views__tell_offset_and_hash, setup, teardown),
         cmocka_unit_test_setup_teardown(outcome_that_is_not_known__is_said, setup, teardown),

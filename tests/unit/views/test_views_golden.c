@@ -74,7 +74,7 @@ static void ledger__folds_as_it_always_did(void **state)
 {
     (void)state;
     check(VIEW_LEDGER, "tests/golden/views/ledger_v1.bin", "0600111171",
-          "78f7a74b4de26f9a292c58eca57d83f178cfe52b92fd4a74e9f7bda574b504d3");
+          "c7cc303210ff535dbcb86f5939d52137b716e191904a35e4810b1a7a1a0eef9d");
 }
 
 int main(void)

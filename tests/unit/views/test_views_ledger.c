@@ -195,6 +195,101 @@ static void entries_and_lists__are_read_in_order(void **state)
     feed_close(&f);
 }
 
+/* --- Refunds --- */
+
+static enum verdict refund_with(struct feed *f, const char *key, const char *of, int64_t credit)
+{
+    Weir__SubscriptionRefund refund = WEIR__SUBSCRIPTION_REFUND__INIT;
+    Weir__Posting postings[2] = {WEIR__POSTING__INIT, WEIR__POSTING__INIT};
+    Weir__Posting *list[2] = {&postings[0], &postings[1]};
+    Weir__LedgerRecord r = WEIR__LEDGER_RECORD__INIT;
+    refund.of = TEXT(of);
+    postings[0].account = TEXT("provider:manual");
+    postings[0].amount_minor = -credit;
+    postings[1].account = TEXT("channel:demo");
+    postings[1].amount_minor = credit;
+    r.channel = TEXT("demo");
+    r.idempotency_key = TEXT(key);
+    r.body_case = WEIR__LEDGER_RECORD__BODY_REFUND;
+    r.refund = &refund;
+    r.postings = list;
+    r.n_postings = 2;
+    return feed_ledger(f, &r);
+}
+
+static enum verdict refund(struct feed *f, const char *key, const char *of)
+{
+    return refund_with(f, key, of, 499);
+}
+
+static void refund__takes_back_what_was_posted_and_what_is_left_of_the_months(void **state)
+{
+    struct feed f;
+    struct ledger_sub sub;
+    struct ledger_entry e;
+    struct grant g = good;
+    int64_t sums[2] = {0};
+    uint64_t entries = 0;
+    struct error err;
+    (void)state;
+    feed_open(&f);
+    int64_t begin = f.now_ms;
+    assert_int_equal(book(&f, g), VERDICT_OK);
+    g.key = "k2";
+    assert_int_equal(book(&f, g), VERDICT_OK);
+    f.now_ms += LEDGER_MONTH_MS / 2;
+    assert_int_equal(refund(&f, "r1", "k1"), VERDICT_OK);
+    assert_int_equal(ledger_sub_of(f.views, "demo", "alice", &sub), 0);
+    assert_int_equal(sub.expires_ms, begin + LEDGER_MONTH_MS);
+    assert_int_equal(sub.months_total, 1);
+    assert_int_equal(refund(&f, "r2", "k2"), VERDICT_OK);
+    assert_int_equal(ledger_sub_of(f.views, "demo", "alice", &sub), 0);
+    assert_int_equal(sub.expires_ms, f.now_ms); /* what has passed stays */
+    assert_int_equal(sub.months_total, 0);
+    assert_int_equal(ledger_balances(f.views, add_balance, sums), 0);
+    assert_int_equal(sums[0], 0);
+    assert_int_equal(sums[1], 0);
+    assert_int_equal(ledger_entry_by_key(f.views, "demo", "r1", &e), 0);
+    assert_true(e.refund);
+    assert_string_equal(e.of, "k1");
+    assert_int_equal(ledger_recompute(f.views, 0, &entries, &err), 0);
+    assert_int_equal(entries, 4);
+    feed_close(&f);
+}
+
+static void refund__of_one_grant_counts_once(void **state)
+{
+    struct feed f;
+    int64_t sums[2] = {0};
+    (void)state;
+    feed_open(&f);
+    assert_int_equal(book(&f, good), VERDICT_OK);
+    assert_int_equal(refund(&f, "r1", "k1"), VERDICT_OK);
+    assert_int_equal(refund(&f, "r1", "k1"), VERDICT_DUPLICATE);
+    assert_int_equal(refund(&f, "r2", "k1"), VERDICT_EXISTS);
+    assert_int_equal(refund(&f, "r3", "r1"), VERDICT_NOT_FOUND); /* no refund of a refund */
+    assert_int_equal(ledger_balances(f.views, add_balance, sums), 0);
+    assert_int_equal(sums[0], 0);
+    feed_close(&f);
+}
+
+static void refund__that_is_not_the_grant_turned_round_is_void(void **state)
+{
+    struct feed f;
+    int64_t sums[2] = {0};
+    (void)state;
+    feed_open(&f);
+    assert_int_equal(refund(&f, "r1", "k1"), VERDICT_NOT_FOUND);
+    assert_int_equal(book(&f, good), VERDICT_OK);
+    assert_int_equal(refund_with(&f, "r2", "k1", 500), VERDICT_UNBALANCED);
+    assert_int_equal(refund_with(&f, "r3", "k1", -499), VERDICT_UNBALANCED);
+    assert_int_equal(refund(&f, "r4", ""), VERDICT_MALFORMED);
+    assert_int_equal(ledger_balances(f.views, add_balance, sums), 0);
+    assert_int_equal(sums[0], 499);
+    assert_int_equal(refund(&f, "r2", "k1"), VERDICT_OK); /* a void record has used up no key */
+    feed_close(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -203,6 +298,9 @@ int main(void)
         cmocka_unit_test(entry__that_breaks_a_rule_is_void),
         cmocka_unit_test(subscription__is_extended_while_it_runs_and_begins_anew_after),
         cmocka_unit_test(entries_and_lists__are_read_in_order),
+        cmocka_unit_test(refund__takes_back_what_was_posted_and_what_is_left_of_the_months),
+        cmocka_unit_test(refund__of_one_grant_counts_once),
+        cmocka_unit_test(refund__that_is_not_the_grant_turned_round_is_void),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
