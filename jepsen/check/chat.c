@@ -34,7 +34,7 @@ struct event {
 struct said {
     const struct op *op;
     int64_t room, id, offset; /* told; -1: not */
-    bool shown;
+    bool acknowledged, may_be, shown;
 };
 
 struct chat {
@@ -71,6 +71,7 @@ static bool take_event(const struct edn *e, int64_t room, int64_t index, struct 
     return false;
 }
 
+/* One message may be said several times, under one id, until it is answered. */
 static void take_said(struct chat *c)
 {
     for (size_t i = 0; i < c->ops->n; i++) {
@@ -78,15 +79,25 @@ static void take_said(struct chat *c)
         if (!op_is(op, HISTORY_INVOKE, "say")) {
             continue;
         }
-        struct said s = {.op = op,
-                         .room = edn_int(edn_get(op->value, "room"), -1),
-                         .id = edn_int(edn_get(op->value, "id"), -1),
-                         .offset = -1};
-        if (op_went_well(op)) {
-            s.offset = edn_int(edn_get(op->other->value, "offset"), -1);
+        int64_t room = edn_int(edn_get(op->value, "room"), -1);
+        int64_t id = edn_int(edn_get(op->value, "id"), -1);
+        int64_t *at = table_put(&c->said_at, room, id, (int64_t)c->n_said);
+        struct said *s = &c->said[*at];
+        if (s->op == NULL) {
+            *s = (struct said){.op = op, .room = room, .id = id, .offset = -1};
+            c->n_said++;
         }
-        *table_put(&c->said_at, s.room, s.id, 0) = (int64_t)c->n_said;
-        c->said[c->n_said++] = s;
+        s->may_be |= !op_failed(op);
+        if (op_went_well(op)) {
+            int64_t offset = edn_int(edn_get(op->other->value, "offset"), -1);
+            if (s->acknowledged && s->offset != offset) {
+                report_anomaly(c->r, "duplicate", "{:room %lld :id %lld :offsets #{%lld %lld}}",
+                               (long long)room, (long long)id, (long long)s->offset,
+                               (long long)offset);
+            }
+            s->acknowledged = true;
+            s->offset = offset;
+        }
     }
 }
 
@@ -100,7 +111,7 @@ static void judge_message(struct chat *c, const struct event *e, const struct op
     const char *wrong = NULL;
     if (s == NULL || s->op > recv) {
         wrong = "phantom";
-    } else if (op_failed(s->op)) {
+    } else if (!s->may_be) {
         wrong = "G1a";
     } else if (*place != e->offset) {
         wrong = "duplicate";
@@ -169,10 +180,9 @@ static void judge_said(struct chat *c)
     uint64_t acknowledged = 0, shown = 0;
     for (size_t i = 0; i < c->n_said; i++) {
         const struct said *s = &c->said[i];
-        bool well = op_went_well(s->op);
-        acknowledged += well;
+        acknowledged += s->acknowledged;
         shown += s->shown;
-        if (well && !s->shown) {
+        if (s->acknowledged && !s->shown) {
             bool passed = s->offset >= 0 && s->offset <= table_get(&c->highest, s->room, 0, -1);
             report_anomaly(c->r, passed ? "lost-message" : "unseen",
                            "{:room %lld :id %lld :offset %lld :index %lld}", (long long)s->room,
