@@ -13,7 +13,8 @@
 #include "jepsen/control/matrix.h"
 #include "jepsen/control/run.h"
 
-static const struct workload *const workloads[] = {&workload_log, &workload_register, &workload_ledger};
+static const struct workload *const workloads[] = {&workload_log, &workload_register,
+                                                   &workload_ledger};
 #define N_WORKLOADS (sizeof(workloads) / sizeof(workloads[0]))
 
 static int usage(void)
