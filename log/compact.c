@@ -467,6 +467,7 @@ static void step_copy(struct partition *p)
 {
     struct compaction *c = &p->compact;
     struct segment *seg = current(p);
+    assert(c->op != NULL); /* since the phase began */
     if (seg == NULL) {
         again(p, STEP_US);
         return;
