@@ -30,6 +30,9 @@ int64_t compact_reach(const struct partition *p, uint32_t *ret_n)
         n++;
     }
     *ret_n = n;
+    if (p->segments[n]->first_offset.v >= p->begin.compacted.v) {
+        return p->begin.compacted.v; /* retention may have taken all of it */
+    }
     return upto;
 }
 

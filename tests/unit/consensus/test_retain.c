@@ -414,12 +414,114 @@ static void compaction__by_a_leaders_decision_leaves_equal_logs(void **state)
     cluster_await_equal(&c);
 }
 
+/* And nothing more is to be decided before somebody writes. */
+static bool is_quiet(struct cluster *cl)
+{
+    struct log_offset upto;
+    uint64_t last = 0;
+    for (uint32_t id = 1; id <= CLUSTER_NODES; id++) {
+        struct group *g = cl->nodes[id].group;
+        struct partition *p = g != NULL ? group_partition(g) : NULL;
+        if (p == NULL) {
+            continue;
+        }
+        last = last == 0 ? partition_last_index(p).v : last;
+        if (partition_commit_index(p).v != last || partition_durable_index(p).v != last ||
+            (id == cluster_leader(cl) && partition_compactable(p, &upto))) {
+            return false;
+        }
+    }
+    return all_compacted(cl);
+}
+
+/* Two rounds of writing and compacting. */
+static void write_and_compact(void)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        cluster_propose_many(&c, 1000, 50, 1000);
+        assert_true(cluster_run_until(&c, all_compacted));
+    }
+}
+
+static int64_t tombstones_ms_of_leader(void)
+{
+    struct partition_compaction compaction;
+    status_of(cluster_await_leader(&c), &compaction);
+    return compaction.tombstones_ms;
+}
+
+static void tombstones__stay_while_a_member_is_away(void **state)
+{
+    (void)state;
+    struct error err;
+    c.compact = true;
+    cluster_start_all(&c);
+    uint32_t away = cluster_await_leader(&c) % CLUSTER_NODES + 1;
+    cluster_propose_many(&c, 500, 50, 1000);
+    cluster_stop(&c, away);
+    write_and_compact(); /* with what was decided before it went */
+    int64_t ms = tombstones_ms_of_leader();
+    write_and_compact();
+    write_and_compact();
+    assert_int_equal(tombstones_ms_of_leader(), ms);
+    assert_int_equal(cluster_start(&c, away, &err), 0);
+    for (unsigned i = 0; i < 20 && tombstones_ms_of_leader() == ms; i++) {
+        write_and_compact();
+    }
+    assert_true(tombstones_ms_of_leader() > ms);
+    assert_true(cluster_run_until(&c, is_quiet));
+    cluster_await_equal(&c);
+}
+
+static void hole__is_mended_by_replicas_that_have_compacted_what_was_there(void **state)
+{
+    (void)state;
+    struct error err;
+    c.compact = true;
+    c.segment_bytes = 64 << 10;
+    cluster_start_all(&c);
+    uint32_t away = cluster_await_leader(&c) % CLUSTER_NODES + 1;
+    cluster_propose_many(&c, 300, 50, 1000);
+    cluster_await_equal(&c);
+    cluster_stop(&c, away);
+    write_and_compact();
+    damage_stopped(away, LOG_INDEX(20));
+    assert_int_equal(cluster_start(&c, away, &err), 0);
+    write_and_compact();
+    assert_false(partition_damaged(group_partition(c.nodes[away].group)));
+    assert_true(cluster_run_until(&c, is_quiet));
+    cluster_await_equal(&c);
+}
+
+static void reset__brings_a_node_the_compacted_log(void **state)
+{
+    (void)state;
+    struct error err;
+    c.compact = true;
+    c.retain_bytes = 128 << 10;
+    cluster_start_all(&c);
+    uint32_t away = cluster_await_leader(&c) % CLUSTER_NODES + 1;
+    cluster_propose_many(&c, 50, 10, 100);
+    cluster_stop(&c, away);
+    cluster_propose_many(&c, 3000, 100, 1000);
+    assert_true(cluster_run_until(&c, all_begin_late));
+    int64_t before = resets();
+    assert_int_equal(cluster_start(&c, away, &err), 0);
+    write_and_compact();
+    assert_true(resets() > before);
+    assert_true(cluster_run_until(&c, is_quiet));
+    cluster_await_equal(&c);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
+        TEST(hole__is_mended_by_replicas_that_have_compacted_what_was_there),
         TEST(retention__by_bytes_goes_on_all_replicas),
         TEST(compaction__by_a_leaders_decision_leaves_equal_logs),
+        TEST(tombstones__stay_while_a_member_is_away),
+        TEST(reset__brings_a_node_the_compacted_log),
         TEST(retention__by_age_hides_records_in_the_newest_segment_too),
         TEST(replica_without_metadata__comes_back_with_a_log_that_begins_late),
         TEST(group_recover__asks_first_also_when_libraft_waits_for_repair),

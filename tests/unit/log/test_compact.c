@@ -418,6 +418,35 @@ static void fetch__inside_what_was_removed_gives_the_next_record(void **state)
     harness_close(&h);
 }
 
+/* Who wrote what, and how far: see log/state.h. */
+static void producers__are_the_same_from_a_compacted_log(void **state)
+{
+    (void)state;
+    struct bytes before, after;
+    bytes_init(&before, 1 << 20);
+    bytes_init(&after, 1 << 20);
+    live(37);
+    assert_int_equal(partition_export_state(h.p, &before, &err), 0);
+    partition_compact(h.p, LOG_OFFSET(closed_end(&h)), INT64_MAX);
+    settle(&h);
+    (void)compact_model(&h, closed_end(&h), INT64_MAX);
+    die(&h);
+    for (uint64_t i = 1; i <= h.last; i++) { /* made anew, from the entries */
+        char path[64];
+        (void)snprintf(path, sizeof(path), HARNESS_DIR "/%020u.state", (unsigned)i);
+        (void)env_unlink(h.env, path, NULL);
+    }
+    assert_int_equal(harness_open(&h, &err), 0);
+    partition_set_commit(h.p, partition_last_index(h.p));
+    assert_int_equal(partition_export_state(h.p, &after, &err), 0);
+    assert_int_equal(after.len, before.len);
+    assert_memory_equal(after.data, before.data, before.len);
+    harness_check(&h);
+    harness_close(&h);
+    bytes_close(&before);
+    bytes_close(&after);
+}
+
 static void offset_for_time__is_the_same_as_before(void **state)
 {
     (void)state;
@@ -481,6 +510,30 @@ static void compactable__when_half_of_what_is_closed_is_new(void **state)
     partition_set_commit(h.p, partition_last_index(h.p));
     assert_true(partition_compactable(h.p, &upto));
     harness_close(&h);
+}
+
+static void retention__of_all_that_was_compacted_leaves_nothing_to_wait_for(void **state)
+{
+    (void)state;
+    struct partition_compaction c;
+    struct log_offset upto;
+    live(63);
+    partition_compact(h.p, LOG_OFFSET(closed_end(&h)), 0);
+    settle(&h);
+    append_many(&h, 100, 9);
+    partition_set_commit(h.p, partition_last_index(h.p));
+    partition_set_keep(h.p, partition_last_index(h.p));
+    partition_set_start(h.p, partition_active(h.p)->first_offset);
+    settle(&h);
+    partition_compaction(h.p, &c);
+    assert_true(partition_first_index(h.p).v > 1);
+    assert_false(c.running);
+    append_many(&h, 100, 11);
+    partition_set_commit(h.p, partition_last_index(h.p));
+    assert_true(partition_compactable(h.p, &upto));
+    die(&h);
+    h.p = NULL;
+    fault_env_free(h.env);
 }
 
 /* --- Faults --- */
@@ -631,9 +684,11 @@ int main(void)
         cmocka_unit_test(ranges__may_be_compared_when_both_are_as_far_as_their_equal_marks),
         cmocka_unit_test(a_mark_before_its_entries__closes_the_last_segment_when_they_have_come),
         cmocka_unit_test(fetch__inside_what_was_removed_gives_the_next_record),
+        cmocka_unit_test(producers__are_the_same_from_a_compacted_log),
         cmocka_unit_test(offset_for_time__is_the_same_as_before),
         cmocka_unit_test(control__that_was_appended_acts_when_it_is_committed),
         cmocka_unit_test(compactable__when_half_of_what_is_closed_is_new),
+        cmocka_unit_test(retention__of_all_that_was_compacted_leaves_nothing_to_wait_for),
         cmocka_unit_test(crash__at_every_step_leaves_the_old_or_the_new),
         cmocka_unit_test(disk_error__at_every_step_costs_nothing_but_time),
         cmocka_unit_test(hole__stops_compaction_until_it_is_mended),
