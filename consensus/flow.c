@@ -116,7 +116,7 @@ int flow_send_entries(struct group *g, uint32_t peer_id, uint16_t type, const st
     if (rv != 0 && pins != NULL) {
         unpin(pins, rv);
     }
-    return rv; /* NOLINT(clang-analyzer-unix.Malloc): sent, it has the pins */
+    return rv;
 }
 
 int flow_send_piece(struct group *g, struct group_peer *peer, uint16_t type,
