@@ -21,7 +21,6 @@ const CONFIG = ['node.roles = log', 'log.free_mib_min = 4', `log.topic = ${TOPIC
   'log.topic = meta partitions=1'].join('\n');
 
 async function powerFails(cluster, disks, keeps) {
-  for (const disk of disks) disk.stop();
   for (const n of cluster.nodes) n.process.kill('SIGKILL');
   await Promise.all(cluster.nodes.map((n) => n.exited));
   const lost = { sectors: 0, names: 0 };

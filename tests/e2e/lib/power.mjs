@@ -3,7 +3,7 @@
 // was flushed (or written back by chance), the inner file what was written at all; of the sectors in which they differ any may have made it.
 import { execFileSync } from 'node:child_process';
 import { closeSync, existsSync, fsyncSync, linkSync, mkdirSync, openSync, readFileSync, readSync, readdirSync, renameSync, rmSync, unlinkSync, writeSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 
 const run = (...argv) => execFileSync(argv[0], argv.slice(1), { stdio: 'pipe' });
 const quietly = (...argv) => {
@@ -42,7 +42,7 @@ export class PowerDisk {
   }
 
   mount() {
-    run('mount', '-o', 'loop', this.inner, this.at);
+    run('mount', '-o', 'loop,commit=300', this.inner, this.at); // its journal is written when somebody syncs
     mkdirSync(join(this.at, 'kept'), { recursive: true });
   }
 
@@ -55,16 +55,21 @@ export class PowerDisk {
     }
   }
 
-  /** From now on nothing reaches the disk: what is on its way fails. EXT4_IOC_SHUTDOWN, without flushing its journal. */
-  stop() {
-    run('perl', '-e', 'my $how = pack("L", 2); open(F, "<", $ARGV[0]) or die; ioctl(F, 0x8004587d, $how) or die "$!"', this.at);
+  /** Copies of what was flushed and of what was written, of one moment: nothing was written meanwhile. */
+  picture() {
+    const device = run('losetup', '-n', '-O', 'NAME', '-j', this.inner).toString().trim().split('\n')[0];
+    const writes = () => readFileSync(`/sys/block/${basename(device)}/stat`, 'utf8').trim().split(/\s+/).slice(4, 7).join(' ');
+    for (let before; before !== writes();) {
+      before = writes();
+      run('cp', '--sparse=always', this.outer, this.copy);
+      run('cp', this.inner, join(this.folder, 'written'));
+    }
   }
 
-  /** The power went (stopped, and all processes are dead): of each sector that was not flushed chance `keeps` says whether it is on the disk.
+  /** The power went (all processes are dead already): of each sector that was not flushed chance `keeps` says whether it is on the disk.
    * Returns how many were at stake. */
   cut(keeps) {
-    run('cp', '--sparse=always', this.outer, this.copy);
-    run('cp', this.inner, join(this.folder, 'written'));
+    this.picture();
     this.unmount(); // what it writes now comes too late
     run('mount', '-o', 'loop,ro', this.copy, this.then);
     const n = this.mix(join(this.then, 'inner'), join(this.folder, 'written'), keeps);
