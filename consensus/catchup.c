@@ -240,7 +240,7 @@ static int read_entry(void *data, const struct partition_entry *entry)
     if (reading->n == TRANSPORT_IOV_MAX || entry->index.v > reading->last) {
         return 1;
     }
-    void *base = raft_malloc(entry->len > 0 ? entry->len : 1);
+    void *base = entry_heap_alloc(entry->len > 0 ? entry->len : 1);
     if (base == NULL) {
         reading->no_memory = true;
         return 1;

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/logging.h"
 #include "base/slab.h"
 
 /* Before every block; 16 bytes keep malloc's alignment. */
@@ -20,6 +21,7 @@ struct block {
 static_assert(sizeof(struct block) == 16, "alignment of what follows");
 
 #define BLOCK_MAGIC 0x77656972u
+#define TRIES       8 /* another thread may have given some back */
 
 static struct block *block_of(void *ptr)
 {
@@ -49,9 +51,8 @@ static void block_free(struct block *b)
     }
 }
 
-static void *heap_malloc(void *data, size_t size)
+void *entry_heap_alloc(size_t size)
 {
-    (void)data;
     if (size > SIZE_MAX - sizeof(struct block)) {
         return NULL;
     }
@@ -63,6 +64,36 @@ static void *heap_malloc(void *data, size_t size)
         b->slab_bytes = size;
     }
     return start;
+}
+
+void *entry_heap_zalloc(size_t n, size_t size)
+{
+    size_t bytes;
+    if (__builtin_mul_overflow(n, size, &bytes) || bytes > SIZE_MAX - sizeof(struct block)) {
+        return NULL;
+    }
+    return block_start(calloc(1, sizeof(struct block) + bytes));
+}
+
+/* --- For libraft itself --- */
+
+static void no_memory(size_t size)
+{
+    log_error("out_of_memory", "bytes=%zu reason=\"libraft can't go on: the process ends\"", size);
+    abort();
+}
+
+static void *heap_malloc(void *data, size_t size)
+{
+    void *ptr = entry_heap_alloc(size);
+    (void)data;
+    for (unsigned i = 0; i < TRIES && ptr == NULL; i++) {
+        ptr = entry_heap_alloc(size);
+    }
+    if (ptr == NULL) {
+        no_memory(size);
+    }
+    return ptr;
 }
 
 static void heap_free(void *data, void *ptr)
@@ -79,12 +110,15 @@ static void heap_free(void *data, void *ptr)
 
 static void *heap_calloc(void *data, size_t n, size_t size)
 {
+    void *ptr = entry_heap_zalloc(n, size);
     (void)data;
-    size_t bytes;
-    if (__builtin_mul_overflow(n, size, &bytes) || bytes > SIZE_MAX - sizeof(struct block)) {
-        return NULL;
+    for (unsigned i = 0; i < TRIES && ptr == NULL; i++) {
+        ptr = entry_heap_zalloc(n, size);
     }
-    return block_start(calloc(1, sizeof(struct block) + bytes));
+    if (ptr == NULL) {
+        no_memory(size);
+    }
+    return ptr;
 }
 
 static void *heap_realloc(void *data, void *ptr, size_t size)
@@ -96,16 +130,20 @@ static void *heap_realloc(void *data, void *ptr, size_t size)
     assert(atomic_load(&b->refs) == 1);
     if (b->slab_bytes != 0) { /* libraft makes its arrays larger, never an entry */
         void *copy = heap_malloc(data, size);
-        if (copy != NULL) {
-            size_t had = b->slab_bytes - sizeof(struct block);
-            memcpy(copy, ptr, had < size ? had : size);
-            block_free(b);
-        }
+        size_t had = b->slab_bytes - sizeof(struct block);
+        memcpy(copy, ptr, had < size ? had : size);
+        block_free(b);
         return copy;
     }
     struct block *other = realloc(b, sizeof(struct block) + size);
+    for (unsigned i = 0; i < TRIES && other == NULL; i++) {
+        other = realloc(b, sizeof(struct block) + size);
+    }
+    if (other == NULL) {
+        no_memory(size);
+    }
     /* cppcheck-suppress memleak ; block_of finds it again */
-    return other == NULL ? NULL : other + 1;
+    return other + 1;
 }
 
 /* Only libraft's own disk backend asks for these; ours does not use it. */

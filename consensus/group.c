@@ -56,12 +56,12 @@ static int fsm_snapshot(struct raft_fsm *fsm, struct raft_buffer *bufs[], unsign
         partition_config_index(g->partition, LOG_INDEX(last)).v > g->raft.last_applied) {
         return RAFT_BUSY;
     }
-    struct raft_buffer *bufs_made = raft_malloc(sizeof(*bufs_made));
+    struct raft_buffer *bufs_made = entry_heap_alloc(sizeof(*bufs_made));
     if (bufs_made == NULL) {
         return RAFT_BUSY; /* later */
     }
     bufs_made->len = 8;
-    bufs_made->base = raft_calloc(1, bufs_made->len);
+    bufs_made->base = entry_heap_zalloc(1, bufs_made->len);
     if (bufs_made->base == NULL) {
         raft_free(bufs_made);
         return RAFT_BUSY;

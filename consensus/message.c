@@ -1,4 +1,5 @@
 #include "consensus/message.h"
+#include "consensus/entry_heap.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -189,8 +190,8 @@ void message_encode_state(struct bytes *out, const struct peer_state *state)
 static int decode_payloads(struct raft_append_entries *a, struct cursor *table, const uint8_t *data,
                            size_t len, struct error *err)
 {
-    char *block = raft_malloc(len > 0 ? len : 1);
-    a->entries = raft_malloc(a->n_entries * sizeof(*a->entries));
+    char *block = entry_heap_alloc(len > 0 ? len : 1);
+    a->entries = entry_heap_alloc(a->n_entries * sizeof(*a->entries));
     if (block == NULL || a->entries == NULL) {
         raft_free(block);
         raft_free(a->entries);
@@ -293,7 +294,7 @@ static int decode_install(struct raft_install_snapshot *s, struct cursor *c, str
     }
     /* libraft frees a block here; nothing is in it: the log itself is what gets fetched. */
     s->data.len = 8;
-    s->data.base = raft_calloc(1, s->data.len);
+    s->data.base = entry_heap_zalloc(1, s->data.len);
     if (s->data.base == NULL) {
         return error_set(err, WEIR_ENOMEM, "no memory for an install message");
     }

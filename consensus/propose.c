@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/fault.h"
+#include "consensus/entry_heap.h"
 #include "consensus/group_impl.h"
 
 #define SPACE_CHECK_NS 200000000ull
@@ -206,7 +207,7 @@ int group_propose(struct group *g, struct group_propose *req, const void *batch,
     if (rv != 0) {
         return rv;
     }
-    struct raft_buffer buf = {.base = raft_malloc(len), .len = len};
+    struct raft_buffer buf = {.base = entry_heap_alloc(len), .len = len};
     if (buf.base == NULL) {
         return WEIR_ENOMEM;
     }
@@ -224,7 +225,7 @@ int group_propose_control(struct group *g, struct group_propose *req, const stru
     if (rv != 0 && rv != WEIR_ENOSPC) { /* what frees space must not wait for it */
         return rv;
     }
-    struct raft_buffer buf = {.base = raft_malloc(CONTROL_SIZE), .len = CONTROL_SIZE};
+    struct raft_buffer buf = {.base = entry_heap_alloc(CONTROL_SIZE), .len = CONTROL_SIZE};
     if (buf.base == NULL) {
         return WEIR_ENOMEM;
     }

@@ -19,6 +19,7 @@
 
 #include "base/logging.h"
 #include "base/metrics.h"
+#include "consensus/entry_heap.h"
 #include "consensus/founding.h"
 #include "log/damage.h"
 
@@ -361,7 +362,7 @@ static int give_entry(void *data, const struct partition_entry *entry)
     if (giving->n == TRANSPORT_IOV_MAX || entry->index.v > giving->last) {
         return 1;
     }
-    void *base = raft_malloc(entry->len > 0 ? entry->len : 1);
+    void *base = entry_heap_alloc(entry->len > 0 ? entry->len : 1);
     if (base == NULL) {
         return 1;
     }

@@ -5,6 +5,7 @@
 
 #include "base/fault.h"
 #include "base/logging.h"
+#include "consensus/entry_heap.h"
 #include "consensus/founding.h"
 #include "log/control.h"
 
@@ -301,7 +302,7 @@ static int load_entry(void *data, const struct partition_entry *entry)
     if (load->n == load->max) {
         return WEIR_ECORRUPT;
     }
-    void *base = raft_malloc(entry->len > 0 ? entry->len : 1);
+    void *base = entry_heap_alloc(entry->len > 0 ? entry->len : 1);
     if (base == NULL) {
         return WEIR_ENOMEM;
     }
@@ -323,7 +324,7 @@ static int load_entries(struct group *g, raft_index first, struct raft_entry **r
     if (load.max == 0) {
         return 0;
     }
-    load.entries = raft_calloc(load.max, sizeof(*load.entries));
+    load.entries = entry_heap_zalloc(load.max, sizeof(*load.entries));
     if (load.entries == NULL) {
         return error_set(err, WEIR_ENOMEM, "no memory for %zu entries", load.max);
     }
@@ -382,7 +383,7 @@ static void snapshot_free(struct raft_snapshot *s)
 /* The newest snapshot in libraft's form; its data is a placeholder. */
 static int snapshot_make(struct group *g, struct raft_snapshot **ret_snapshot, struct error *err)
 {
-    struct raft_snapshot *s = raft_calloc(1, sizeof(*s));
+    struct raft_snapshot *s = entry_heap_zalloc(1, sizeof(*s));
     int rv = s == NULL ? error_set(err, WEIR_ENOMEM, "no memory for a snapshot") : 0;
     if (rv == 0) {
         s->index = g->snapshot.index;
@@ -392,11 +393,11 @@ static int snapshot_make(struct group *g, struct raft_snapshot **ret_snapshot, s
                                   err);
     }
     if (rv == 0) {
-        s->bufs = raft_calloc(1, sizeof(*s->bufs));
+        s->bufs = entry_heap_zalloc(1, sizeof(*s->bufs));
         if (s->bufs != NULL) {
             s->n_bufs = 1;
             s->bufs[0].len = 8;
-            s->bufs[0].base = raft_calloc(1, s->bufs[0].len);
+            s->bufs[0].base = entry_heap_zalloc(1, s->bufs[0].len);
         }
         if (s->bufs == NULL || s->bufs[0].base == NULL) {
             rv = error_set(err, WEIR_ENOMEM, "no memory for a snapshot");

@@ -203,18 +203,20 @@ void replica_settle(struct replica *r)
     }
 }
 
-/* A full disk is the one failure that goes away by itself: the replica is opened anew, which reads
+/* A full disk and want of memory go away by themselves: the replica is opened anew, which reads
  * what is really on disk, once there is space. */
 static void replica_try_again(struct replica *r, uint64_t now_ns)
 {
     struct broker *b = r->broker;
     uint64_t free_bytes = 0;
-    if (r->failed_code != WEIR_ENOSPC || r->closing || !r->wanted || now_ns < r->reopen_ns) {
+    bool space = r->failed_code == WEIR_ENOSPC;
+    if ((!space && r->failed_code != WEIR_ENOMEM) || r->closing || !r->wanted ||
+        now_ns < r->reopen_ns) {
         return;
     }
     r->reopen_ns = now_ns + REOPEN_NS;
-    if (env_dir_free_bytes(b->env, b->config->data_dir, &free_bytes, NULL) != 0 ||
-        free_bytes < (uint64_t)b->config->log_free_mib_min << 20) {
+    if (space && (env_dir_free_bytes(b->env, b->config->data_dir, &free_bytes, NULL) != 0 ||
+                  free_bytes < (uint64_t)b->config->log_free_mib_min << 20)) {
         return;
     }
     log_info("replica_reopened", "topic=%s partition=%u", r->topic->name, r->partition);

@@ -62,7 +62,7 @@ struct replica {
     unsigned n_deleted;          /* files so far */
     char failed[ERROR_TEXT_MAX]; /* "": healthy */
     int failed_code;
-    uint64_t reopen_ns;  /* when a replica that failed for want of disk space is tried again */
+    uint64_t reopen_ns;  /* when a replica that failed for want of space is tried again */
     bool closing;        /* to be opened anew */
     bool news;           /* its leader changed in this turn */
     struct list fetches; /* struct fetch.replica_link: waiting for records */
