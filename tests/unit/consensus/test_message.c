@@ -369,7 +369,7 @@ static void pinned_memory__outlives_its_owner(void **state)
     p = raft_realloc(p, 100000);
     memset(p, 1, 100000);
     raft_free(p);
-    assert_null(raft_calloc(SIZE_MAX / 2, 4));
+    assert_null(entry_heap_zalloc(SIZE_MAX / 2, 4));
 }
 
 static void state__comes_back_as_it_was(void **state)
