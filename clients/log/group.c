@@ -344,6 +344,18 @@ static void hold(struct weir_group *g, unsigned topic, uint32_t partition, int64
     }
 }
 
+/* What was taken away and comes back before it was committed begins anew, where the group stands
+ * now: others may have had it meanwhile. */
+static bool holds_already(struct weir_group *g, unsigned topic, uint32_t partition)
+{
+    struct held *h = held_find(g, topic, partition);
+    if (h != NULL && h->taken && h->state == HELD_REVOKED) {
+        drop(h);
+        return false;
+    }
+    return h != NULL;
+}
+
 static void take_assignment(struct weir_group *g, const Weir__BrokerGroupAssigned *m)
 {
     LIST_FOREACH(it, &g->held)
@@ -357,7 +369,7 @@ static void take_assignment(struct weir_group *g, const Weir__BrokerGroupAssigne
         const Weir__BrokerGroupTopic *t = m->assigned[i];
         int topic = topic_index(g, t->topic);
         for (size_t k = 0; k < t->n_partitions && k < t->n_offsets && topic >= 0; k++) {
-            if (held_find(g, (unsigned)topic, t->partitions[k]) == NULL && !g->closing) {
+            if (!g->closing && !holds_already(g, (unsigned)topic, t->partitions[k])) {
                 hold(g, (unsigned)topic, t->partitions[k], t->offsets[k]);
             }
         }

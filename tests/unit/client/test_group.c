@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "clients/log/client_priv.h"
+#include "clients/log/group_priv.h"
 #include "harness.h"
 
 #define PARTITIONS 4
@@ -85,6 +86,7 @@ struct member {
     struct weir_group *group;
     struct seen *seen;
     int64_t next[PARTITIONS]; /* -1: not held */
+    int64_t begun[PARTITIONS];
     unsigned n_held, want_held, n_records, stop_after;
     bool enough; /* n_held == want_held */
     bool stopped, closed, failed;
@@ -98,7 +100,7 @@ static void on_assigned(void *data, struct weir_group *g, const char *topic, uin
     (void)g;
     assert_string_equal(topic, "many");
     assert_int_equal(m->next[partition], -1);
-    m->next[partition] = offset;
+    m->next[partition] = m->begun[partition] = offset;
     m->enough = ++m->n_held == m->want_held;
 }
 
@@ -600,6 +602,41 @@ static void weir_group_commit__commits_what_is_done_and_no_more(void **state)
     harness_close(&h);
 }
 
+/* What an answer leaves out is somebody else's by then. When it comes back, what was processed of
+ * it before is not committed: that would set the group back. */
+static void weir_group__commits_nothing_of_a_partition_that_was_taken_and_came_back(void **state)
+{
+    struct harness h;
+    struct seen *seen = calloc(1, sizeof(*seen));
+    struct member a = {.want_held = PARTITIONS};
+    (void)state;
+    harness_open(&h, "");
+    seen->wanted = RECORDS;
+    struct weir_client *client = harness_client(&h, &(struct weir_client_options){0});
+    produce(&h, client, RECORDS);
+    join(&a, client, seen, &(struct weir_group_options){.no_auto_commit = true});
+    harness_run_until(&h, &seen->all);
+    LIST_FOREACH(it, &a.group->held)
+    {
+        struct held *held = list_entry(it, struct held, link);
+        if (held->partition == 2) { /* as after an answer without it, whose commit was fenced */
+            weir_consumer_close(held->consumer);
+            held->consumer = NULL;
+            held->state = HELD_REVOKED;
+            held->taken = true;
+            a.group->n_revoked++;
+            on_revoked(&a, a.group, "many", 2);
+        }
+    }
+    group_tell_again(a.group);
+    harness_run_until(&h, &a.enough);
+    assert_int_equal(a.begun[2], 0);
+    leave(&h, &a);
+    harness_free_client(&h, client);
+    free(seen);
+    harness_close(&h);
+}
+
 static void weir_group__that_is_long_gone_is_forgotten_but_not_one_that_is_idle(void **state)
 {
     struct harness h;
@@ -660,6 +697,7 @@ int main(void)
         cmocka_unit_test(
             weir_group__of_a_coordinator_that_has_just_begun_is_not_set_before_members_could_tell),
         cmocka_unit_test(weir_group_commit__commits_what_is_done_and_no_more),
+        cmocka_unit_test(weir_group__commits_nothing_of_a_partition_that_was_taken_and_came_back),
         cmocka_unit_test(weir_group__that_is_long_gone_is_forgotten_but_not_one_that_is_idle),
         cmocka_unit_test(weir_group_join__of_no_topic_or_a_wrong_name_fails),
     };
