@@ -16,6 +16,8 @@
     X(FAULT_NO_CHECKSUM, "no_checksum", "payloads read from disk are not checked")                 \
     X(FAULT_NO_DEDUP, "no_dedup", "a repeated batch is stored again")                              \
     X(FAULT_STALE_READ, "stale_read", "a leader answers without asking a quorum")                  \
+    X(FAULT_COMMIT_ANY, "commit_any", "a group's member commits what it does not hold")            \
+    X(FAULT_NAME_RETAKEN, "name_retaken", "a fenced producer takes its name back")                 \
     X(FAULT_TOMBSTONE_EARLY, "tombstone_early", "compaction waits for nobody to drop tombstones")
 
 #define X(id, name, text) id,

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "base/logging.h"
 #include "nodes/broker/coordinator_priv.h"
 
@@ -89,7 +90,8 @@ static int begin(struct conn *c, uint64_t correlation, const Weir__BrokerInitPro
         return WEIR_EBUSY;
     }
     /* One that was fenced without having heard of it must not fence its successor in turn. */
-    if (m->again && known != NULL && known->owner != 0 && known->owner != m->owner) {
+    if (m->again && known != NULL && known->owner != 0 && known->owner != m->owner &&
+        !fault_on(FAULT_NAME_RETAKEN)) {
         return WEIR_EFENCED;
     }
     if (known == NULL && part_of(co, name)->view.n_producers >= GROUP_VIEW_GROUPS_MAX) {
