@@ -34,7 +34,7 @@ struct view_topic {
 struct view_group {
     struct list link;
     char name[GROUP_NAME_MAX + 1];
-    struct list topics;      /* struct view_topic.link, in order of appearance */
+    struct list topics; /* struct view_topic.link, in order of appearance */
     uint32_t n_offsets; /* committed ones */
     /* Of those: what was deleted or overwritten does not count, for a compacted log has it not. */
     int64_t committed_ms;

@@ -7,11 +7,11 @@
 #include "nodes/broker/broker_priv.h"
 #include "sim.h"
 
-#define PEER_PORT   7101
-#define BROKER_PORT 7201
-#define DISK_BYTES  (256ull << 20)
-#define SECRET      "the secret of the simulation"
-#define GROUP_TEXT_MAX    64
+#define PEER_PORT      7101
+#define BROKER_PORT    7201
+#define DISK_BYTES     (256ull << 20)
+#define SECRET         "the secret of the simulation"
+#define GROUP_TEXT_MAX 64
 
 static const struct {
     const char *name;
