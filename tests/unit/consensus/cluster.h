@@ -31,7 +31,7 @@ struct cluster {
     char dir[64];
     const char *secret[CLUSTER_NODES + 1];
     unsigned shard[CLUSTER_NODES + 1], n_shards[CLUSTER_NODES + 1]; /* 0, one */
-    uint64_t cluster_id[CLUSTER_NODES + 1]; /* 0: learned */
+    uint64_t cluster_id[CLUSTER_NODES + 1];                         /* 0: learned */
     uint64_t inflight_bytes_max, free_bytes_min;
     uint64_t retain_ms, retain_bytes, segment_bytes;
     struct group_pace pace; /* of all nodes together */
