@@ -305,6 +305,7 @@ struct group {
         struct group_propose req;
         bool pending;
         raft_index compact_index; /* committed when a compaction was last decided; 0: long ago */
+        unsigned rounds;          /* of deciding, in this term */
         /* Tombstones: every member has compacted up to `settling` since then; and had for long
          * enough up to `settled`. 0: not. */
         raft_term term;

@@ -135,6 +135,7 @@ static struct overview look(struct group *g)
     struct peer_compacted marks[GROUP_PEERS_MAX + 1];
     struct overview o = {.clean = INT64_MAX};
     unsigned n = group_members(g, members, GROUP_PEERS_MAX + 1), k = 0;
+    bool silent = false;
     for (unsigned i = 0; i < n && i < GROUP_PEERS_MAX + 1; i++) {
         const struct group_peer *peer = group_peer(g, members[i].id);
         if (members[i].id == g->self_id) {
@@ -144,11 +145,16 @@ static struct overview look(struct group *g)
             marks[k++] = peer->compacted;
         } else {
             o.clean = 0; /* not heard of in this term */
+            silent |= members[i].connected && members[i].match.v >= g->retain.compact_index;
         }
     }
     for (unsigned i = 0; i < k; i++) {
         take_marks(&o, &marks[i]);
     }
+    /* Who says nothing for long although he has all entries has no mark: a crash may have taken it
+     * before it was on disk. Told ever less often, lest somebody who can't answer fills the log. */
+    bool time_to_repeat = g->retain.rounds >= 4 && (g->retain.rounds & (g->retain.rounds - 1)) == 0;
+    o.uneven = silent && time_to_repeat && o.upto > 0;
     for (unsigned i = 0; i < k; i++) {
         o.uneven |= is_uneven(g, &o, &marks[i]);
     }
@@ -184,6 +190,7 @@ static void decide_compact(struct group *g)
     if (!g->options.compact) {
         return;
     }
+    g->retain.rounds = g->retain.term == g->raft.current_term ? g->retain.rounds + 1 : 0;
     struct overview o = look(g);
     struct control control = {CONTROL_COMPACT, LOG_OFFSET(o.upto), o.tombstones_ms};
     settle(g, &o);
