@@ -141,7 +141,7 @@ void catchup_reset(struct group *g, struct group_peer *from, const struct peer_r
 {
     struct catchup *c = &g->catchup;
     raft_index prev = reset->begin.first_index.v - 1;
-    struct error err;
+    struct error err = {0};
     if (c->from != from || c->asked == 0 || g->phase != GROUP_UP || reset->term != c->term ||
         g->raft.current_term != c->term || g->raft.state == RAFT_LEADER || prev < c->asked) {
         return; /* an old answer */
@@ -205,7 +205,7 @@ static bool serve_reset(struct group *g, struct group_peer *to)
         .config_len = g->snapshot.config_len,
     };
     struct bytes body, state;
-    struct error err;
+    struct error err = {0};
     partition_begin(g->partition, &reset.begin);
     if (reset.begin.first_index.v < 2 || g->snapshot.index == 0) {
         return false;
@@ -289,7 +289,7 @@ void catchup_serve(struct group *g, struct group_peer *to, const struct peer_fet
 {
     struct raft *r = &g->raft;
     raft_index prev = fetch->first - 1;
-    struct error err;
+    struct error err = {0};
     int rv = can_serve(g, fetch);
     if (rv == WEIR_ENOTFOUND && serve_reset(g, to)) {
         return;

@@ -236,7 +236,7 @@ static int heard(struct group *g, struct group_peer *from, const struct peer_sta
 
 void founding_told(struct group *g, struct group_peer *from, const struct peer_state *s)
 {
-    struct error err;
+    struct error err = {0};
     if (s->nonce != g->founding.nonce || g->phase != GROUP_FOUNDING) {
         return;
     }
@@ -270,7 +270,7 @@ static bool wish_granted(const struct group *g)
 
 static void look_for_the_way_back(struct group *g)
 {
-    struct error err;
+    struct error err = {0};
     bool recovering = g->recovering && !floor_reached(g);
     uint8_t wish = !recovering && wish_granted(g) ? 0 : wish_for(g->founding.want);
     if (wish != 0 && g->founding.want != GROUP_NONE) {

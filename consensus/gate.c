@@ -86,7 +86,7 @@ void gate_drop(struct group *g)
 static void on_votes(struct vote_slot *slot, int status)
 {
     struct group *g = slot->data;
-    struct error err;
+    struct error err = {0};
     if (status != 0) {
         error_set(&err, status, "%s: term and vote can't be written: %s", g->dir,
                   error_name(status));

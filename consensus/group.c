@@ -223,7 +223,7 @@ static void group_free(struct group *g)
 static void finish_close(struct group *g)
 {
     if (g->raft_started && !g->disk_differs && !partition_failed(g->partition)) {
-        struct error err;
+        struct error err = {0};
         storage_note_snapshot(g);
         if (storage_save_snapshot(g, &err) != 0) {
             log_warn("raft_close", "group=%u reason=\"%s\"", g->options.id, err.text);

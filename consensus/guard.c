@@ -149,7 +149,7 @@ void guard_append_done(struct group *g, struct group_append *a, int status)
     if (status != 0) {
         /* Guard 14: a failed append would corrupt libraft's memory on a leader and end the group on
          * a follower. It stays pinned, as if in flight, until the group is closed. */
-        struct error err;
+        struct error err = {0};
         error_set(&err, status, "%s: append up to index %llu failed: %s", g->dir,
                   (unsigned long long)a->last, error_name(status));
         group_fail(g, &err);
@@ -341,7 +341,7 @@ static void notice_unavailable(struct group *g)
               raft_errmsg(&g->raft), g->reloads);
     g->may_propose = false;
     if (!guard_on(GUARD_RELOAD) || g->reloads >= GROUP_RELOADS_MAX) {
-        struct error err;
+        struct error err = {0};
         error_set(&err, WEIR_EUNAVAILABLE, "%s: raft gave up: %s", g->dir, raft_errmsg(&g->raft));
         group_fail(g, &err);
         return;
@@ -353,7 +353,7 @@ static void notice_unavailable(struct group *g)
 
 static void reload(struct group *g)
 {
-    struct error err;
+    struct error err = {0};
     group_stop_raft(g);
     bool again = g->founding.again;
     g->founding.again = false;
@@ -467,7 +467,7 @@ static void cut_below_snapshot(struct group *g, struct raft_append_entries *a)
  * on what is left. */
 static bool cut_and_restart(struct group *g, raft_index conflict)
 {
-    struct error err;
+    struct error err = {0};
     group_stop_raft(g);
     int rv = partition_truncate(g->partition, LOG_INDEX(conflict), &err);
     if (rv == 0) {

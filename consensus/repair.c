@@ -85,7 +85,7 @@ raft_index repair_first_whole(struct group *g, raft_index start)
 
 static void start_if_mended(struct group *g)
 {
-    struct error err;
+    struct error err = {0};
     if (g->phase != GROUP_REPAIRING || blocks_start(g)) {
         return;
     }
@@ -122,7 +122,7 @@ static bool anybody(const struct group *g)
 /* Cuts the log off in front of the hole. What stood behind it may have been acknowledged. */
 static void cut_off(struct group *g, const struct partition_hole *hole)
 {
-    struct error err;
+    struct error err = {0};
     log_error("raft_log_cut", "group=%u from=%" PRIu64 " what=" LOG_Q, g->options.id, hole->first.v,
               hole->text);
     g->recovering = true;

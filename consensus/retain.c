@@ -43,14 +43,14 @@ static void propose(struct group *g, const struct control *control)
  * waiting for it: what it covers goes the next time. */
 static void keep(struct group *g)
 {
-    struct error err;
+    struct error err = {0};
     raft_index wanted = partition_removable(g->partition).v;
     if (wanted == 0) {
         return;
     }
     partition_set_keep(g->partition, LOG_INDEX(storage_snapshot_stored(g)));
-    if (wanted > storage_snapshot_stored(g) && storage_save_snapshot_later(g, &err) != 0 &&
-        err.code != WEIR_ENOMEM) {
+    int rv = wanted > storage_snapshot_stored(g) ? storage_save_snapshot_later(g, &err) : 0;
+    if (rv != 0 && rv != WEIR_ENOMEM) {
         group_fail(g, &err);
     }
 }

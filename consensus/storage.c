@@ -165,7 +165,7 @@ void storage_promise(struct group *g, raft_term term, raft_id vote)
  * no votes in the vote log takes them for lost. */
 void storage_votes_durable(struct group *g)
 {
-    struct error err;
+    struct error err = {0};
     g->term_durable = g->votes.term; /* that of the last entry may be higher */
     if (g->votes_shared || g->phase == GROUP_CLOSING || g->phase == GROUP_FAILED) {
         return;
@@ -416,7 +416,7 @@ static int load(struct raft_io *io, raft_term *term, raft_id *voted_for,
                 struct raft_entry *entries[], size_t *n_entries)
 {
     struct group *g = group_of(io);
-    struct error err;
+    struct error err = {0};
     raft_index start = 1;
     struct raft_snapshot *s = NULL;
     int rv = 0;
@@ -516,7 +516,7 @@ static int append(struct raft_io *io, struct raft_io_append *req, const struct r
 static int truncate_log(struct raft_io *io, raft_index index)
 {
     struct group *g = group_of(io);
-    struct error err;
+    struct error err = {0};
     int rv = partition_truncate(g->partition, LOG_INDEX(index), &err);
     if (rv != 0) {
         group_fail(g, &err);
@@ -554,8 +554,9 @@ static int snapshot_put(struct raft_io *io, unsigned trailing, struct raft_io_sn
     };
     if (g->snapshot_bytes_pending >= SNAPSHOT_SAVE_BYTES ||
         g->snapshot.index - g->snapshot_given >= SNAPSHOT_SAVE_ENTRIES) {
-        struct error err;
-        if (save_meta_later(g, &err) != 0 && err.code != WEIR_ENOMEM) {
+        struct error err = {0};
+        int rv = save_meta_later(g, &err);
+        if (rv != 0 && rv != WEIR_ENOMEM) {
             group_fail(g, &err);
         }
     }
@@ -695,7 +696,7 @@ void storage_io(struct group *g, struct raft_io *ret_io)
 static void bootstrapped(struct partition_append *req, int status)
 {
     struct group *g = req->data;
-    struct error err;
+    struct error err = {0};
     raft_free(g->boot_config.base);
     g->boot_config.base = NULL;
     if (g->phase != GROUP_BOOTING) {

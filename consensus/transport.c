@@ -195,7 +195,7 @@ int transport_send(struct transport *t, const struct transport_message *m)
 
 static void dial_if_due(struct transport *t, struct peer *peer, uint64_t now_ns)
 {
-    struct error err;
+    struct error err = {0};
     bool ours = peer->id > t->self_id;
     if (peer->id == 0 || peer->guest || peer->link != NULL || peer->dialing != NULL ||
         now_ns < peer->next_dial_ns || (!ours && now_ns < peer->alone_ns + TRANSPORT_LONELY_NS)) {

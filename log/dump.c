@@ -127,7 +127,7 @@ static void tell(struct dump *d, const struct frame *f, const uint8_t *payload, 
 static bool find_next(struct dump *d, struct env_file *file, uint64_t salt, uint64_t at,
                       uint64_t end, uint64_t last, struct segment_found *ret_found)
 {
-    struct error err;
+    struct error err = {0};
     memset(ret_found, 0, sizeof(*ret_found));
     return segment_search(file, salt, at + FRAME_ALIGN, end, d->next, last, true, ret_found,
                           &err) == 0 &&

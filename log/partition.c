@@ -124,7 +124,7 @@ void partition_close(struct partition *p)
     env_file_wait(p->mark_file);
     state_close(p);
     if (!p->failed) {
-        struct error err;
+        struct error err = {0};
         struct mark mark = {
             .synced = LOG_INDEX(p->durable),
             .meta_counter = p->meta.counter,

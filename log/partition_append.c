@@ -183,7 +183,7 @@ static void reject_waiting(struct partition *p, int status)
     }
     p->rejecting = status;
     kick(p);
-    struct error err;
+    struct error err = {0};
     /* The beginning of an append that reaches into the next segment may be on disk. */
     int rc =
         keep < p->durable ? truncate_to(p, keep + 1, &err) : truncate_memory(p, keep + 1, &err);
@@ -237,7 +237,7 @@ static void on_allocated(struct env_io *io, int status)
 /* Reserves a file of `size` bytes; on_allocated goes on. */
 static void next_prepare(struct partition *p, uint64_t size)
 {
-    struct error err;
+    struct error err = {0};
     if (p->next_file == NULL) {
         int rc =
             env_file_open(p->env, partition_path(p, NEXT_NAME),
@@ -395,7 +395,7 @@ void append_write(struct partition *p)
         return;
     }
     if (!seg->allocated) {
-        struct error err;
+        struct error err = {0};
         int rc = env_file_allocate(seg->file, seg->size, &err);
         if (rc != 0) {
             reject_waiting(p, rc);

@@ -236,7 +236,7 @@ static void index_save(struct partition *p, const struct segment *seg)
 void segment_finish(struct partition *p, struct segment *seg)
 {
     uint8_t record[SEGMENT_CLOSE_SIZE];
-    struct error err;
+    struct error err = {0};
     seg->closed = true;
     seg->used = ++p->use_clock;
     if (hole_in_segment(&p->holes, seg->first_index.v)) {

@@ -180,7 +180,7 @@ static int fold_some(struct partition *p, struct log_state *s, uint64_t last, st
 /* What can't be read is passed over, a segment at a time: its producers count as forgotten. */
 static void fold_upto(struct partition *p, struct log_state *s, uint64_t last)
 {
-    struct error err;
+    struct error err = {0};
     while (s->index.v < last && fold_some(p, s, last, &err) != 0) {
         const struct segment *seg = p->segments[partition_segment_at(p, s->index.v + 1)];
         struct log_index upto = seg->s.last_index;
@@ -386,7 +386,7 @@ int partition_import_state(struct partition *p, const void *data, size_t n, stru
 static void written(struct partition *p, uint64_t index)
 {
     char from[sizeof(p->path)];
-    struct error err;
+    struct error err = {0};
     memcpy(from, partition_path(p, TMP_NAME), sizeof(from));
     if (env_rename(p->env, from, state_path(p, index), &err) == 0) {
         file_add(p, index);
@@ -437,7 +437,7 @@ void state_save(struct partition *p)
 {
     struct partition_state *st = &p->state;
     struct background *op = st->op;
-    struct error err;
+    struct error err = {0};
     if (st->waiting.len == 0 || st->guessed != 0 || op->busy || p->failed ||
         st->waiting_index > p->durable) {
         return;
@@ -461,7 +461,7 @@ void state_save(struct partition *p)
 void state_close(struct partition *p)
 {
     struct partition_state *st = &p->state;
-    struct error err;
+    struct error err = {0};
     if (st->op->busy) {
         env_file_wait(st->file);
         close_tmp(p);

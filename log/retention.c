@@ -92,7 +92,7 @@ static void on_begin_durable(struct env_io *io, int status)
     struct partition *p = op->p;
     if (status == 0 && p != NULL) {
         struct begin now = p->begin; /* may have moved on */
-        struct error err;
+        struct error err = {0};
         uint32_t had = p->n_segments;
         p->start_stored = op->begin.start_offset;
         p->begin = op->begin;

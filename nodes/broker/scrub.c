@@ -159,7 +159,7 @@ static void read_some(struct scrub *s, struct replica *r)
     struct partition *p = group_partition(r->group);
     char path[CONFIG_PATH_MAX + CONFIG_NAME_MAX + 128];
     uint64_t at;
-    struct error err;
+    struct error err = {0};
     if (s->next == 0 || s->next < partition_first_index(p).v) {
         s->next = partition_first_index(p).v;
     }
