@@ -21,19 +21,25 @@ static void heartbeat(uv_timer_t *timer)
     (void)timer; /* so that the loop comes back to ask for the condition */
 }
 
+static void free_timer(uv_handle_t *timer)
+{
+    free(timer);
+}
+
+/* The loop does not turn any more once it is done: what is true stays so for the caller. */
 bool cluster_run_until(struct cluster *c, bool (*done)(struct cluster *c))
 {
-    uv_timer_t timer;
+    uv_timer_t *timer = calloc(1, sizeof(*timer));
+    assert_non_null(timer);
     uint64_t end_ns = uv_hrtime() + FOR_EVER_NS;
-    uv_timer_init(&c->loop, &timer);
-    uv_timer_start(&timer, heartbeat, 1, 1);
+    uv_timer_init(&c->loop, timer);
+    uv_timer_start(timer, heartbeat, 1, 1);
     bool reached = done(c);
     while (!reached && uv_hrtime() < end_ns) {
         uv_run(&c->loop, UV_RUN_ONCE);
         reached = done(c);
     }
-    uv_close((uv_handle_t *)&timer, NULL);
-    uv_run(&c->loop, UV_RUN_NOWAIT);
+    uv_close((uv_handle_t *)timer, free_timer);
     return reached;
 }
 
