@@ -19,7 +19,6 @@ struct direct {
     int fd;              /* the file's own */
     int direct_fd;       /* -1: not opened yet */
     bool refused;        /* by the file system */
-    bool unsynced;       /* see direct_unsynced */
     uint64_t size;       /* of the file; 0: to be looked up */
     uint64_t written_to; /* every block below it has been written by us; grows only */
     uint64_t block_at;   /* where the block below stands; NOWHERE: not known */
@@ -30,8 +29,7 @@ struct direct *direct_new(int fd)
 {
     struct direct *d = calloc(1, sizeof(*d));
     if (d != NULL) {
-        /* What an earlier opener left in the page cache is not known. */
-        *d = (struct direct){.fd = fd, .direct_fd = -1, .block_at = NOWHERE, .unsynced = true};
+        *d = (struct direct){.fd = fd, .direct_fd = -1, .block_at = NOWHERE};
     }
     return d;
 }
@@ -52,25 +50,7 @@ void direct_forget(struct direct *d)
     if (d != NULL) {
         d->block_at = NOWHERE;
         d->written_to = d->size = 0;
-        d->unsynced = true;
     }
-}
-
-void direct_synced(struct direct *d)
-{
-    if (d != NULL) {
-        d->unsynced = false;
-    }
-}
-
-bool direct_unsynced(const struct direct *d)
-{
-    return d->unsynced;
-}
-
-void direct_wrote(struct direct *d)
-{
-    d->unsynced = true;
 }
 
 /* Opened with the first write: most files of a node with many partitions never see one. */
@@ -196,41 +176,6 @@ static size_t zeros_behind(struct direct *d, uint64_t end, size_t n)
     return want;
 }
 
-/* The last block of `whole` bytes of a buffer that begin at `at` is not full: the next write goes
- * on in it. */
-static void keep_block(struct direct *d, const uint8_t *data, size_t whole, uint64_t at)
-{
-    memcpy(d->block, data + whole - BLOCK, BLOCK);
-    d->block_at = at + whole - BLOCK;
-}
-
-bool direct_stage(struct direct *d, const struct env_io *io, uint8_t *data, size_t room,
-                  struct iovec ret_iov[2], unsigned *ret_n, int *ret_fd, uint64_t *ret_offset)
-{
-    struct source s = {.iov = io->iov, .n = io->n_iov};
-    size_t have = io->offset % BLOCK;
-    uint64_t at = io->offset - have;
-    if (!ready(d) || (have > 0 && head_read(d, io->offset, data) != 0)) {
-        return false;
-    }
-    size_t end = have + source_take(&s, data + have, room - have);
-    size_t whole = (end + BLOCK - 1) / BLOCK * BLOCK;
-    if (s.n > 0 || whole > room || end == have) {
-        return false;
-    }
-    memset(data + end, 0, whole - end);
-    d->block_at = NOWHERE;
-    if (end < whole) {
-        keep_block(d, data, whole, at);
-    }
-    ret_iov[0] = (struct iovec){data, whole};
-    ret_iov[1] = (struct iovec){(void *)(uintptr_t)zeros, zeros_behind(d, at + whole, whole)};
-    *ret_n = ret_iov[1].iov_len > 0 ? 2 : 1;
-    *ret_fd = d->direct_fd;
-    *ret_offset = at;
-    return true;
-}
-
 bool direct_write(struct direct *d, const struct env_io *io, int *ret_status)
 {
     struct source s = {.iov = io->iov, .n = io->n_iov};
@@ -252,8 +197,9 @@ bool direct_write(struct direct *d, const struct env_io *io, int *ret_status)
         if (rc != 0) {
             break;
         }
-        if (end < whole) { /* the last piece */
-            keep_block(d, buffer, whole, at);
+        if (end < whole) { /* the last piece: the next write goes on in this block */
+            memcpy(d->block, buffer + whole - BLOCK, BLOCK);
+            d->block_at = at + whole - BLOCK;
         }
         at += whole;
         have = 0;

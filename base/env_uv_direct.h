@@ -23,20 +23,9 @@ struct direct *direct_new(int fd);
 void direct_free(struct direct *d); /* NULL is allowed */
 /* The file was changed by other means. Not while a write runs. */
 void direct_forget(struct direct *d); /* NULL is allowed */
-/* All that was written or changed so far is durable: the file was synced. NULL is allowed. */
-void direct_synced(struct direct *d);
-/* Something may not be durable yet: a write that is durable by itself is not enough for a sync. */
-bool direct_unsynced(const struct direct *d);
-/* A write without a sync was made. */
-void direct_wrote(struct direct *d);
 /* Writes the whole request. False: this file can't be written so (file system, memory), and nothing
  * was; write it as usual. */
 bool direct_write(struct direct *d, const struct env_io *io, int *ret_status);
-/* The same, to be written by the caller: copies the request into `buffer`, which is aligned and has
- * room for it and a block more. What is to go out is in ret_iov (one or two pieces, whole blocks),
- * for *ret_fd at *ret_offset. When the write fails, direct_forget. False as above. */
-bool direct_stage(struct direct *d, const struct env_io *io, uint8_t *buffer, size_t room,
-                  struct iovec ret_iov[2], unsigned *ret_n, int *ret_fd, uint64_t *ret_offset);
 /* A thread that has written ends: lets go of its buffer. */
 void direct_thread_end(void);
 

@@ -139,7 +139,6 @@ int disk_sync(struct env_file *file, struct error *err)
     if (fdatasync(fd_of(file)) != 0) {
         return error_errno(err, "fdatasync");
     }
-    direct_synced(container_of(file, struct env_uv_file, base)->direct);
     return 0;
 }
 
@@ -337,9 +336,6 @@ int disk_perform(struct env_uv_file *file, struct env_io *io)
     case ENV_IO_WRITE:
         if (file->direct == NULL || !direct_write(file->direct, io, &rc)) {
             rc = transfer(file->fd, io, true, &n);
-        }
-        if (file->direct != NULL) {
-            direct_wrote(file->direct);
         }
         break;
     case ENV_IO_READ:

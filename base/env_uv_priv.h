@@ -1,6 +1,5 @@
 /* Shared by the files of the real env: env_uv.c (loop, timers), env_uv_disk.c (files),
- * env_uv_direct.c (writes past the page cache), env_uv_aio.c (those that need no thread),
- * env_uv_io.c (threads), env_uv_net.c (sockets).
+ * env_uv_direct.c (writes past the page cache), env_uv_io.c (threads), env_uv_net.c (sockets).
  * Nobody else includes it. */
 #ifndef BASE_ENV_UV_PRIV_H
 #define BASE_ENV_UV_PRIV_H
@@ -10,7 +9,6 @@
 
 #include "base/env_ops.h"
 #include "base/env_uv.h"
-#include "base/env_uv_aio.h"
 #include "base/env_uv_direct.h"
 
 /* Threads that write and sync. Apart from libuv's pool, which slow name look-ups share; several, so
@@ -25,25 +23,18 @@ struct env_uv_file {
     struct list queue; /* env_io, in order */
     struct list ready; /* in the pool's list while it has requests and no thread works on it */
     bool running;
-    bool flying;       /* what runs is in the kernel's hands */
-    bool needs_thread; /* its first request did not go so */
 };
 
 struct io_pool {
     pthread_mutex_t lock;
     pthread_cond_t work;     /* ready is not empty, or stopping */
-    pthread_cond_t idle;     /* a file has nothing left to do, or flies */
+    pthread_cond_t idle;     /* a file has nothing left to do */
     struct list ready;       /* env_uv_file */
     struct list done;        /* env_io */
     struct env_uv_file dirs; /* stands for all directory syncs */
     pthread_t threads[IO_THREADS];
     unsigned n_threads; /* started with the first request */
-    unsigned n_asleep;  /* waiting for work */
-    unsigned n_scouts;  /* woken for work; they have not looked yet */
     bool stopping;
-    struct aio *aio; /* NULL: not to be had */
-    bool aio_refused;
-    uv_poll_t landed; /* aio's descriptor, when there is one */
 };
 
 #define READ_BUFFER_SIZE 65536
@@ -94,8 +85,7 @@ int disk_perform(struct env_uv_file *file, struct env_io *io);
 
 /* env_uv_io.c */
 void io_pool_init(struct io_pool *pool);
-/* Stops and joins the threads. No request is left. The loop runs on until its handles are closed.
- */
+/* Stops and joins the threads. No request is left. */
 void io_pool_close(struct io_pool *pool);
 void io_pool_start(struct env *env, struct env_file *file, const char *path, struct env_io *io,
                    enum env_io_kind kind);

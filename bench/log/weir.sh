@@ -17,6 +17,7 @@ weir_config() {
             done
             echo "log.topic = s16 partitions=16"
             echo "log.topic = s1 partitions=1"
+            echo "log.topic = gap partitions=1"
             echo "log.segment_mib = 32"
             echo "logging.level = warn"
             echo "${BENCH_WEIR_CONF:-}"
@@ -47,11 +48,11 @@ weir_case() {
     b=$(cpu_of "${pids[@]}")
     show "log.weir_r3.s$parts.b$size.w$window" "$json" "$a" "$b"
 }
-weir_leader() { "$bin/weir" cluster status | sed -n 's/^s1-0 *leader n\([0-9]\).*/\1/p'; }
+weir_leader() { "$bin/weir" cluster status | sed -n "s/^$1-0 *leader n\([0-9]\).*/\1/p"; } # topic
 # From produce to a consumer, at 10,000 records a second: one that reads from the leader, one from another node.
 weir_consume() {
     local leader seeds k
-    leader=$(weir_leader)
+    leader=$(weir_leader s1)
     for k in "$leader" $((leader % 3 + 1)); do
         seeds=$(weir_host "$k"):$((port + 10 + k)),$(weir_host $((k % 3 + 1))):$((port + 10 + k % 3 + 1))
         show_consume "log.weir_r3$([ "$k" = "$leader" ] || echo .from_follower)" \
@@ -80,8 +81,8 @@ weir_mend() { # index
 weir_failover() {
     local k leader json pid gaps=()
     for k in $(seq "$failovers"); do
-        leader=$(weir_leader)
-        "$bin/weir" log produce s1 --seconds 4 --rate 2000 --window 20000 --first $((k << 40)) --ack-log "$work/acks.$k" --json \
+        leader=$(weir_leader gap)
+        "$bin/weir" log produce gap --seconds 4 --rate 2000 --window 20000 --first $((k << 40)) --ack-log "$work/acks.$k" --json \
             >"$work/failover.json" 2>>"$work/failover.log" &
         pid=$!
         sleep 1.5
@@ -96,10 +97,9 @@ weir_failover() {
     done
     show_gaps "log.weir_r3.failover.$fault" "${gaps[@]}"
     sort "$work"/acks.* >"$work/acked"
-    "$bin/weir" log consume s1 --format crc | sort >"$work/stored"
+    "$bin/weir" log consume gap --format crc | sort >"$work/stored"
     echo "log.weir_r3.failover.$fault.acked $(wc -l <"$work/acked") records"
-    echo "log.weir_r3.failover.$fault.doubled $("$bin/weir" log consume s1 --format value | cut -c1-16 | grep -v '^000000' | sort |
-        uniq -d | wc -l) records"
+    echo "log.weir_r3.failover.$fault.doubled $("$bin/weir" log consume gap --format value | cut -c1-16 | sort | uniq -d | wc -l) records"
     echo "log.weir_r3.failover.$fault.lost_acked $(comm -23 "$work/acked" "$work/stored" | wc -l) records"
 }
 weir_all() {
