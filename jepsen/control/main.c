@@ -12,6 +12,7 @@
 #include "base/logging.h"
 #include "jepsen/control/matrix.h"
 #include "jepsen/control/run.h"
+#include "jepsen/control/summary.h"
 
 static const struct workload *const workloads[] = {&workload_log, &workload_register,
                                                    &workload_ledger};
@@ -23,6 +24,7 @@ static int usage(void)
         "usage: ./dev jepsen [--workload W] [--nemesis N] [--time S] [--seed N] [--nodes 3|5] "
         "[--runs N]\n"
         "       ./dev jepsen --all [--time S] [--seed N] [--for SECONDS]\n"
+        "       ./dev jepsen --report DIR...\n"
         "       ./dev jepsen --list\n\n"
         "  --workload W   one of those below, or several with commas between (log)\n"
         "  --nemesis N    a fault, several with commas between, `mix` (any of them), or `none` "
@@ -34,6 +36,7 @@ static int usage(void)
         "  --runs N       so many, with seeds that count up\n"
         "  --all          every workload under every nemesis, one after the other; --for ends it "
         "earlier\n"
+        "  --report DIR.. the tables of all runs in those folders (of jepsen/store)\n"
         "  --other FILE   another build of weir, for upgrades\n"
         "  --fault F      start nodes with WEIR_FAULTS=F (a fault build: ./dev jepsen does that)\n"
         "  --plain        no TLS between nodes\n"
@@ -55,6 +58,19 @@ static int list(void)
         (void)printf("  %-22s %s\n", nemesis_faults[i].name, nemesis_faults[i].about);
     }
     return 0;
+}
+
+static int report(int n, char **folders)
+{
+    static struct summary s;
+    for (int i = 0; i < n; i++) {
+        if (summary_take(&s, folders[i]) != 0) {
+            (void)fprintf(stderr, "jepsen: no folder %s\n", folders[i]);
+            return 2;
+        }
+    }
+    summary_print(&s, stdout);
+    return n > 0 ? 0 : usage();
 }
 
 static void on_signal(int signum)
@@ -114,28 +130,21 @@ enum {
     OPT_WEIR,
     OPT_CHECK,
     OPT_SWEEP,
+    OPT_REPORT,
     OPT_TOOLS
 };
 
-static const struct option options[] = {{"workload", 1, NULL, OPT_WORKLOAD},
-                                        {"nemesis", 1, NULL, OPT_NEMESIS},
-                                        {"time", 1, NULL, OPT_TIME},
-                                        {"seed", 1, NULL, OPT_SEED},
-                                        {"nodes", 1, NULL, OPT_NODES},
-                                        {"processes", 1, NULL, OPT_PROCESSES},
-                                        {"runs", 1, NULL, OPT_RUNS},
-                                        {"all", 0, NULL, OPT_ALL},
-                                        {"for", 1, NULL, OPT_FOR},
-                                        {"other", 1, NULL, OPT_OTHER},
-                                        {"fault", 1, NULL, OPT_FAULT},
-                                        {"plain", 0, NULL, OPT_PLAIN},
-                                        {"store", 1, NULL, OPT_STORE},
-                                        {"list", 0, NULL, OPT_LIST},
-                                        {"weir", 1, NULL, OPT_WEIR},
-                                        {"check", 1, NULL, OPT_CHECK},
-                                        {"sweep", 0, NULL, OPT_SWEEP},
-                                        {"tools", 1, NULL, OPT_TOOLS},
-                                        {NULL, 0, NULL, 0}};
+static const struct option options[] = {
+    {"workload", 1, NULL, OPT_WORKLOAD}, {"nemesis", 1, NULL, OPT_NEMESIS},
+    {"time", 1, NULL, OPT_TIME},         {"seed", 1, NULL, OPT_SEED},
+    {"nodes", 1, NULL, OPT_NODES},       {"processes", 1, NULL, OPT_PROCESSES},
+    {"runs", 1, NULL, OPT_RUNS},         {"all", 0, NULL, OPT_ALL},
+    {"for", 1, NULL, OPT_FOR},           {"other", 1, NULL, OPT_OTHER},
+    {"fault", 1, NULL, OPT_FAULT},       {"plain", 0, NULL, OPT_PLAIN},
+    {"store", 1, NULL, OPT_STORE},       {"list", 0, NULL, OPT_LIST},
+    {"weir", 1, NULL, OPT_WEIR},         {"check", 1, NULL, OPT_CHECK},
+    {"sweep", 0, NULL, OPT_SWEEP},       {"report", 0, NULL, OPT_REPORT},
+    {"tools", 1, NULL, OPT_TOOLS},       {NULL, 0, NULL, 0}};
 
 /* A whole number of at least 1; -1 otherwise. */
 static int take_number(uint64_t *out, const char *text)
@@ -220,6 +229,9 @@ int main(int argc, char **argv)
     while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
         if (c == OPT_LIST) {
             return list();
+        }
+        if (c == OPT_REPORT) {
+            return report(argc - optind, argv + optind);
         }
         if (c == OPT_SWEEP) {
             hosts_sweep();

@@ -96,12 +96,18 @@ static void run_cell(struct table *t, const struct workload *w, const char *neme
     tell(t, &o, &r);
 }
 
+/* Some need another build, or more nodes than there are. */
+static bool can_be(const struct run_options *o, const struct fault *f)
+{
+    return (!f->needs_other || o->other != NULL) && f->members_min <= o->nodes;
+}
+
 static void run_all(struct table *t)
 {
     const struct matrix_options *o = t->o;
     for (unsigned i = 0; i < o->runs; i++) {
         for (unsigned f = 0; o->all && f < nemesis_n_faults; f++) {
-            for (unsigned w = 0; w < o->n_workloads; w++) {
+            for (unsigned w = 0; w < o->n_workloads && can_be(&o->run, &nemesis_faults[f]); w++) {
                 run_cell(t, o->workloads[w], nemesis_faults[f].name);
             }
         }

@@ -1,0 +1,38 @@
+/* The results of many runs (run.edn and verdict.edn of each), put together into tables: what
+ * `./dev jepsen --report DIR...` prints, in Markdown. */
+#ifndef JEPSEN_CONTROL_SUMMARY_H
+#define JEPSEN_CONTROL_SUMMARY_H
+
+#include <stdint.h>
+#include <stdio.h>
+
+#define SUMMARY_CELLS_MAX 512
+#define SUMMARY_RUNS_MAX  128 /* shown of those that were not valid */
+#define SUMMARY_NAME_MAX  48
+
+/* The runs of one workload under one nemesis; or what one kind of fault did to one workload. */
+struct summary_cell {
+    char workload[SUMMARY_NAME_MAX], name[SUMMARY_NAME_MAX];
+    unsigned runs, invalid, unchecked;
+    uint64_t operations, faults;
+    double seconds;
+    double down_ms, recovery_ms; /* the worst */
+};
+
+struct summary_bad {
+    char workload[SUMMARY_NAME_MAX], nemesis[SUMMARY_NAME_MAX], outcome[16], reason[160];
+    int64_t seed;
+};
+
+struct summary {
+    struct summary_cell cells[SUMMARY_CELLS_MAX];  /* by nemesis */
+    struct summary_cell faults[SUMMARY_CELLS_MAX]; /* by kind of fault, of mixes too */
+    struct summary_bad bad[SUMMARY_RUNS_MAX];
+    unsigned n_cells, n_faults, n_bad, n_unread;
+};
+
+/* All runs in and below `dir`. 0; -1: no such folder. */
+int summary_take(struct summary *s, const char *dir);
+void summary_print(struct summary *s, FILE *out);
+
+#endif
