@@ -118,7 +118,7 @@ void cluster_init(void)
     sim.sizes.tombstone_ms = (unsigned)sim_between(200, 5000);
     sim.n_topics = n_topics + (sim.keys > 0);
     sim.n_crowds = (unsigned)sim_below(SIM_CROWDS_MAX + 1);
-    sim.named = sim_one_in(2);
+    sim.named = sim_one_in(2) || sim.options.named;
     /* By no chance of its own: what older seeds do stays as it was. */
     sim.n_shards = sim.options.shards != 0 ? sim.options.shards : 1 + (sim.seed % 4 == 3);
     unsigned replicas = sim_one_in(2) ? sim.n_founders : 3;

@@ -161,6 +161,9 @@ static void say_options(const struct sim_options *o)
     if (o->shards != 0) {
         printf(" --shards %u", o->shards);
     }
+    if (o->named) {
+        printf(" --named");
+    }
     if (o->seconds != 0) {
         printf(" --trouble %u", o->seconds);
     }
@@ -242,6 +245,7 @@ static void usage(void)
                     "  --jobs N         at a time (2)\n"
                     "  --nodes N        3 to 5 instead of by seed\n"
                     "  --shards N       1 to 3 of a node instead of by seed\n"
+                    "  --named          all clients produce under one name\n"
                     "  --trouble S      simulated seconds of trouble instead of by seed\n"
                     "  --without BITS   leave out faults (tests/sim/sim.h)\n"
                     "  --twice          every seed twice: the trace must be the same\n"
@@ -346,6 +350,9 @@ static void take_option(struct options *o, int c)
     case 'h':
         o->run.shards = (unsigned)whole_number(optarg);
         break;
+    case 'N':
+        o->run.named = true;
+        break;
     case 't':
         o->run.seconds = (unsigned)whole_number(optarg);
         break;
@@ -381,6 +388,7 @@ static void parse(int argc, char **argv, struct options *o)
         {"jobs", required_argument, NULL, 'j'},
         {"nodes", required_argument, NULL, 'n'},
         {"shards", required_argument, NULL, 'h'},
+        {"named", no_argument, NULL, 'N'},
         {"trouble", required_argument, NULL, 't'},
         {"without", required_argument, NULL, 'w'},
         {"twice", no_argument, NULL, '2'},

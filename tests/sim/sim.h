@@ -153,6 +153,7 @@ struct sim_options {
     unsigned shards; /* of a node; 0: by seed */
     uint32_t faults_off;
     unsigned seconds; /* of trouble, 0: by seed */
+    bool named;       /* all clients produce under one name; else some of half of the seeds */
     bool verbose;
 };
 

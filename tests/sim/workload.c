@@ -286,7 +286,7 @@ static void on_client(struct event *event)
         .batch_bytes_max = (uint32_t)sim_between(4, 60) << 10,
         .inflight_batches_max = (uint32_t)sim_between(1, 5),
     };
-    if (sim.named && !sim.healing && sim_one_in(2)) {
+    if (sim.named && !sim.healing && (sim_one_in(2) || sim.options.named)) {
         options.producer_name = SIM_PRODUCER;
         check_named(p->machine->id, p->life);
     }
