@@ -1,15 +1,17 @@
 /* Keys of a partition (rooms, users and topics are words; strings end with NUL; integers big
  * endian):
  *
- *   'k' room                        u32 kept items, u64 kept from: one per room
- *   'm' room u64 offset             item (item_encode): a kept record
- *   'u' room user                   member (member_encode): rate, badge and ban of one user
+ *   'k' room                        room (chat_room_put): what is kept, slow mode
+ *   'm' room u64 offset             item (chat_item_put): a kept record
+ *   'u' room user                   member (chat_member_put): rate, last message, badge and ban
+ *                                   of one user
  *   'b' room user                   (empty) index of banned users
  *   'd' room user nonce             u64 offset; as long as its message is kept
  *   'n' room topic u32 partition u64 offset   (empty) notice made; as long as it is kept
  *   'f' room topic u32 partition    u64 highest source offset dropped; at or below it: seen
  *
- * Everything of a room is bounded by what it keeps, but for bans and badges, which count users. */
+ * Everything of a room is bounded by what it keeps, but for bans, badges and who has to wait in
+ * slow mode, which count users. */
 #include "views/chat.h"
 
 #include <assert.h>
@@ -54,6 +56,7 @@ static bool name_valid(const char *name)
 
 struct trim {
     struct chat_fold *f;
+    const struct chat_room *room;
     uint32_t left;
     int64_t last;
 };
@@ -65,7 +68,8 @@ static int ban_index(struct chat_fold *f, const char *user, bool banned)
     return banned ? fold_put(f->txn, k.data, k.len, "", 0) : fold_delete(f->txn, k.data, k.len);
 }
 
-static int trim_message(struct chat_fold *f, const Weir__ChatMessage *m)
+static int trim_message(struct chat_fold *f, const struct chat_room *room,
+                        const Weir__ChatMessage *m)
 {
     struct chat_key k;
     struct chat_member member;
@@ -79,7 +83,7 @@ static int trim_message(struct chat_fold *f, const Weir__ChatMessage *m)
     }
     int64_t now = f->record->append_ms;
     if (rc != 0 || member.tat_ms > now || chat_member_banned(&member, now) ||
-        member.badge.expires_ms > now) {
+        member.badge.expires_ms > now || chat_member_wait_ms(&member, room, now) > 0) {
         return rc;
     }
     /* Says nothing any more: as good as absent. */
@@ -119,7 +123,7 @@ static int trim_one(void *data, const uint8_t *key, size_t key_len, const uint8_
     const Weir__ChatRecord *m = item.record;
     t->last = item.offset;
     if (m->body_case == WEIR__CHAT_RECORD__BODY_MESSAGE) {
-        rc = trim_message(t->f, m->message);
+        rc = trim_message(t->f, t->room, m->message);
     } else if (m->body_case == WEIR__CHAT_RECORD__BODY_NOTICE) {
         rc = trim_notice(t->f, m->notice);
     }
@@ -131,7 +135,8 @@ static int trim_one(void *data, const uint8_t *key, size_t key_len, const uint8_
 static int room_trim(struct chat_fold *f, struct chat_room *room)
 {
     struct chat_key k, from;
-    struct trim t = {.f = f, .left = room->kept - CHAT_KEPT_MIN, .last = room->kept_from - 1};
+    struct trim t = {
+        .f = f, .room = room, .left = room->kept - CHAT_KEPT_MIN, .last = room->kept_from - 1};
     uint32_t n = t.left;
     chat_key_items(&k, f->room);
     chat_key_item(&from, f->room, room->kept_from);
@@ -183,6 +188,26 @@ static bool rate_passes(struct chat_fold *f, struct chat_member *member)
     return true;
 }
 
+/* Append times never go back within a partition, so nobody waits longer than the slow mode says. */
+static int slow_passes(struct chat_fold *f, const Weir__ChatMessage *m, struct chat_member *member,
+                       bool *ret_passes)
+{
+    struct chat_room room = {0};
+    int64_t now = f->record->append_ms, wait_ms = 0;
+    int rc = m->exempt ? 0 : chat_room_get(f->txn, f->room, &room);
+    if (rc != 0) {
+        return rc;
+    }
+    wait_ms = chat_member_wait_ms(member, &room, now);
+    if (wait_ms > 0) {
+        f->outcome->retry_after_ms = wait_ms;
+    } else {
+        member->said_ms = now;
+    }
+    *ret_passes = wait_ms == 0;
+    return 0;
+}
+
 /* *ret_offset -1: not sent before. */
 static int nonce_find(struct chat_fold *f, const Weir__ChatMessage *m, int64_t *ret_offset)
 {
@@ -213,12 +238,13 @@ static int nonce_put(struct chat_fold *f, const Weir__ChatMessage *m)
     return fold_put(f->txn, k.data, k.len, value, sizeof(value));
 }
 
-/* The duplicate comes before the ban and the rate: a message that was sent again because its answer
- * got lost has the first one's fate. */
+/* The duplicate comes before the ban, the slow mode and the rate: a message that was sent again
+ * because its answer got lost has the first one's fate. */
 static int message_judge(struct chat_fold *f, const Weir__ChatMessage *m,
                          struct chat_member *member)
 {
     int64_t first = -1;
+    bool passes = false;
     int rc = nonce_find(f, m, &first);
     if (rc != 0) {
         return rc;
@@ -234,6 +260,10 @@ static int message_judge(struct chat_fold *f, const Weir__ChatMessage *m,
     if (chat_member_banned(member, f->record->append_ms)) {
         f->outcome->until_ms = member->until_ms;
         return verdict(f, VERDICT_BANNED);
+    }
+    rc = slow_passes(f, m, member, &passes);
+    if (rc != 0 || !passes) {
+        return rc != 0 ? rc : verdict(f, VERDICT_SLOW);
     }
     return verdict(f, rate_passes(f, member) ? VERDICT_OK : VERDICT_RATE);
 }
@@ -338,6 +368,22 @@ static int fold_unban(struct chat_fold *f, const Weir__ChatUnban *m)
     return rc == 0 ? room_keep(f, &(struct chat_badge){0}) : rc;
 }
 
+/* --- Slow mode --- */
+
+static int fold_slow(struct chat_fold *f, const Weir__ChatSlow *m)
+{
+    struct chat_room room;
+    if (!name_valid(m->by) || m->seconds > CHAT_SLOW_SECONDS_MAX) {
+        return verdict(f, VERDICT_MALFORMED);
+    }
+    int rc = chat_room_get(f->txn, f->room, &room);
+    if (rc == 0) {
+        room.slow_s = m->seconds;
+        rc = chat_room_put(f->txn, f->room, &room);
+    }
+    return rc == 0 ? room_keep(f, &(struct chat_badge){0}) : rc;
+}
+
 /* --- Notices --- */
 
 static bool notice_valid(const Weir__ChatNotice *n)
@@ -395,6 +441,8 @@ static int fold_body(struct chat_fold *f, const Weir__ChatRecord *m)
         return fold_delete_message(f, m->delete_);
     case WEIR__CHAT_RECORD__BODY_NOTICE:
         return fold_notice(f, m->notice);
+    case WEIR__CHAT_RECORD__BODY_SLOW:
+        return fold_slow(f, m->slow);
     default:
         return verdict(f, VERDICT_MALFORMED);
     }
@@ -430,6 +478,6 @@ static int chat_fold(void *state, struct fold_txn *txn, const struct fold_record
 
 const struct view_ops chat_view = {
     .topic = VIEW_CHAT,
-    .version = 2,
+    .version = 3,
     .fold = chat_fold,
 };

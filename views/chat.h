@@ -3,12 +3,15 @@
  * copies or borrowed during a callback. Loop thread of the views.
  *
  * A message is void when its author is banned at that offset (VERDICT_BANNED), when the same user
- * sent the same nonce within the kept history (VERDICT_DUPLICATE), or when it comes too fast
- * (VERDICT_RATE): GCRA on append time, one message per CHAT_RATE_MS with a tolerance of CHAT_BURST
- * messages, so that jitter between a gateway's clock and the partition's never refuses what a
- * gateway let pass, while a user on several gateways gets no more than one user's rate. Bans end by
- * append time too. That the author of a ban may give it is checked by who produces it: channel
- * owners live in another partition, in another order.
+ * sent the same nonce within the kept history (VERDICT_DUPLICATE), when it comes sooner after its
+ * author's last one than the room's slow mode allows (VERDICT_SLOW; not the owner's), or when it
+ * comes too fast (VERDICT_RATE): GCRA on append time, one message per CHAT_RATE_MS with a tolerance
+ * of CHAT_BURST messages, so that jitter between a gateway's clock and the partition's never
+ * refuses what a gateway let pass, while a user on several gateways gets no more than one user's
+ * rate. Bans end by append time too, and slow mode counts by it: from the author's last accepted
+ * message, also when that is older than the slow mode. That the author of a ban or of a slow mode
+ * may give it, and whose messages are exempt, is checked by who produces it: channel owners live in
+ * another partition, in another order.
  *
  * Queries: 0, WEIR_ENOTFOUND where said, WEIR_EUNAVAILABLE (topic not known yet), or an error of
  * the store. */
@@ -23,6 +26,7 @@
 #define CHAT_REASON_MAX          500  /* bytes */
 #define CHAT_NOTICE_TEXT_MAX     500  /* bytes */
 #define CHAT_BAN_SECONDS_MAX     (366u * 86400u)
+#define CHAT_SLOW_SECONDS_MAX    3600u
 #define CHAT_RATE_MS             1000
 #define CHAT_BURST               3
 /* A room keeps at least CHAT_KEPT_MIN of its newest accepted records of every kind, so that a
@@ -42,7 +46,7 @@ struct chat_outcome {
     struct chat_badge badge; /* message: the author's at this offset; notice: what it gave */
     int64_t
         duplicate_of; /* VERDICT_DUPLICATE: the offset that counted; -1 when it is no longer kept */
-    int64_t retry_after_ms; /* VERDICT_RATE */
+    int64_t retry_after_ms; /* VERDICT_RATE, VERDICT_SLOW */
     int64_t until_ms;       /* VERDICT_BANNED and an accepted ban: end, 0 is permanent */
 };
 
@@ -76,6 +80,12 @@ struct chat_ban {
 /* WEIR_ENOTFOUND: not banned at now_ms. */
 int chat_ban_of(struct views *views, const char *room, const char *user, int64_t now_ms,
                 struct chat_ban *ret_ban);
+/* The room's slow mode: 0 is off. */
+int chat_slow(struct views *views, const char *room, uint32_t *ret_seconds);
+/* How long the slow mode has this user wait at now_ms: 0 when not at all, or when now_ms is from a
+ * clock that is behind the log's. */
+int chat_slow_wait(struct views *views, const char *room, const char *user, int64_t now_ms,
+                   int64_t *ret_wait_ms);
 typedef int (*chat_ban_cb)(void *data, const struct chat_ban *ban);
 /* All bans of the room that hold at now_ms, by user name. */
 int chat_bans(struct views *views, const char *room, int64_t now_ms, chat_ban_cb cb, void *data);

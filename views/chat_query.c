@@ -121,6 +121,44 @@ int chat_ban_of(struct views *views, const char *room, const char *user, int64_t
     return rc;
 }
 
+int chat_slow(struct views *views, const char *room, uint32_t *ret_seconds)
+{
+    struct fold_txn *txn = NULL;
+    struct chat_room value = {0};
+    int rc = read_begin(views, room, &txn);
+    if (rc == 0) {
+        rc = chat_room_get(txn, room, &value);
+        views_read_end(txn);
+    }
+    if (rc == 0 || rc == WEIR_ENOTFOUND) {
+        *ret_seconds = value.slow_s;
+        rc = 0;
+    }
+    return rc;
+}
+
+int chat_slow_wait(struct views *views, const char *room, const char *user, int64_t now_ms,
+                   int64_t *ret_wait_ms)
+{
+    struct fold_txn *txn = NULL;
+    struct chat_room value = {0};
+    struct chat_member m = {0};
+    int rc = text_is_word(user, CHAT_NAME_MIN, CHAT_NAME_MAX) ? read_begin(views, room, &txn)
+                                                              : WEIR_ENOTFOUND;
+    if (rc == 0) {
+        rc = chat_room_get(txn, room, &value);
+        if (rc == 0 && value.slow_s > 0) {
+            rc = chat_member_get(txn, room, user, &m);
+        }
+        views_read_end(txn);
+    }
+    if (rc == 0 || rc == WEIR_ENOTFOUND) {
+        *ret_wait_ms = now_ms < m.said_ms ? 0 : chat_member_wait_ms(&m, &value, now_ms);
+        rc = 0;
+    }
+    return rc;
+}
+
 struct ban_walk {
     struct fold_txn *txn;
     const char *room;

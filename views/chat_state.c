@@ -90,7 +90,7 @@ void chat_key_notice(struct chat_key *k, const char *room, const char *topic, ui
     key_put_u64(k, (uint64_t)offset);
 }
 
-/* --- Rooms --- */
+/* --- Rooms: u32 kept, u64 kept from, u32 slow mode, seconds --- */
 
 int chat_room_get(struct fold_txn *txn, const char *room, struct chat_room *ret_room)
 {
@@ -107,21 +107,23 @@ int chat_room_get(struct fold_txn *txn, const char *room, struct chat_room *ret_
     cursor_init(&c, value, len);
     ret_room->kept = cursor_be32(&c);
     ret_room->kept_from = (int64_t)cursor_be64(&c);
+    ret_room->slow_s = cursor_be32(&c);
     return cursor_ok(&c) ? 0 : WEIR_ECORRUPT;
 }
 
 int chat_room_put(struct fold_txn *txn, const char *room, const struct chat_room *value)
 {
     struct chat_key k;
-    uint8_t b[12];
+    uint8_t b[16];
     key_begin(&k, 'k', room);
     store_be32(b, value->kept);
     store_be64(b + 4, (uint64_t)value->kept_from);
+    store_be32(b + 12, value->slow_s);
     return fold_put(txn, k.data, k.len, b, sizeof(b));
 }
 
-/* --- Members: u64 tat ms, u32 tier, u32 months, u64 expires ms, u8 banned, when banned: u64 at
- * ms, u64 until ms, by, reason --- */
+/* --- Members: u64 tat ms, u64 said ms, u32 tier, u32 months, u64 expires ms, u8 banned, when
+ * banned: u64 at ms, u64 until ms, by, reason --- */
 
 int chat_member_get(struct fold_txn *txn, const char *room, const char *user,
                     struct chat_member *ret_member)
@@ -138,6 +140,7 @@ int chat_member_get(struct fold_txn *txn, const char *room, const char *user,
     }
     cursor_init(&c, value, len);
     ret_member->tat_ms = (int64_t)cursor_be64(&c);
+    ret_member->said_ms = (int64_t)cursor_be64(&c);
     ret_member->badge.tier = cursor_be32(&c);
     ret_member->badge.months = cursor_be32(&c);
     ret_member->badge.expires_ms = (int64_t)cursor_be64(&c);
@@ -159,6 +162,7 @@ int chat_member_put(struct fold_txn *txn, const char *room, const char *user,
     chat_key_member(&k, room, user);
     bytes_init(&b, MEMBER_BYTES_MAX);
     bytes_put_be64(&b, (uint64_t)member->tat_ms);
+    bytes_put_be64(&b, (uint64_t)member->said_ms);
     bytes_put_be32(&b, member->badge.tier);
     bytes_put_be32(&b, member->badge.months);
     bytes_put_be64(&b, (uint64_t)member->badge.expires_ms);
@@ -180,6 +184,13 @@ int chat_member_put(struct fold_txn *txn, const char *room, const char *user,
 bool chat_member_banned(const struct chat_member *member, int64_t now_ms)
 {
     return member->banned && (member->until_ms == 0 || member->until_ms > now_ms);
+}
+
+int64_t chat_member_wait_ms(const struct chat_member *member, const struct chat_room *room,
+                            int64_t now_ms)
+{
+    int64_t due_ms = member->said_ms + (int64_t)room->slow_s * 1000;
+    return room->slow_s > 0 && due_ms > now_ms ? due_ms - now_ms : 0;
 }
 
 /* --- Items: u8 flags, u64 append ms, u32 tier, u32 months, u64 expires ms, deleted by, the

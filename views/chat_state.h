@@ -28,6 +28,7 @@ void chat_key_notice(struct chat_key *k, const char *room, const char *topic, ui
 struct chat_room {
     uint32_t kept;
     int64_t kept_from; /* every item at or above is kept */
+    uint32_t slow_s;   /* slow mode; 0: off */
 };
 /* A room nobody has spoken in is zeros. */
 int chat_room_get(struct fold_txn *txn, const char *room, struct chat_room *ret_room);
@@ -35,6 +36,7 @@ int chat_room_put(struct fold_txn *txn, const char *room, const struct chat_room
 
 struct chat_member {
     int64_t tat_ms;
+    int64_t said_ms; /* append time of the last accepted message; 0: none */
     struct chat_badge badge;
     bool banned;
     int64_t at_ms, until_ms;
@@ -46,6 +48,9 @@ int chat_member_get(struct fold_txn *txn, const char *room, const char *user,
 int chat_member_put(struct fold_txn *txn, const char *room, const char *user,
                     const struct chat_member *member);
 bool chat_member_banned(const struct chat_member *member, int64_t now_ms);
+/* How long the room's slow mode has the member wait; 0: not at all. */
+int64_t chat_member_wait_ms(const struct chat_member *member, const struct chat_room *room,
+                            int64_t now_ms);
 
 /* The item's record is unpacked into the txn's memory. */
 int chat_item_decode(struct fold_txn *txn, const uint8_t *key, size_t key_len, const uint8_t *value,

@@ -34,7 +34,8 @@ extern const char *const view_topic_names[VIEW_TOPICS];
     X(VERDICT_UNBALANCED, 7, "unbalanced")                                                         \
     X(VERDICT_ORDER, 8, "out_of_order")                                                            \
     X(VERDICT_RATE, 9, "rate_limited")                                                             \
-    X(VERDICT_LIMIT, 10, "limit")
+    X(VERDICT_LIMIT, 10, "limit")                                                                  \
+    X(VERDICT_SLOW, 11, "slow_mode")
 #define X(name, value, text) name = value,
 enum verdict { VERDICT_MAP(X) };
 #undef X

@@ -169,6 +169,11 @@ static const char *text_of(const json_t *json, const char *name)
     return text != NULL ? text : "";
 }
 
+static json_int_t number_of(const json_t *json, const char *name)
+{
+    return json_integer_value(json_object_get(json, name));
+}
+
 static void print_event(const json_t *json)
 {
     char clock[16] = "";
@@ -187,6 +192,11 @@ static void print_event(const json_t *json)
     } else if (strcmp(type, "ban") == 0 || strcmp(type, "unban") == 0) {
         printf("%s * %s was %sned by %s\n", clock, text_of(json, "user"), type,
                text_of(json, "by"));
+    } else if (strcmp(type, "slow") == 0 && number_of(json, "seconds") == 0) {
+        printf("%s * slow mode is off\n", clock);
+    } else if (strcmp(type, "slow") == 0) {
+        printf("%s * slow mode: one message every %lld s\n", clock,
+               (long long)number_of(json, "seconds"));
     } else if (strcmp(type, "deleted") == 0) {
         printf("%s * a message was deleted by %s\n", clock, text_of(json, "by"));
     }
@@ -221,6 +231,12 @@ static void on_error(struct chat_cli *cli, const json_t *json)
 {
     const char *code = text_of(json, "code");
     bool about_line = cli->line != NULL && strcmp(text_of(json, "nonce"), cli->nonce) == 0;
+    json_int_t wait_s = number_of(json, "seconds");
+    if (about_line && strcmp(code, "slow_mode") == 0 && wait_s > 0) {
+        (void)fprintf(stderr, "weir: %s\n", text_of(json, "message"));
+        env_timer_start(&cli->resend, (uint64_t)wait_s * 1000000, on_resend);
+        return;
+    }
     bool passing = strcmp(code, "rate_limited") == 0 || strcmp(code, "busy") == 0 ||
                    strcmp(code, "unavailable") == 0 || strcmp(code, "unknown_outcome") == 0;
     if (about_line && passing) {

@@ -25,8 +25,8 @@ static void on_event(void *data, const struct view_event *event)
     if (event->record == NULL) {
         return;
     }
-    if (event->verdict == VERDICT_DUPLICATE) {
-        chat_note_duplicate(chat, event);
+    if (event->verdict == VERDICT_DUPLICATE || event->verdict == VERDICT_SLOW) {
+        chat_note_void(chat, event);
     }
     struct room *room = event->verdict == VERDICT_OK ? room_find(chat, outcome->room) : NULL;
     if (room == NULL) {

@@ -83,6 +83,7 @@ struct submission {
     struct conn *conn; /* NULL once it has gone */
     struct list link, by_conn;
     int64_t duplicate_of;
+    int64_t wait_ms; /* VERDICT_SLOW */
     char room[ACCOUNT_NAME_MAX + 1];
     char user[ACCOUNT_NAME_MAX + 1];
     char nonce[CHAT_NONCE_MAX + 1];
@@ -133,6 +134,8 @@ void conn_send_frames(struct conn *conn, const void *frames, size_t n);
 void conn_send_json(struct conn *conn, const struct bytes *json);
 void conn_error(struct conn *conn, const char *code, const char *nonce, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
+/* The same, with the seconds to wait. */
+void conn_error_slow(struct conn *conn, const char *nonce, const char *room, int64_t wait_ms);
 /* Writes what waits in `out`. True when nothing is left and more may be written. */
 bool conn_flush(struct conn *conn);
 
@@ -163,15 +166,19 @@ void conn_send_history(struct conn *conn, const char *room, const char *owner, i
                        unsigned limit);
 
 /* --- submit.c */
-void conn_submit_message(struct conn *conn, const char *room, const char *text, const char *nonce);
+/* `exempt`: slow mode does not hold. */
+void conn_submit_message(struct conn *conn, const char *room, const char *text, bool exempt,
+                         const char *nonce);
 void conn_submit_ban(struct conn *conn, const char *room, const char *user, uint32_t seconds,
                      const char *reason, const char *nonce);
 void conn_submit_unban(struct conn *conn, const char *room, const char *user, const char *nonce);
+void conn_submit_slow(struct conn *conn, const char *room, uint32_t seconds, const char *nonce);
 void conn_submit_delete(struct conn *conn, const char *room, int64_t offset, const char *nonce);
 /* The connection goes: its submissions are answered to nobody. */
 void conn_forget_submissions(struct conn *conn);
 void chat_forget_submissions(struct chat *chat);
-/* A message was void because it is there already: whoever waits for it learns where. */
-void chat_note_duplicate(struct chat *chat, const struct view_event *event);
+/* A message was void because it is there already, or has to wait: whoever waits for it learns
+ * where, or how long. */
+void chat_note_void(struct chat *chat, const struct view_event *event);
 
 #endif

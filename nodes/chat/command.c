@@ -101,13 +101,15 @@ static void do_auth(struct conn *c, const struct request *r)
     bytes_close(&json);
 }
 
-static void send_joined(struct conn *c, const char *room, int64_t offset, bool resumed)
+static void send_joined(struct conn *c, const char *room, int64_t offset, bool resumed,
+                        uint32_t slow_s)
 {
     struct bytes json;
     bytes_init(&json, 1024);
     bytes_printf(&json, "{\"type\":\"joined\"");
     json_put_member(&json, "room", room);
     json_put_number(&json, "offset", offset);
+    json_put_number(&json, "slow", slow_s);
     bytes_printf(&json, ",\"resumed\":%s}", resumed ? "true" : "false");
     conn_send_json(c, &json);
     bytes_close(&json);
@@ -119,7 +121,11 @@ static void join(struct conn *c, const struct request *r, int64_t after, unsigne
     struct room *room = NULL;
     struct sub *sub = NULL;
     int64_t begins = -1;
-    int rv = room_get(c->chat, r->room, &room);
+    uint32_t slow_s = 0;
+    int rv = chat_slow(c->chat->views, r->room, &slow_s);
+    if (rv == 0) {
+        rv = room_get(c->chat, r->room, &room);
+    }
     if (rv == 0) {
         rv = sub_new(c, room, &sub);
     }
@@ -136,7 +142,7 @@ static void join(struct conn *c, const struct request *r, int64_t after, unsigne
         conn_error(c, "unavailable", r->nonce, "cannot join %s now: %s", r->room, error_name(rv));
         return;
     }
-    send_joined(c, r->room, begins, after >= -1 && begins == after);
+    send_joined(c, r->room, begins, after >= -1 && begins == after, slow_s);
     if (history > 0) {
         conn_send_history(c, r->room, r->channel.owner, begins + 1, history);
     }
@@ -189,7 +195,7 @@ static void do_send(struct conn *c, const struct request *r)
                    CHAT_TEXT_CODEPOINTS_MAX);
         return;
     }
-    conn_submit_message(c, r->room, text, r->nonce);
+    conn_submit_message(c, r->room, text, strcmp(c->user, r->channel.owner) == 0, r->nonce);
 }
 
 static void do_ban(struct conn *c, const struct request *r)
@@ -218,6 +224,16 @@ static void do_unban(struct conn *c, const struct request *r)
         return;
     }
     conn_submit_unban(c, r->room, user, r->nonce);
+}
+
+static void do_slow(struct conn *c, const struct request *r)
+{
+    int64_t seconds;
+    if (!get_number(r->json, "seconds", 0, CHAT_SLOW_SECONDS_MAX, -1, &seconds) || seconds < 0) {
+        bad_request(c, r, "seconds is 0 (off) to 3600");
+        return;
+    }
+    conn_submit_slow(c, r->room, (uint32_t)seconds, r->nonce);
 }
 
 static void do_delete(struct conn *c, const struct request *r)
@@ -265,6 +281,7 @@ static const struct command {
     {"send", NEEDS_ROOM | NEEDS_USER, do_send},
     {"ban", NEEDS_ROOM | NEEDS_USER | NEEDS_OWNER, do_ban},
     {"unban", NEEDS_ROOM | NEEDS_USER | NEEDS_OWNER, do_unban},
+    {"slow", NEEDS_ROOM | NEEDS_USER | NEEDS_OWNER, do_slow},
     {"delete", NEEDS_ROOM | NEEDS_USER | NEEDS_OWNER, do_delete},
     {"history", NEEDS_ROOM, do_history},
     {"ping", 0, do_ping},
@@ -324,8 +341,9 @@ static void run_request(struct conn *c, const json_t *json)
         return;
     }
     if (command == NULL) {
-        conn_error(c, "bad_request", r.nonce,
-                   "type is one of auth, join, leave, send, ban, unban, delete, history, ping");
+        conn_error(
+            c, "bad_request", r.nonce,
+            "type is one of auth, join, leave, send, ban, unban, slow, delete, history, ping");
         return;
     }
     if (admit(c, command, &r)) {

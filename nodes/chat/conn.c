@@ -116,13 +116,10 @@ void conn_send_json(struct conn *c, const struct bytes *json)
     bytes_close(&frame);
 }
 
-void conn_error(struct conn *c, const char *code, const char *nonce, const char *fmt, ...)
+/* `seconds` 0: none are told. */
+static void send_error(struct conn *c, const char *code, const char *nonce, int64_t seconds,
+                       const char *text)
 {
-    char text[512];
-    va_list args;
-    va_start(args, fmt);
-    (void)vsnprintf(text, sizeof(text), fmt, args);
-    va_end(args);
     struct bytes json;
     bytes_init(&json, 4096);
     bytes_printf(&json, "{\"type\":\"error\"");
@@ -131,8 +128,29 @@ void conn_error(struct conn *c, const char *code, const char *nonce, const char 
     if (nonce != NULL && nonce[0] != '\0') {
         json_put_member(&json, "nonce", nonce);
     }
+    if (seconds > 0) {
+        json_put_number(&json, "seconds", seconds);
+    }
     bytes_put_u8(&json, '}');
     metric_add(c->chat->refused, 1);
     conn_send_json(c, &json);
     bytes_close(&json);
+}
+
+void conn_error(struct conn *c, const char *code, const char *nonce, const char *fmt, ...)
+{
+    char text[512];
+    va_list args;
+    va_start(args, fmt);
+    (void)vsnprintf(text, sizeof(text), fmt, args);
+    va_end(args);
+    send_error(c, code, nonce, 0, text);
+}
+
+void conn_error_slow(struct conn *c, const char *nonce, const char *room, int64_t wait_ms)
+{
+    char text[128];
+    int64_t seconds = (wait_ms + 999) / 1000;
+    (void)snprintf(text, sizeof(text), "%s is in slow mode: wait %lld s", room, (long long)seconds);
+    send_error(c, "slow_mode", nonce, seconds, text);
 }

@@ -80,6 +80,11 @@ void chat_event_put(struct bytes *out, const struct chat_event *e)
         json_put_number(out, "target", r->delete_->offset);
         json_put_member(out, "by", r->delete_->by);
         break;
+    case WEIR__CHAT_RECORD__BODY_SLOW:
+        put_head(out, "slow", r, e);
+        json_put_number(out, "seconds", r->slow->seconds);
+        json_put_member(out, "by", r->slow->by);
+        break;
     case WEIR__CHAT_RECORD__BODY_NOTICE:
         put_notice(out, r, e);
         break;

@@ -41,6 +41,9 @@ static void answer_verdict(struct conn *c, const struct submission *s, enum verd
     case VERDICT_BANNED:
         conn_error(c, "banned", s->nonce, "you are banned from %s", s->room);
         break;
+    case VERDICT_SLOW:
+        conn_error_slow(c, s->nonce, s->room, s->wait_ms);
+        break;
     case VERDICT_RATE:
         conn_error(c, "rate_limited", s->nonce, "one message a second");
         break;
@@ -149,20 +152,36 @@ static struct rate_slot *rate_slot(struct chat *chat, const char *user, uint64_t
     return &chat->rates[*ret_hash % CHAT_RATE_SLOTS];
 }
 
-void conn_submit_message(struct conn *c, const char *room, const char *text, const char *nonce)
+/* Whether the view says now that the message can't pass; then the client has been told. */
+static bool refused_now(struct conn *c, const char *room, bool exempt, const char *nonce)
+{
+    struct views *views = c->chat->views;
+    struct chat_ban ban;
+    int64_t wait_ms = 0, now_ms = env_wall_ms(c->chat->env);
+    if (chat_ban_of(views, room, c->user, now_ms, &ban) == 0) {
+        conn_error(c, "banned", nonce, "you are banned from %s%s%s", room,
+                   ban.reason[0] != '\0' ? ": " : "", ban.reason);
+        return true;
+    }
+    if (!exempt && chat_slow_wait(views, room, c->user, now_ms, &wait_ms) == 0 && wait_ms > 0) {
+        conn_error_slow(c, nonce, room, wait_ms);
+        return true;
+    }
+    return false;
+}
+
+void conn_submit_message(struct conn *c, const char *room, const char *text, bool exempt,
+                         const char *nonce)
 {
     struct chat *chat = c->chat;
     uint64_t hash, now = env_now_ns(chat->env);
     struct rate_slot *slot = rate_slot(chat, c->user, &hash);
-    struct chat_ban ban;
     if (slot->user == hash && now < slot->next_ns) {
         conn_error(c, "rate_limited", nonce, "one message every %u ms",
                    chat->node->config->chat_rate_ms);
         return;
     }
-    if (chat_ban_of(chat->views, room, c->user, env_wall_ms(chat->env), &ban) == 0) {
-        conn_error(c, "banned", nonce, "you are banned from %s%s%s", room,
-                   ban.reason[0] != '\0' ? ": " : "", ban.reason);
+    if (refused_now(c, room, exempt, nonce)) {
         return;
     }
     struct submission *s = submission_new(c, room, nonce);
@@ -178,6 +197,7 @@ void conn_submit_message(struct conn *c, const char *room, const char *text, con
     message.display_name = c->display_name;
     message.text = text_of(text);
     message.nonce = s->nonce;
+    message.exempt = exempt;
     record.room = s->room;
     record.body_case = WEIR__CHAT_RECORD__BODY_MESSAGE;
     record.message = &message;
@@ -223,6 +243,22 @@ void conn_submit_unban(struct conn *c, const char *room, const char *user, const
     (void)submission_start(s, &record);
 }
 
+void conn_submit_slow(struct conn *c, const char *room, uint32_t seconds, const char *nonce)
+{
+    struct submission *s = submission_new(c, room, nonce);
+    if (s == NULL) {
+        return;
+    }
+    Weir__ChatSlow slow = WEIR__CHAT_SLOW__INIT;
+    Weir__ChatRecord record = WEIR__CHAT_RECORD__INIT;
+    slow.seconds = seconds;
+    slow.by = c->user;
+    record.room = s->room;
+    record.body_case = WEIR__CHAT_RECORD__BODY_SLOW;
+    record.slow = &slow;
+    (void)submission_start(s, &record);
+}
+
 void conn_submit_delete(struct conn *c, const char *room, int64_t offset, const char *nonce)
 {
     struct submission *s = submission_new(c, room, nonce);
@@ -255,7 +291,7 @@ void chat_forget_submissions(struct chat *chat)
     }
 }
 
-void chat_note_duplicate(struct chat *chat, const struct view_event *event)
+void chat_note_void(struct chat *chat, const struct view_event *event)
 {
     const Weir__ChatRecord *record = event->record;
     const struct chat_outcome *outcome = event->outcome;
@@ -268,6 +304,7 @@ void chat_note_duplicate(struct chat *chat, const struct view_event *event)
         if (strcmp(s->nonce, record->message->nonce) == 0 &&
             strcmp(s->user, record->message->user) == 0 && strcmp(s->room, record->room) == 0) {
             s->duplicate_of = outcome->duplicate_of;
+            s->wait_ms = outcome->retry_after_ms;
         }
     }
 }

@@ -1,328 +1,11 @@
-/* The gateway as clients meet it: real sockets, real views fed by hand. What a client submits is
- * folded at once, or when the test says so. */
-#include <ftw.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "gateway.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <cmocka.h>
-#include <jansson.h>
-#include <uv.h>
-
-#include "base/env_uv.h"
-#include "net/ws_client.h"
-#include "nodes/role.h"
 #include "proto/accounts.pb-c.h"
-#include "proto/chat.pb-c.h"
 #include "records.h"
-#include "views/accounts.h"
-#include "views/chat.h"
-
-#define RECEIVED_MAX 20000
-
-static uv_loop_t loop;
-static struct env *env;
-static struct node node;
-static struct config config;
-static void *role;
-static struct http_client *http;
-static char dir[64];
-static char tokens[3][ACCOUNT_SECRET_MAX]; /* owner, alice, bob */
-static bool stopped, closed;
-
-static void on_guard(uv_timer_t *timer)
-{
-    (void)timer;
-    (void)fprintf(stderr, "nothing happened for 20 s\n");
-    abort();
-}
-
-#define RUN_UNTIL(condition)                                                                       \
-    do {                                                                                           \
-        uv_timer_t guard;                                                                          \
-        assert_int_equal(uv_timer_init(&loop, &guard), 0);                                         \
-        assert_int_equal(uv_timer_start(&guard, on_guard, 20000, 0), 0);                           \
-        while (!(condition)) {                                                                     \
-            (void)uv_run(&loop, UV_RUN_ONCE);                                                      \
-        }                                                                                          \
-        uv_close((uv_handle_t *)&guard, NULL);                                                     \
-        (void)uv_run(&loop, UV_RUN_NOWAIT);                                                        \
-    } while (0)
-
-/* Instead of the cluster: what was submitted is in the log in the loop's next turn, or twice, or
- * when the test takes it. */
-static struct pending {
-    struct env_defer defer;
-    struct view_submit *req;
-    view_submit_cb cb;
-    uint8_t value[4096];
-    size_t n;
-} pending[64];
-static unsigned n_pending;
-static bool hold, twice;
-static struct view_listener verdict_listener;
-static enum verdict last_verdict;
-
-static void on_verdict(void *data, const struct view_event *event)
-{
-    (void)data;
-    last_verdict = event->verdict;
-}
-
-static void pending_fold(struct pending *p)
-{
-    now_ms += CHAT_RATE_MS;
-    if (twice) {
-        (void)feed_packed(VIEW_CHAT, p->value, p->n);
-    }
-    p->req->offset = feed_packed(VIEW_CHAT, p->value, p->n);
-    p->cb(p->req, 0, last_verdict);
-}
-
-static void on_pending(struct env_defer *defer)
-{
-    pending_fold(defer->data);
-}
-
-int __wrap_views_submit(struct views *views, enum view_topic topic, const char *key,
-                        const void *value, size_t len, struct view_submit *req, view_submit_cb cb);
-int __wrap_views_submit(struct views *views, enum view_topic topic, const char *key,
-                        const void *value, size_t len, struct view_submit *req, view_submit_cb cb)
-{
-    struct pending *p = &pending[n_pending++ % 64];
-    (void)views;
-    assert_int_equal(topic, VIEW_CHAT);
-    assert_string_equal(key, "room");
-    assert_true(len <= sizeof(p->value));
-    *p = (struct pending){.req = req, .cb = cb, .n = len};
-    memcpy(p->value, value, len);
-    p->defer.data = p;
-    if (!hold) {
-        env_defer(env, &p->defer, on_pending);
-    }
-    return 0;
-}
-
-/* --- Clients
- * ---------------------------------------------------------------------------------------------------------
- */
-
-struct client {
-    struct ws_client *ws;
-    json_t *received[RECEIVED_MAX];
-    unsigned n, taken;
-    bool open, closed;
-    int status;
-};
-
-static void on_opened(void *data, struct ws_client *ws)
-{
-    struct client *c = data;
-    c->ws = ws;
-    c->open = true;
-}
-
-static void on_message(void *data, struct ws_client *ws, const char *text, size_t n)
-{
-    struct client *c = data;
-    (void)ws;
-    json_t *json = json_loadb(text, n, 0, NULL);
-    assert_non_null(json);
-    assert_true(c->n < RECEIVED_MAX);
-    c->received[c->n++] = json;
-}
-
-static void on_client_closed(void *data, struct ws_client *ws, int status)
-{
-    struct client *c = data;
-    (void)ws;
-    c->closed = true;
-    c->status = status;
-}
-
-static struct client *client_dial(void)
-{
-    struct client *c = calloc(1, sizeof(*c));
-    assert_non_null(c);
-    const struct ws_client_events events = {
-        .data = c, .opened = on_opened, .message = on_message, .closed = on_client_closed};
-    assert_int_equal(ws_client_dial(http, "127.0.0.1", http_server_port(node.http), "/chat",
-                                    "weir.chat.v1", &events, &c->ws, NULL),
-                     0);
-    RUN_UNTIL(c->open || c->closed);
-    return c;
-}
-
-static void client_free(struct client *c)
-{
-    if (!c->closed) {
-        ws_client_free(c->ws);
-    }
-    for (unsigned i = 0; i < c->n; i++) {
-        json_decref(c->received[i]);
-    }
-    free(c);
-    (void)uv_run(&loop, UV_RUN_NOWAIT);
-}
-
-static void say(struct client *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-static void say(struct client *c, const char *fmt, ...)
-{
-    char text[8192];
-    va_list args;
-    va_start(args, fmt);
-    int n = vsnprintf(text, sizeof(text), fmt, args);
-    va_end(args);
-    assert_int_equal(ws_client_send(c->ws, text, (size_t)n), 0);
-}
-
-/* The next thing heard, which must be of this type. */
-static json_t *hear(struct client *c, const char *type)
-{
-    RUN_UNTIL(c->taken < c->n || c->closed);
-    assert_true(c->taken < c->n);
-    json_t *json = c->received[c->taken++];
-    const char *got = json_string_value(json_object_get(json, "type"));
-    if (strcmp(got, type) != 0) {
-        char *text = json_dumps(json, 0);
-        print_error("wanted %s, heard %s\n", type, text);
-        free(text);
-    }
-    assert_string_equal(got, type);
-    return json;
-}
-
-static const char *member(const json_t *json, const char *name)
-{
-    const char *text = json_string_value(json_object_get(json, name));
-    assert_non_null(text);
-    return text;
-}
-
-static int64_t number(const json_t *json, const char *name)
-{
-    assert_true(json_is_integer(json_object_get(json, name)));
-    return json_integer_value(json_object_get(json, name));
-}
-
-/* jansson's json_is_true looks at its argument twice. */
-static bool is_true(const json_t *json, const char *name)
-{
-    const json_t *value = json_object_get(json, name);
-    assert_true(json_is_boolean(value));
-    return json_is_true(value);
-}
-
-static void hear_error(struct client *c, const char *code)
-{
-    assert_string_equal(member(hear(c, "error"), "code"), code);
-}
-
-static struct client *client_open(void)
-{
-    struct client *c = client_dial();
-    assert_string_equal(member(hear(c, "welcome"), "node"), "n1");
-    return c;
-}
-
-static struct client *client_join(const char *more)
-{
-    struct client *c = client_open();
-    say(c, "{\"type\":\"join\",\"room\":\"room\"%s}", more);
-    return c;
-}
-
-static struct client *client_auth(unsigned who)
-{
-    struct client *c = client_open();
-    say(c, "{\"type\":\"auth\",\"token\":\"%s\"}", tokens[who]);
-    (void)hear(c, "authed");
-    return c;
-}
-
-/* Says ping and hears pong: nothing else had been on the way. */
-static void hear_nothing(struct client *c)
-{
-    say(c, "{\"type\":\"ping\"}");
-    (void)hear(c, "pong");
-}
-
-/* --- Setup
- * -----------------------------------------------------------------------------------------------------------
- */
-
-static int setup(void **state)
-{
-    (void)state;
-    static const uint32_t partitions[VIEW_TOPICS] = {[VIEW_ACCOUNTS] = 1, [VIEW_CHAT] = 1};
-    config = (struct config){.node_name = "n1",
-                             .chat_rate_ms = 3600000,
-                             .chat_ring_messages = 64,
-                             .chat_ring_kib = 16,
-                             .chat_connections_max = 10};
-    memset(next_offset, 0, sizeof(next_offset));
-    now_ms = 1700000000000;
-    hold = twice = stopped = closed = false;
-    n_pending = 0;
-    assert_int_equal(uv_loop_init(&loop), 0);
-    assert_int_equal(env_uv_new(&loop, &env, NULL), 0);
-    static const char template[] = "/tmp/weir-chat-XXXXXX";
-    memcpy(dir, template, sizeof(template));
-    assert_non_null(mkdtemp(dir));
-    node = (struct node){.config = &config, .env = env};
-    assert_int_equal(views_open_detached(env, dir, partitions, &node.views, NULL), 0);
-    fed_views = node.views;
-    verdict_listener.event = on_verdict;
-    views_listen(node.views, VIEW_CHAT, &verdict_listener);
-    uint8_t random[3][ACCOUNT_RANDOM_SIZE];
-    env_random(env, random, sizeof(random));
-    feed_user("owner", random[0], tokens[0]);
-    feed_user("alice", random[1], tokens[1]);
-    feed_user("bob", random[2], tokens[2]);
-    feed_channel("room", "owner");
-    assert_int_equal(http_server_new(env, "127.0.0.1", 0, &node.http, NULL), 0);
-    assert_int_equal(http_client_new(env, &http, NULL), 0);
-    assert_int_equal(role_chat.start(&node, &role, NULL), 0);
-    return 0;
-}
-
-static void on_done(void *data)
-{
-    *(bool *)data = true;
-}
-
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-    (void)st;
-    (void)type;
-    (void)ftw;
-    return remove(path);
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    role_chat.stop(role, on_done, &stopped);
-    RUN_UNTIL(stopped);
-    http_client_free(http);
-    http_server_close(node.http, on_done, &closed);
-    RUN_UNTIL(closed);
-    closed = false;
-    views_close(node.views, on_done, &closed);
-    RUN_UNTIL(closed);
-    env_uv_free(env);
-    assert_int_equal(uv_loop_close(&loop), 0);
-    (void)nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
-    return 0;
-}
-
-/* --- Tests
- * -----------------------------------------------------------------------------------------------------------
- */
 
 static void room__shows_all_clients_the_same_events(void **state)
 {
@@ -467,6 +150,8 @@ static void requests__that_are_wrong_get_an_error_and_the_connection_lives(void 
     hear_error(c, "bad_request");
     say(c, "{\"type\":\"ban\",\"room\":\"room\",\"user\":\"bob\"}");
     hear_error(c, "forbidden");
+    say(c, "{\"type\":\"slow\",\"room\":\"room\",\"seconds\":5}");
+    hear_error(c, "forbidden");
     say(c, "{\"type\":\"history\",\"room\":\"room\",\"limit\":101}");
     hear_error(c, "bad_request");
     hear_nothing(c);
@@ -483,40 +168,6 @@ static void message__above_16_kib_ends_the_connection(void **state)
     RUN_UNTIL(c->closed);
     assert_int_equal(c->status, 0);
     client_free(c);
-}
-
-static void ban__silences_from_its_offset_on_and_unban_ends_it(void **state)
-{
-    (void)state;
-    struct client *owner = client_auth(0), *bob = client_auth(2), *reader = client_join("");
-    (void)hear(reader, "joined");
-    say(owner, "{\"type\":\"ban\",\"room\":\"room\",\"user\":\"bob\",\"reason\":\"spam\",\"nonce\":"
-               "\"b\"}");
-    assert_string_equal(member(hear(owner, "ack"), "nonce"), "b");
-    json_t *ban = hear(reader, "ban");
-    assert_string_equal(member(ban, "user"), "bob");
-    assert_string_equal(member(ban, "by"), "owner");
-    assert_int_equal(number(ban, "until"), 0);
-    say(bob, "{\"type\":\"send\",\"room\":\"room\",\"text\":\"x\",\"nonce\":\"n\"}");
-    assert_non_null(strstr(member(hear(bob, "error"), "message"), "spam"));
-    (void)feed_message("room", "bob", "not through this gateway", "");
-    hear_nothing(reader);
-    say(owner, "{\"type\":\"ban\",\"room\":\"room\",\"user\":\"owner\"}");
-    hear_error(owner, "forbidden");
-    say(owner, "{\"type\":\"unban\",\"room\":\"room\",\"user\":\"bob\"}");
-    (void)hear(owner, "ack");
-    (void)hear(reader, "unban");
-    say(bob, "{\"type\":\"send\",\"room\":\"room\",\"text\":\"thanks\"}");
-    int64_t offset = number(hear(bob, "ack"), "offset");
-    (void)hear(reader, "message");
-    say(owner, "{\"type\":\"delete\",\"room\":\"room\",\"offset\":%lld}", (long long)offset);
-    (void)hear(owner, "ack");
-    assert_int_equal(number(hear(reader, "deleted"), "target"), offset);
-    say(owner, "{\"type\":\"delete\",\"room\":\"room\",\"offset\":9999}");
-    hear_error(owner, "not_found");
-    client_free(owner);
-    client_free(bob);
-    client_free(reader);
 }
 
 static void join__shows_history_oldest_first(void **state)
@@ -604,6 +255,8 @@ static void resume__from_the_view_has_every_kind_of_event(void **state)
     (void)hear(owner, "ack");
     say(owner, "{\"type\":\"unban\",\"room\":\"room\",\"user\":\"bob\"}");
     (void)hear(owner, "ack");
+    say(owner, "{\"type\":\"slow\",\"room\":\"room\",\"seconds\":7}");
+    (void)hear(owner, "ack");
     struct client *c = client_join(",\"after\":-1"); /* nobody was in the room: its ring is new */
     assert_true(is_true(hear(c, "joined"), "resumed"));
     json_t *message = hear(c, "message");
@@ -613,6 +266,7 @@ static void resume__from_the_view_has_every_kind_of_event(void **state)
     assert_int_equal(number(ban, "until"), number(ban, "time") + 60000);
     assert_int_equal(number(hear(c, "deleted"), "target"), 0);
     assert_string_equal(member(hear(c, "unban"), "user"), "bob");
+    assert_int_equal(number(hear(c, "slow"), "seconds"), 7);
     hear_nothing(c);
     client_free(owner);
     client_free(c);
@@ -753,27 +407,25 @@ static void gateway__stops_with_connections_and_submissions_open(void **state)
 
 int main(void)
 {
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(room__shows_all_clients_the_same_events),
-        TEST(send__is_acknowledged_with_its_offset_and_comes_back),
-        TEST(send__is_refused_once_its_token_is_revoked),
-        TEST(send__stored_twice_counts_once),
-        TEST(send__outlives_its_connection),
-        TEST(requests__that_are_wrong_get_an_error_and_the_connection_lives),
-        TEST(message__above_16_kib_ends_the_connection),
-        TEST(ban__silences_from_its_offset_on_and_unban_ends_it),
-        TEST(join__shows_history_oldest_first),
-        TEST(resume__from_the_view_goes_over_to_live_without_gap_or_repetition),
-        TEST(resume__from_the_ring_has_every_kind_of_event),
-        TEST(resume__from_the_view_has_every_kind_of_event),
-        TEST(resume__ahead_of_this_node_waits_until_its_view_has_passed),
-        TEST(resume__from_before_what_is_kept_says_so),
-        TEST(slow_reader__falls_off_and_takes_up_where_it_was),
-        TEST(connection__may_be_in_many_rooms_and_leave_them),
-        TEST(gateway__answers_what_is_no_handshake),
-        TEST(client__that_floods_is_refused_and_then_closed),
-        TEST(gateway__stops_with_connections_and_submissions_open),
+        GATEWAY_TEST(room__shows_all_clients_the_same_events),
+        GATEWAY_TEST(send__is_acknowledged_with_its_offset_and_comes_back),
+        GATEWAY_TEST(send__is_refused_once_its_token_is_revoked),
+        GATEWAY_TEST(send__stored_twice_counts_once),
+        GATEWAY_TEST(send__outlives_its_connection),
+        GATEWAY_TEST(requests__that_are_wrong_get_an_error_and_the_connection_lives),
+        GATEWAY_TEST(message__above_16_kib_ends_the_connection),
+        GATEWAY_TEST(join__shows_history_oldest_first),
+        GATEWAY_TEST(resume__from_the_view_goes_over_to_live_without_gap_or_repetition),
+        GATEWAY_TEST(resume__from_the_ring_has_every_kind_of_event),
+        GATEWAY_TEST(resume__from_the_view_has_every_kind_of_event),
+        GATEWAY_TEST(resume__ahead_of_this_node_waits_until_its_view_has_passed),
+        GATEWAY_TEST(resume__from_before_what_is_kept_says_so),
+        GATEWAY_TEST(slow_reader__falls_off_and_takes_up_where_it_was),
+        GATEWAY_TEST(connection__may_be_in_many_rooms_and_leave_them),
+        GATEWAY_TEST(gateway__answers_what_is_no_handshake),
+        GATEWAY_TEST(client__that_floods_is_refused_and_then_closed),
+        GATEWAY_TEST(gateway__stops_with_connections_and_submissions_open),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

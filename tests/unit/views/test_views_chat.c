@@ -21,6 +21,31 @@ static enum verdict say(struct feed *f, const char *user, const char *text, cons
     return feed_chat(f, &r);
 }
 
+static enum verdict say_as_owner(struct feed *f, const char *user, const char *text)
+{
+    Weir__ChatMessage m = WEIR__CHAT_MESSAGE__INIT;
+    Weir__ChatRecord r = WEIR__CHAT_RECORD__INIT;
+    m.user = TEXT(user);
+    m.text = TEXT(text);
+    m.exempt = true;
+    r.room = TEXT("demo");
+    r.body_case = WEIR__CHAT_RECORD__BODY_MESSAGE;
+    r.message = &m;
+    return feed_chat(f, &r);
+}
+
+static enum verdict slow(struct feed *f, uint32_t seconds)
+{
+    Weir__ChatSlow m = WEIR__CHAT_SLOW__INIT;
+    Weir__ChatRecord r = WEIR__CHAT_RECORD__INIT;
+    m.seconds = seconds;
+    m.by = TEXT("owner");
+    r.room = TEXT("demo");
+    r.body_case = WEIR__CHAT_RECORD__BODY_SLOW;
+    r.slow = &m;
+    return feed_chat(f, &r);
+}
+
 static enum verdict ban(struct feed *f, const char *user, uint32_t seconds)
 {
     Weir__ChatBan m = WEIR__CHAT_BAN__INIT;
@@ -249,6 +274,102 @@ static void message__passes_once_a_second_with_a_burst_of_jitter(void **state)
     feed_close(&f);
 }
 
+static void message__is_void_until_slow_mode_lets_its_author_speak_again(void **state)
+{
+    struct feed f;
+    struct chat_outcome o = {0};
+    (void)state;
+    feed_open(&f);
+    f.on_event = copy_outcome;
+    f.data = &o;
+    assert_int_equal(say(&f, "alice", "before", ""), VERDICT_OK);
+    later(&f, 1000);
+    assert_int_equal(slow(&f, 10), VERDICT_OK);
+    later(&f, 8999);
+    assert_int_equal(say(&f, "alice", "early", ""), VERDICT_SLOW); /* the older message counts */
+    assert_int_equal(o.retry_after_ms, 1);
+    assert_int_equal(say(&f, "bob", "first", ""), VERDICT_OK);
+    later(&f, 1);
+    assert_int_equal(say(&f, "alice", "in time", "n"), VERDICT_OK);
+    assert_int_equal(say(&f, "alice", "in time", "n"), VERDICT_DUPLICATE);
+    later(&f, 5000);
+    assert_int_equal(say(&f, "alice", "early", ""), VERDICT_SLOW);
+    assert_int_equal(o.retry_after_ms, 5000); /* from the accepted one, not from the refused */
+    assert_int_equal(slow(&f, 3), VERDICT_OK);
+    assert_int_equal(say(&f, "alice", "shorter", ""), VERDICT_OK);
+    assert_int_equal(slow(&f, 0), VERDICT_OK);
+    assert_int_equal(say(&f, "alice", "off", ""), VERDICT_OK);
+    feed_close(&f);
+}
+
+static void slow_mode__does_not_hold_for_the_owner_nor_in_other_rooms(void **state)
+{
+    struct feed f;
+    uint32_t seconds = 99;
+    int64_t wait_ms = 99;
+    (void)state;
+    feed_open(&f);
+    assert_int_equal(slow(&f, CHAT_SLOW_SECONDS_MAX + 1), VERDICT_MALFORMED);
+    assert_int_equal(chat_slow(f.views, "demo", &seconds), 0);
+    assert_int_equal(seconds, 0);
+    assert_int_equal(slow(&f, CHAT_SLOW_SECONDS_MAX), VERDICT_OK);
+    for (int i = 0; i < 1 + CHAT_BURST; i++) {
+        assert_int_equal(say_as_owner(&f, "owner", "hi"), VERDICT_OK);
+    }
+    assert_int_equal(say_as_owner(&f, "owner", "hi"), VERDICT_RATE);
+    assert_int_equal(chat_slow(f.views, "demo", &seconds), 0);
+    assert_int_equal(seconds, CHAT_SLOW_SECONDS_MAX);
+    assert_int_equal(chat_slow(f.views, "other", &seconds), 0);
+    assert_int_equal(seconds, 0);
+    assert_int_equal(chat_slow_wait(f.views, "other", "alice", f.now_ms, &wait_ms), 0);
+    assert_int_equal(wait_ms, 0);
+    feed_close(&f);
+}
+
+static void slow_mode__outlives_the_process(void **state)
+{
+    struct feed f;
+    uint32_t seconds = 0;
+    int64_t wait_ms = 0;
+    (void)state;
+    feed_open(&f);
+    assert_int_equal(slow(&f, 60), VERDICT_OK);
+    assert_int_equal(say(&f, "alice", "hi", ""), VERDICT_OK);
+    int64_t said_ms = f.now_ms;
+    feed_reopen(&f);
+    assert_int_equal(chat_slow(f.views, "demo", &seconds), 0);
+    assert_int_equal(seconds, 60);
+    assert_int_equal(chat_slow_wait(f.views, "demo", "alice", said_ms + 1, &wait_ms), 0);
+    assert_int_equal(wait_ms, 59999);
+    assert_int_equal(chat_slow_wait(f.views, "demo", "alice", said_ms - 1, &wait_ms), 0);
+    assert_int_equal(wait_ms, 0); /* a clock behind the log's */
+    assert_int_equal(chat_slow_wait(f.views, "demo", "bob", said_ms, &wait_ms), 0);
+    assert_int_equal(wait_ms, 0);
+    later(&f, 59999);
+    assert_int_equal(say(&f, "alice", "early", ""), VERDICT_SLOW);
+    later(&f, 1);
+    assert_int_equal(say(&f, "alice", "in time", ""), VERDICT_OK);
+    feed_close(&f);
+}
+
+static void slow_mode__is_kept_while_the_history_goes(void **state)
+{
+    struct feed f;
+    char user[16];
+    (void)state;
+    feed_open(&f);
+    assert_int_equal(slow(&f, 3600), VERDICT_OK);
+    assert_int_equal(say(&f, "early", "first", ""), VERDICT_OK);
+    for (int i = 0; i < CHAT_KEPT_MAX + 5; i++) {
+        snprintf(user, sizeof(user), "user%d", i);
+        assert_int_equal(say(&f, user, "hi", ""), VERDICT_OK);
+    }
+    assert_int_equal(say(&f, "early", "again", ""), VERDICT_SLOW);
+    later(&f, 3600000);
+    assert_int_equal(say(&f, "early", "again", ""), VERDICT_OK);
+    feed_close(&f);
+}
+
 static void deletion__marks_the_message_once(void **state)
 {
     struct feed f;
@@ -337,6 +458,10 @@ int main(void)
         cmocka_unit_test(message__is_void_while_its_author_is_banned),
         cmocka_unit_test(bans__are_listed_while_they_hold),
         cmocka_unit_test(message__passes_once_a_second_with_a_burst_of_jitter),
+        cmocka_unit_test(message__is_void_until_slow_mode_lets_its_author_speak_again),
+        cmocka_unit_test(slow_mode__does_not_hold_for_the_owner_nor_in_other_rooms),
+        cmocka_unit_test(slow_mode__outlives_the_process),
+        cmocka_unit_test(slow_mode__is_kept_while_the_history_goes),
         cmocka_unit_test(deletion__marks_the_message_once),
         cmocka_unit_test(notice__counts_once_and_gives_the_badge),
         cmocka_unit_test(room__keeps_a_bounded_history_and_remembers_what_it_noticed),

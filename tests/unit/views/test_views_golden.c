@@ -67,7 +67,14 @@ static void chat__folds_as_it_always_did(void **state)
 {
     (void)state;
     check(VIEW_CHAT, "tests/golden/views/chat_v1.bin", "06000009905005030230600011",
-          "cdeedbe3611d05ea3f95dc993b029e0c44fb334e927cfdf180bc7c5712a38999");
+          "08ca4223d711de34a382ea7d015a0cbdc7c550cea930f49247ce0c9e9450f886");
+}
+
+static void chat__folds_slow_mode_as_it_always_did(void **state)
+{
+    (void)state;
+    check(VIEW_CHAT, "tests/golden/views/chat_v2.bin", "00;00600005;11100000;",
+          "2f5a2d328d66e215bf0874555fcd3521672414c5b8dbd50c35931c506c494085");
 }
 
 static void ledger__folds_as_it_always_did(void **state)
@@ -82,6 +89,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(accounts__folds_as_it_always_did),
         cmocka_unit_test(chat__folds_as_it_always_did),
+        cmocka_unit_test(chat__folds_slow_mode_as_it_always_did),
         cmocka_unit_test(ledger__folds_as_it_always_did),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
