@@ -37,9 +37,11 @@ static int usage(void)
         "  --all          every workload under every nemesis, one after the other; --for ends it "
         "earlier\n"
         "  --report DIR.. the tables of all runs in those folders (of jepsen/store)\n"
+        "  --slice        a few short runs of all kinds, as CI does them\n"
         "  --other FILE   another build of weir, for upgrades\n"
         "  --fault F      start nodes with WEIR_FAULTS=F (a fault build: ./dev jepsen does that)\n"
         "  --plain        no TLS between nodes\n"
+        "  --no-network   nodes on loopback addresses; --no-disks: with folders for disks\n"
         "  --store DIR    results (jepsen/store/<date>)\n\n"
         "Exit status: 0 all valid, 1 something was not, 2 wrong use, 3 something could not be "
         "checked.\n",
@@ -131,20 +133,35 @@ enum {
     OPT_CHECK,
     OPT_SWEEP,
     OPT_REPORT,
+    OPT_SLICE,
+    OPT_NO_NETWORK,
+    OPT_NO_DISKS,
     OPT_TOOLS
 };
 
-static const struct option options[] = {
-    {"workload", 1, NULL, OPT_WORKLOAD}, {"nemesis", 1, NULL, OPT_NEMESIS},
-    {"time", 1, NULL, OPT_TIME},         {"seed", 1, NULL, OPT_SEED},
-    {"nodes", 1, NULL, OPT_NODES},       {"processes", 1, NULL, OPT_PROCESSES},
-    {"runs", 1, NULL, OPT_RUNS},         {"all", 0, NULL, OPT_ALL},
-    {"for", 1, NULL, OPT_FOR},           {"other", 1, NULL, OPT_OTHER},
-    {"fault", 1, NULL, OPT_FAULT},       {"plain", 0, NULL, OPT_PLAIN},
-    {"store", 1, NULL, OPT_STORE},       {"list", 0, NULL, OPT_LIST},
-    {"weir", 1, NULL, OPT_WEIR},         {"check", 1, NULL, OPT_CHECK},
-    {"sweep", 0, NULL, OPT_SWEEP},       {"report", 0, NULL, OPT_REPORT},
-    {"tools", 1, NULL, OPT_TOOLS},       {NULL, 0, NULL, 0}};
+static const struct option options[] = {{"workload", 1, NULL, OPT_WORKLOAD},
+                                        {"nemesis", 1, NULL, OPT_NEMESIS},
+                                        {"time", 1, NULL, OPT_TIME},
+                                        {"seed", 1, NULL, OPT_SEED},
+                                        {"nodes", 1, NULL, OPT_NODES},
+                                        {"processes", 1, NULL, OPT_PROCESSES},
+                                        {"runs", 1, NULL, OPT_RUNS},
+                                        {"all", 0, NULL, OPT_ALL},
+                                        {"for", 1, NULL, OPT_FOR},
+                                        {"other", 1, NULL, OPT_OTHER},
+                                        {"fault", 1, NULL, OPT_FAULT},
+                                        {"plain", 0, NULL, OPT_PLAIN},
+                                        {"store", 1, NULL, OPT_STORE},
+                                        {"list", 0, NULL, OPT_LIST},
+                                        {"weir", 1, NULL, OPT_WEIR},
+                                        {"check", 1, NULL, OPT_CHECK},
+                                        {"sweep", 0, NULL, OPT_SWEEP},
+                                        {"report", 0, NULL, OPT_REPORT},
+                                        {"slice", 0, NULL, OPT_SLICE},
+                                        {"no-network", 0, NULL, OPT_NO_NETWORK},
+                                        {"no-disks", 0, NULL, OPT_NO_DISKS},
+                                        {"tools", 1, NULL, OPT_TOOLS},
+                                        {NULL, 0, NULL, 0}};
 
 /* A whole number of at least 1; -1 otherwise. */
 static int take_number(uint64_t *out, const char *text)
@@ -202,8 +219,17 @@ static int take_option(struct matrix_options *o, int c)
         (void)snprintf(fault, sizeof(fault), "WEIR_FAULTS=%s", optarg);
         o->run.environment = fault;
         return 0;
+    case OPT_SLICE:
+        o->slice = true;
+        return 0;
     case OPT_PLAIN:
         o->run.plain = true;
+        return 0;
+    case OPT_NO_NETWORK:
+        o->run.network = false;
+        return 0;
+    case OPT_NO_DISKS:
+        o->run.disks = false;
         return 0;
     case OPT_STORE:
         o->store = optarg;
@@ -222,9 +248,30 @@ static int take_option(struct matrix_options *o, int c)
     }
 }
 
+/* What is not there is said, and not tried. */
+static void find_means(struct run_options *o)
+{
+    struct hosts_means means;
+    hosts_probe(&means);
+    if (o->network && !means.network) {
+        (void)fprintf(stderr,
+                      "jepsen: no network namespaces here (%s): nodes are on loopback addresses, "
+                      "and nothing is cut, lost or delayed\n",
+                      means.network_why);
+    }
+    if (o->disks && !means.disks) {
+        (void)fprintf(stderr,
+                      "jepsen: no loop devices here (%s): disks are folders, and don't fail\n",
+                      means.disks_why);
+    }
+    o->network = o->network && means.network;
+    o->disks = o->disks && means.disks;
+}
+
 int main(int argc, char **argv)
 {
-    struct matrix_options o = {.run = {.seconds = 60, .nodes = 5}, .runs = 1};
+    struct matrix_options o = {.run = {.seconds = 60, .nodes = 5, .network = true, .disks = true},
+                               .runs = 1};
     int c;
     while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
         if (c == OPT_LIST) {
@@ -256,5 +303,6 @@ int main(int argc, char **argv)
     (void)signal(SIGPIPE, SIG_IGN);
     log_set_level(LOG_ERROR); /* of our own clients: broken connections are what this is about */
     hosts_sweep();
+    find_means(&o.run);
     return matrix(&o);
 }

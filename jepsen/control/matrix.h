@@ -11,7 +11,8 @@ struct matrix_options {
     const struct workload *workloads[MATRIX_WORKLOADS_MAX];
     unsigned n_workloads;
     const char *nemesis;
-    bool all; /* under every fault, one by one, and then the mix */
+    bool all;   /* under every fault, one by one, and then the mix */
+    bool slice; /* a few runs of different kinds, in minutes: for CI */
     unsigned runs;
     uint32_t seconds;  /* no run begins after so many; 0: all do */
     const char *store; /* made; a folder a run, and summary.txt */

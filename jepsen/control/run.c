@@ -421,6 +421,8 @@ static int raise_cluster(struct run *run, struct error *err)
         .disk_mib = DISK_MIB,
         .fake_clock = nemesis_needs_clock(o->nemesis),
         .tls = !o->plain,
+        .network = o->network,
+        .disks = o->disks,
         .config = o->workload->config};
     int rv = hosts_open(&run->hosts, &hosts, err);
     for (unsigned i = 0; rv == 0 && i < o->nodes; i++) {

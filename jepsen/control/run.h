@@ -27,6 +27,7 @@ struct run_options {
     const char *checker;     /* weir-check */
     const char *environment; /* of the nodes: a fault build's switch; may be NULL */
     bool plain;              /* no TLS between nodes */
+    bool network, disks;     /* hosts_options */
 };
 
 struct run_result {

@@ -73,7 +73,7 @@ int hosts_run(const struct hosts *h, const char *const argv[])
 
 int host_run(const struct hosts *h, const struct host *host, const char *const argv[])
 {
-    return run(h, host->netns, argv);
+    return run(h, h->network ? host->netns : NULL, argv);
 }
 
 static int run_line(const struct hosts *h, const char *netns, const char *format, va_list args)
@@ -104,7 +104,7 @@ int host_runf(const struct hosts *h, const struct host *host, const char *format
 {
     va_list args;
     va_start(args, format);
-    int rv = run_line(h, host->netns, format, args);
+    int rv = run_line(h, h->network ? host->netns : NULL, format, args);
     va_end(args);
     return rv;
 }
@@ -136,7 +136,9 @@ int host_start(struct hosts *h, struct host *host, struct error *err)
     pid_t pid = fork();
     if (pid == 0) {
         send_output(output);
-        enter(host->netns);
+        if (h->network) {
+            enter(host->netns);
+        }
         (void)execve(host->program, (char *const *)(uintptr_t)argv, (char *const *)(uintptr_t)env);
         (void)dprintf(2, "%s: %s\n", host->program, strerror(errno));
         _exit(127);
@@ -239,6 +241,9 @@ void host_unmount(struct hosts *h, struct host *host)
 
 static int make_disk(struct hosts *h, struct host *host, uint32_t mib, struct error *err)
 {
+    if (!h->disks) {
+        return 0;
+    }
     if (hosts_runf(h, "truncate -s %uM %s", mib, host->image) != 0 ||
         hosts_runf(h, "mkfs.ext4 -q -F -E lazy_itable_init=0,lazy_journal_init=0 %s",
                    host->image) != 0) {
@@ -252,6 +257,9 @@ static int make_disk(struct hosts *h, struct host *host, uint32_t mib, struct er
 
 static int make_bridge(struct hosts *h, struct error *err)
 {
+    if (!h->network) {
+        return 0;
+    }
     if (hosts_runf(h, "ip link add wj%u type bridge", h->run) != 0 ||
         hosts_runf(h, "ip addr add 10.97.%u.254/24 dev wj%u", h->run, h->run) != 0 ||
         hosts_runf(h, "ip link set wj%u up", h->run) != 0) {
@@ -271,6 +279,9 @@ static int make_bridge(struct hosts *h, struct error *err)
 static int make_network(struct hosts *h, const struct host *host, struct error *err)
 {
     const char *ns = host->netns;
+    if (!h->network) {
+        return 0;
+    }
     if (hosts_runf(h, "ip netns add %s", ns) != 0 ||
         hosts_runf(h, "ip link add %s type veth peer name eth0 netns %s", ns, ns) != 0 ||
         hosts_runf(h, "ip link set %s master wj%u up", ns, h->run) != 0 ||
@@ -285,11 +296,13 @@ static int make_network(struct hosts *h, const struct host *host, struct error *
 
 static void drop_network(const struct hosts *h)
 {
-    for (unsigned i = 0; i < h->n; i++) {
+    for (unsigned i = 0; h->network && i < h->n; i++) {
         (void)hosts_runf(h, "ip netns del %s", h->at[i].netns);
         (void)hosts_runf(h, "ip link del %s", h->at[i].netns);
     }
-    (void)hosts_runf(h, "ip link del wj%u", h->run);
+    if (h->network) {
+        (void)hosts_runf(h, "ip link del wj%u", h->run);
+    }
 }
 
 /* --- Configuration --- */
@@ -356,7 +369,8 @@ static int make_host(struct hosts *h, unsigned number, const struct hosts_option
     struct host *host = &h->at[h->n++];
     *host = (struct host){.number = number, .member = number <= h->founders};
     (void)snprintf(host->name, sizeof(host->name), "n%u", number);
-    (void)snprintf(host->address, sizeof(host->address), "10.97.%u.%u", h->run, number);
+    (void)snprintf(host->address, sizeof(host->address), "%s.97.%u.%u", h->network ? "10" : "127",
+                   h->run, number);
     (void)snprintf(host->netns, sizeof(host->netns), "wj%u-n%u", h->run, number);
     (void)snprintf(host->dir, sizeof(host->dir), "%s/n%u", h->work, number);
     (void)snprintf(host->disk, sizeof(host->disk), "%s/n%u/disk", h->work, number);
@@ -411,6 +425,8 @@ int hosts_open(struct hosts *h, const struct hosts_options *o, struct error *err
     h->founders = o->founders;
     h->fake_clock = o->fake_clock;
     h->tls = o->tls;
+    h->network = o->network;
+    h->disks = o->disks;
     (void)snprintf(h->work, sizeof(h->work), "%s", o->work);
     (void)snprintf(h->tools, sizeof(h->tools), "%s", o->tools);
     (void)snprintf(h->config, sizeof(h->config), "%s", o->config);
@@ -442,9 +458,12 @@ void hosts_close(struct hosts *h)
     for (unsigned i = 0; i < h->n; i++) {
         struct host *host = &h->at[i];
         host_delay_stop(host);
-        (void)hosts_runf(h, "fsfreeze -u %s", host->disk); /* or nothing on it ever ends */
+        if (h->disks) {
+            (void)hosts_runf(h, "fsfreeze -u %s", host->disk); /* or nothing on it ever ends */
+        }
         host_signal(host, SIGKILL);
         host_unmount(h, host);
+        (void)hosts_runf(h, "rm -rf %s/data", host->disk); /* a folder's */
         (void)unlink(host->image);
         (void)rmdir(host->disk);
     }
@@ -454,6 +473,38 @@ void hosts_close(struct hosts *h)
         h->lock_fd = -1;
     }
     h->n = 0;
+}
+
+/* Tries a line for sh, then undoes it; when it fails its last word is why. */
+static bool can(const char *line, const char *undo, char *why, size_t size)
+{
+    char said[160] = "", full[LINE_MAX_];
+    (void)snprintf(full, sizeof(full),
+                   "n=wjp%d; d=/tmp/$n; (%s) 2>&1; s=$?; (%s) >/dev/null 2>&1; exit $s",
+                   (int)getpid(), line, undo);
+    FILE *f = popen(full, "re");
+    if (f == NULL) {
+        (void)snprintf(why, size, "%s", strerror(errno));
+        return false;
+    }
+    while (fgets(said, sizeof(said), f) != NULL) {}
+    int status = pclose(f);
+    said[strcspn(said, "\n")] = '\0';
+    (void)snprintf(why, size, "%s", status == 0 ? "" : said[0] != '\0' ? said : "it fails");
+    return status == 0;
+}
+
+void hosts_probe(struct hosts_means *means)
+{
+    means->network = can("ip netns add $n && ip link add b$n type bridge &&"
+                         " ip link add $n type veth peer name eth0 netns $n &&"
+                         " ip link set $n master b$n &&"
+                         " ip netns exec $n iptables -w -A INPUT -s 127.1.1.1 -j DROP",
+                         "ip netns del $n; ip link del $n; ip link del b$n", means->network_why,
+                         sizeof(means->network_why));
+    means->disks = can("mkdir -p $d/m && truncate -s 16M $d/i && mkfs.ext4 -q -F $d/i &&"
+                       " mount -o loop $d/i $d/m",
+                       "umount $d/m; rm -rf $d", means->disks_why, sizeof(means->disks_why));
 }
 
 /* A lock that nobody holds belongs to a run that is dead. */

@@ -8,6 +8,11 @@
  *
  * A node's program, configuration and output are outside of its disk. Everything is taken down by
  * hosts_close, also after a failure; hosts_sweep clears what a run that was killed left behind.
+ *
+ * Where a machine allows no namespaces (a container), hosts are loopback addresses, 127.97.R.<i>,
+ * without firewalls; where it allows no loop devices, disks are folders. Faults that need more
+ * can't be done there (hosts_probe).
+ *
  * Needs root. All calls block. One thread at a time. */
 #ifndef JEPSEN_HOSTS_HOSTS_H
 #define JEPSEN_HOSTS_HOSTS_H
@@ -45,6 +50,7 @@ struct hosts {
     unsigned run; /* R */
     int lock_fd;
     bool fake_clock, tls;
+    bool network, disks; /* each host's own, rather than shared */
     char work[160];
     char secret[40];
     char tools[200];
@@ -62,8 +68,16 @@ struct hosts_options {
     unsigned n, founders;
     uint32_t disk_mib;
     bool fake_clock, tls;
-    const char *config; /* lines of configuration for all nodes */
+    bool network, disks; /* hosts_means */
+    const char *config;  /* lines of configuration for all nodes */
 };
+/* What this machine lets us do. What it refuses is tried, and told in words. */
+struct hosts_means {
+    bool network, disks;
+    char network_why[160], disks_why[160]; /* empty: it is there */
+};
+void hosts_probe(struct hosts_means *ret_means);
+
 /* Namespaces, disks and configurations; nothing runs yet. */
 int hosts_open(struct hosts *h, const struct hosts_options *options, struct error *err);
 /* Kills all, unmounts, takes the network down. The work folder stays, without images. */

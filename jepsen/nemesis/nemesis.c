@@ -151,6 +151,16 @@ bool nemesis_upgrades(const char *names)
     CHOSEN_HAS(names, needs_other);
 }
 
+const char *nemesis_lacks(const struct fault *f, unsigned members, bool other, bool network,
+                          bool disks)
+{
+    return f->needs_other && !other                 ? "another build of weir (--other)"
+           : f->members_min > members               ? "more nodes"
+           : (f->kinds & FAULT_NETWORK) && !network ? "hosts with networks of their own"
+           : f->needs_disk && !disks                ? "hosts with disks of their own"
+                                                    : NULL;
+}
+
 static unsigned count_names(const char *names)
 {
     unsigned n = 1;
@@ -171,10 +181,8 @@ static int choose_faults(struct nemesis *n, struct error *err)
         if (!is_chosen(names, f)) {
             continue;
         }
-        const char *lacks = f->needs_other && n->w->other_program == NULL
-                                ? "another build of weir (--other)"
-                            : f->members_min > nemesis_members(n->w) ? "more nodes"
-                                                                     : NULL;
+        const char *lacks = nemesis_lacks(f, nemesis_members(n->w), n->w->other_program != NULL,
+                                          n->w->hosts->network, n->w->hosts->disks);
         if (lacks != NULL && strcmp(names, MIX) == 0) {
             continue;
         }

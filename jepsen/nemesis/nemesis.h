@@ -40,6 +40,7 @@ struct fault {
     const char *about; /* one line */
     uint32_t kinds;
     bool needs_other, needs_spare, needs_clock;
+    bool needs_disk;      /* of the host's own; FAULT_NETWORK needs a network of its own */
     unsigned members_min; /* of the cluster */
     bool settles; /* afterwards replicas have to be in step again before anything else is damaged */
     /* `what` is EDN: who was hit. Negative: could not be done, which ends the run as unchecked. */
@@ -77,6 +78,9 @@ int nemesis_start(struct nemesis_world *world, const struct nemesis_options *opt
 bool nemesis_done(const struct nemesis *n);
 /* Ends early if need be, heals, waits, frees. Negative: a fault could not be done or undone. */
 int nemesis_stop(struct nemesis *n, struct error *err);
+/* What this cluster lacks for a fault, in words; NULL: nothing. */
+const char *nemesis_lacks(const struct fault *f, unsigned members, bool other, bool network,
+                          bool disks);
 /* A fault among these needs a host that is not a member yet; clocks that can be changed. */
 bool nemesis_needs_spare(const char *names);
 bool nemesis_needs_clock(const char *names);

@@ -12,6 +12,7 @@ struct web {
     struct run *run;
     struct http_client *http;
     char headers[160];
+    bool closing; /* nobody waits for answers any more */
 };
 
 struct question {
@@ -41,6 +42,7 @@ int web_open(struct run *run, struct web **ret_web, struct error *err)
 void web_close(struct web *web)
 {
     if (web != NULL) {
+        web->closing = true;
         http_client_free(web->http);
         free(web);
     }
@@ -52,7 +54,7 @@ static void on_answer(void *data, int status, struct http_body *body)
     json_t *json = body != NULL && body->len > 0
                        ? json_loadb((const char *)body->data, body->len, 0, NULL)
                        : NULL;
-    if (status != WEIR_ECLOSED) {
+    if (!q->web->closing) {
         q->cb(q->data, status, json);
     }
     json_decref(json);
