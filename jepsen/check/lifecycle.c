@@ -1,42 +1,29 @@
 /* Broadcasts, sessions and playlists, as edges show them.
  *
  *   :publish {:channel 1, :publisher 2, :expect :same} -> and :broadcast "63f5.."; :expect :same:
- * the last one goes on :playlist {:edge "n1", :channel 1, :rendition "source"} -> and :broadcast,
- * :first 4 (media sequence), :parts [[msn part crc epoch] ..] in order, oldest first (crc, epoch:
- * nil where not known), and where the edge tells them :offset, :hash of the bytes :view {:node
- * "n1", :topic "chat", :partition 2} -> and :offset, :hash :play {:edge "n1", :channel 1} -> and
- * :msn, :part, :stall-ms: a player has got a part
+ * the last one goes on
+ *   :playlist {:edge "n1", :channel 1, :rendition "source"} -> and :broadcast, :first 4 (media
+ * sequence), :parts [[msn part crc session size] ..] in order, oldest first (nil where not known),
+ * :offset and :hash of where it stands; or :malformed "why"
+ *   :view {:node "n1", :topic "chat", :partition 2} -> and :offset, :hash
+ *   :play: stalls.c; :broadcasts, :vod: archive.c
  *
  *   inconsistent-part         one part, two contents
  *   nonmonotonic-playlist     the newest part or the media sequence of a reader's next playlist is
- * lower playlist-gap              the parts of a playlist do not follow one another
+ *                             lower
+ *   playlist-gap              the parts of a playlist do not follow one another
  *   inconsistent-playlist     one offset, two playlists
+ *   malformed-playlist        one that can't be read
  *   inconsistent-view         one offset, two states
  *   broadcast-changed         a publisher that came back began another broadcast
- *   old-epoch                 a part of an owner that had been replaced stands behind one of its
- * successor nonmonotonic-play         a player was given an older part than before */
+ *   old-epoch                 a part of a session that had been replaced stands behind one of its
+ *                             successor */
 #include <stdlib.h>
 #include <string.h>
 
-#include "jepsen/check/check.h"
-#include "jepsen/check/table.h"
+#include "jepsen/check/lifecycle_priv.h"
 
-#define PART_BITS 12
-
-struct lifecycle {
-    struct report *r;
-    struct table crc;       /* stream, part -> crc */
-    struct table newest;    /* process and channel, rendition and broadcast -> part */
-    struct table first;     /* the same -> media sequence */
-    struct table hash;      /* where, offset -> hash */
-    struct table broadcast; /* channel -> broadcast */
-    struct table played;    /* process, broadcast -> part */
-    uint64_t playlists, parts, views, plays;
-    int64_t worst_stall_ms;
-};
-
-/* FNV-1a of what stands there: names become numbers. */
-static int64_t name_of(const struct edn *e, int64_t h)
+int64_t lifecycle_name(const struct edn *e, int64_t h)
 {
     uint64_t x = (uint64_t)h ^ 0xcbf29ce484222325u;
     for (size_t i = 0; e != NULL && i < e->len; i++) {
@@ -45,66 +32,94 @@ static int64_t name_of(const struct edn *e, int64_t h)
     return (int64_t)(x >> 1);
 }
 
-static int64_t field(const struct op *op, const char *name)
+int64_t lifecycle_field(const struct op *op, const char *name)
 {
     return edn_int(edn_get(op->value, name), -1);
 }
 
-static int64_t stream_of(const struct op *op)
+int64_t lifecycle_stream(const struct op *op)
 {
-    int64_t h = name_of(edn_get(op->value, "rendition"), field(op, "channel"));
-    return name_of(edn_get(op->value, "broadcast"), h);
+    int64_t h = lifecycle_name(edn_get(op->value, "rendition"), lifecycle_field(op, "channel"));
+    return lifecycle_name(edn_get(op->value, "broadcast"), h);
+}
+
+/* --- What all tell of --- */
+
+void lifecycle_content(struct lifecycle *l, const struct op *op, int64_t number,
+                       const struct edn *crc, const struct edn *size)
+{
+    int64_t stream = lifecycle_stream(op);
+    int64_t *top = table_put(&l->top, stream, 0, number);
+    *top = number > *top ? number : *top;
+    if (!edn_is_int(crc)) {
+        return;
+    }
+    (void)table_put(&l->size, stream, number, edn_int(size, 0));
+    int64_t *known = table_put(&l->crc, stream, number, crc->i);
+    if (*known != crc->i) {
+        report_anomaly(l->r, "inconsistent-part",
+                       "{:channel %lld :msn %lld :part %lld :crcs [%lld %lld] :index %lld}",
+                       (long long)lifecycle_field(op, "channel"), MSN_OF(number), PART_OF(number),
+                       (long long)*known, (long long)crc->i, (long long)op->index);
+    }
+}
+
+void lifecycle_session(struct lifecycle *l, const struct op *op, const struct edn *session,
+                       int64_t *last)
+{
+    if (!edn_is_int(session) || session->i == *last) {
+        return;
+    }
+    int64_t *been = table_put(&l->sessions, op->index, session->i, 0);
+    if (*been != 0) {
+        report_anomaly(l->r, "old-epoch", "{:channel %lld :sessions [%lld %lld] :index %lld}",
+                       (long long)lifecycle_field(op, "channel"), (long long)*last,
+                       (long long)session->i, (long long)op->index);
+    }
+    *been = 1;
+    *last = session->i;
+}
+
+void lifecycle_hash(struct lifecycle *l, const struct op *op, int64_t where, int64_t offset,
+                    const struct edn *hash, const char *anomaly)
+{
+    if (hash == NULL || offset < 0) {
+        return;
+    }
+    int64_t now = hash->type == EDN_INT ? hash->i : lifecycle_name(hash, 0);
+    int64_t *known = table_put(&l->hash, where, offset, now);
+    if (*known != now) {
+        report_anomaly(l->r, anomaly, "{:offset %lld :index %lld}", (long long)offset,
+                       (long long)op->index);
+    }
 }
 
 /* --- Playlists --- */
 
-static void judge_content(struct lifecycle *l, const struct op *op, int64_t part,
-                          const struct edn *crc)
-{
-    if (!edn_is_int(crc)) {
-        return;
-    }
-    int64_t *known = table_put(&l->crc, stream_of(op), part, crc->i);
-    if (*known != crc->i) {
-        report_anomaly(l->r, "inconsistent-part",
-                       "{:channel %lld :msn %lld :part %lld :crcs [%lld %lld] :index %lld}",
-                       (long long)field(op, "channel"), (long long)(part >> PART_BITS),
-                       (long long)(part & ((1 << PART_BITS) - 1)), (long long)*known,
-                       (long long)crc->i, (long long)op->index);
-    }
-}
-
 static bool follows(int64_t part, int64_t last)
 {
-    bool begins = (part & ((1 << PART_BITS) - 1)) == 0;
-    return part == last + 1 || (begins && part >> PART_BITS == (last >> PART_BITS) + 1);
+    return part == last + 1 || (PART_OF(part) == 0 && MSN_OF(part) == MSN_OF(last) + 1);
 }
 
 /* Newest part of the playlist; -1: it has none. */
 static int64_t judge_parts(struct lifecycle *l, const struct op *op)
 {
     const struct edn *parts = edn_get(op->value, "parts");
-    int64_t last = -1, epoch = -1;
+    int64_t last = -1, session = -1, stream = lifecycle_stream(op);
     for (const struct edn *p = parts != NULL ? parts->first : NULL; p != NULL; p = p->next) {
         int64_t part = edn_int(edn_at(p, 0), 0) << PART_BITS | edn_int(edn_at(p, 1), 0);
-        int64_t now = edn_int(edn_at(p, 3), epoch);
         if (last >= 0 && !follows(part, last)) {
             report_anomaly(l->r, "playlist-gap",
                            "{:channel %lld :after [%lld %lld] :part [%lld %lld] :index %lld}",
-                           (long long)field(op, "channel"), (long long)(last >> PART_BITS),
-                           (long long)(last & ((1 << PART_BITS) - 1)),
-                           (long long)(part >> PART_BITS),
-                           (long long)(part & ((1 << PART_BITS) - 1)), (long long)op->index);
+                           (long long)lifecycle_field(op, "channel"), MSN_OF(last), PART_OF(last),
+                           MSN_OF(part), PART_OF(part), (long long)op->index);
+        } else if (last >= 0 && PART_OF(part) == 0) {
+            (void)table_put(&l->last_of, stream, MSN_OF(last), PART_OF(last));
         }
-        if (now < epoch) {
-            report_anomaly(l->r, "old-epoch", "{:channel %lld :epochs [%lld %lld] :index %lld}",
-                           (long long)field(op, "channel"), (long long)epoch, (long long)now,
-                           (long long)op->index);
-        }
-        judge_content(l, op, part, edn_at(p, 2));
+        lifecycle_session(l, op, edn_at(p, 3), &session);
+        lifecycle_content(l, op, part, edn_at(p, 2), edn_at(p, 4));
         l->parts++;
         last = part;
-        epoch = now;
     }
     return last;
 }
@@ -112,42 +127,36 @@ static int64_t judge_parts(struct lifecycle *l, const struct op *op)
 static void judge_back(struct lifecycle *l, struct table *t, const struct op *op, const char *what,
                        int64_t now)
 {
-    int64_t *last = table_put(t, op->process, stream_of(op), -1);
+    int64_t *last = table_put(t, op->process, lifecycle_stream(op), -1);
     if (now < *last) {
         report_anomaly(l->r, "nonmonotonic-playlist",
                        "{:process %lld :channel %lld :%s [%lld %lld] :index %lld}",
-                       (long long)op->process, (long long)field(op, "channel"), what,
+                       (long long)op->process, (long long)lifecycle_field(op, "channel"), what,
                        (long long)*last, (long long)now, (long long)op->index);
     }
     *last = now;
 }
 
-static void judge_hash(struct lifecycle *l, const struct op *op, int64_t where, const char *name)
-{
-    const struct edn *hash = edn_get(op->value, "hash");
-    int64_t offset = field(op, "offset");
-    if (hash == NULL || offset < 0) {
-        return;
-    }
-    int64_t now = hash->type == EDN_INT ? hash->i : name_of(hash, 0);
-    int64_t *known = table_put(&l->hash, where, offset, now);
-    if (*known != now) {
-        report_anomaly(l->r, name, "{:offset %lld :index %lld}", (long long)offset,
-                       (long long)op->index);
-    }
-}
-
 static void judge_playlist(struct lifecycle *l, const struct op *op)
 {
-    int64_t newest = judge_parts(l, op), first = field(op, "first");
+    const struct edn *malformed = edn_get(op->value, "malformed");
+    int64_t newest = judge_parts(l, op), first = lifecycle_field(op, "first");
     l->playlists++;
+    if (malformed != NULL) {
+        report_anomaly(l->r, "malformed-playlist", "{:why \"%.*s\" :index %lld}",
+                       (int)malformed->len, malformed->text, (long long)op->index);
+        return;
+    }
     if (newest >= 0) {
         judge_back(l, &l->newest, op, "newest", newest);
+        (void)table_put(&l->shown, lifecycle_field(op, "channel"),
+                        lifecycle_name(edn_get(op->value, "broadcast"), 0), op->index);
     }
     if (first >= 0) {
         judge_back(l, &l->first, op, "first", first);
     }
-    judge_hash(l, op, stream_of(op), "inconsistent-playlist");
+    lifecycle_hash(l, op, lifecycle_stream(op), lifecycle_field(op, "offset"),
+                   edn_get(op->value, "hash"), "inconsistent-playlist");
 }
 
 /* --- The rest --- */
@@ -158,64 +167,58 @@ static void judge_publish(struct lifecycle *l, const struct op *op)
     if (broadcast == NULL || broadcast->type != EDN_STRING) {
         return;
     }
-    int64_t now = name_of(broadcast, 0);
-    int64_t *last = table_put(&l->broadcast, field(op, "channel"), 0, now);
+    int64_t now = lifecycle_name(broadcast, 0);
+    int64_t *last = table_put(&l->broadcast, lifecycle_field(op, "channel"), 0, now);
     if (*last != now && edn_is(edn_get(op->value, "expect"), "same")) {
         report_anomaly(l->r, "broadcast-changed", "{:channel %lld :broadcast \"%.*s\" :index %lld}",
-                       (long long)field(op, "channel"), (int)broadcast->len, broadcast->text,
-                       (long long)op->index);
+                       (long long)lifecycle_field(op, "channel"), (int)broadcast->len,
+                       broadcast->text, (long long)op->index);
     }
     *last = now;
 }
 
 static void judge_view(struct lifecycle *l, const struct op *op)
 {
+    int64_t where = lifecycle_name(edn_get(op->value, "topic"), lifecycle_field(op, "partition"));
     l->views++;
-    judge_hash(l, op, name_of(edn_get(op->value, "topic"), field(op, "partition")),
-               "inconsistent-view");
+    lifecycle_hash(l, op, where, lifecycle_field(op, "offset"), edn_get(op->value, "hash"),
+                   "inconsistent-view");
 }
 
-static void judge_play(struct lifecycle *l, const struct op *op)
+static void judge(struct lifecycle *l)
 {
-    int64_t part = field(op, "msn") << PART_BITS | field(op, "part");
-    int64_t stall = field(op, "stall-ms"),
-            *last = table_put(&l->played, op->process, stream_of(op), -1);
-    l->plays++;
-    l->worst_stall_ms = stall > l->worst_stall_ms ? stall : l->worst_stall_ms;
-    if (part <= *last) {
-        report_anomaly(l->r, "nonmonotonic-play", "{:process %lld :parts [%lld %lld] :index %lld}",
-                       (long long)op->process, (long long)*last, (long long)part,
-                       (long long)op->index);
+    for (size_t i = 0; i < l->ops->n; i++) {
+        const struct op *op = &l->ops->at[i];
+        if (op_is(op, HISTORY_OK, "playlist")) {
+            judge_playlist(l, op);
+        } else if (op_is(op, HISTORY_OK, "publish")) {
+            judge_publish(l, op);
+        } else if (op_is(op, HISTORY_OK, "view")) {
+            judge_view(l, op);
+        }
     }
-    *last = part;
 }
 
 void check_lifecycle(const struct ops *ops, struct report *r)
 {
-    struct lifecycle l = {.r = r};
-    struct table *tables[] = {&l.crc, &l.newest, &l.first, &l.hash, &l.broadcast, &l.played};
+    struct lifecycle l = {.ops = ops, .r = r};
+    struct table *tables[] = {&l.crc,  &l.size,      &l.last_of, &l.top,    &l.newest,   &l.first,
+                              &l.hash, &l.broadcast, &l.shown,   &l.listed, &l.sessions, &l.played};
     for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++) {
         table_open(tables[i]);
     }
-    for (size_t i = 0; i < ops->n; i++) {
-        const struct op *op = &ops->at[i];
-        if (op_is(op, HISTORY_OK, "playlist")) {
-            judge_playlist(&l, op);
-        } else if (op_is(op, HISTORY_OK, "publish")) {
-            judge_publish(&l, op);
-        } else if (op_is(op, HISTORY_OK, "view")) {
-            judge_view(&l, op);
-        } else if (op_is(op, HISTORY_OK, "play")) {
-            judge_play(&l, op);
-        }
-    }
+    judge(&l);
+    stalls_check(&l);
+    archive_check(&l);
     if (l.playlists + l.plays == 0) {
         r->unknown = "no playlist was read";
     }
-    report_figure(
-        r, ":playlists %llu, :parts %llu, :views %llu, :played %llu, :longest-stall-ms %lld",
-        (unsigned long long)l.playlists, (unsigned long long)l.parts, (unsigned long long)l.views,
-        (unsigned long long)l.plays, (long long)l.worst_stall_ms);
+    report_figure(r,
+                  ":playlists %llu, :parts %llu, :views %llu, :played %llu, :vods %llu, "
+                  ":segments %llu",
+                  (unsigned long long)l.playlists, (unsigned long long)l.parts,
+                  (unsigned long long)l.views, (unsigned long long)l.plays,
+                  (unsigned long long)l.vods, (unsigned long long)l.segments);
     for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++) {
         table_close(tables[i]);
     }

@@ -15,7 +15,7 @@
 #include "jepsen/control/summary.h"
 
 static const struct workload *const workloads[] = {&workload_log, &workload_register,
-                                                   &workload_ledger};
+                                                   &workload_ledger, &workload_lifecycle};
 #define N_WORKLOADS (sizeof(workloads) / sizeof(workloads[0]))
 
 static int usage(void)

@@ -96,9 +96,10 @@ static void run_cell(struct table *t, const struct workload *w, const char *neme
     tell(t, &o, &r);
 }
 
-static bool can_be(const struct run_options *o, const struct fault *f)
+static bool can_be(const struct run_options *o, const struct fault *f, const struct workload *w)
 {
-    return nemesis_lacks(f, o->nodes, o->other != NULL, o->network, o->disks) == NULL;
+    return nemesis_lacks(f, o->nodes, o->other != NULL, o->network, o->disks) == NULL &&
+           (!f->needs_media || w->media);
 }
 
 /* What CI runs: every workload once, and every kind of fault. */
@@ -118,7 +119,8 @@ static void run_slice(struct table *t)
     for (size_t i = 0; i < sizeof(slices) / sizeof(slices[0]); i++) {
         const char *nemesis = slices[i].nemesis;
         for (unsigned f = 0; f < nemesis_n_faults; f++) {
-            if (strcmp(nemesis_faults[f].name, nemesis) == 0 && !can_be(o, &nemesis_faults[f])) {
+            if (strcmp(nemesis_faults[f].name, nemesis) == 0 &&
+                !can_be(o, &nemesis_faults[f], slices[i].workload)) {
                 nemesis = slices[i].otherwise;
             }
         }
@@ -131,8 +133,10 @@ static void run_all(struct table *t)
     const struct matrix_options *o = t->o;
     for (unsigned i = 0; i < o->runs; i++) {
         for (unsigned f = 0; o->all && f < nemesis_n_faults; f++) {
-            for (unsigned w = 0; w < o->n_workloads && can_be(&o->run, &nemesis_faults[f]); w++) {
-                run_cell(t, o->workloads[w], nemesis_faults[f].name);
+            for (unsigned w = 0; w < o->n_workloads; w++) {
+                if (can_be(&o->run, &nemesis_faults[f], o->workloads[w])) {
+                    run_cell(t, o->workloads[w], nemesis_faults[f].name);
+                }
             }
         }
         for (unsigned w = 0; w < o->n_workloads; w++) {

@@ -437,6 +437,7 @@ static int raise_cluster(struct run *run, struct error *err)
                                         .history = run->history,
                                         .program = o->program,
                                         .other_program = o->other,
+                                        .media = o->workload->media,
                                         .random = o->seed};
     return rv;
 }

@@ -31,6 +31,10 @@ FAULT(node_power_one);
 FAULT(node_power_all);
 FAULT(node_roll);
 FAULT(node_upgrade);
+FAULT(node_pause_workers);
+FAULT(node_resume_workers);
+FAULT(node_kill_workers);
+FAULT(node_leave_workers);
 
 /* faults_disk.c */
 FAULT(disk_full);

@@ -1,4 +1,5 @@
 /* Processes and machines. */
+#include <dirent.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -149,4 +150,82 @@ int node_upgrade(struct nemesis_world *w, char what[NEMESIS_WHAT_MAX], struct er
 {
     (void)snprintf(what, NEMESIS_WHAT_MAX, ":all");
     return roll(w, w->program, err);
+}
+
+/* --- Transcoders: processes that nodes start --- */
+
+#define WORKERS_MAX 256
+#define ROUNDS      3
+#define ROUND_MS    700
+
+/* Children of nodes, as the kernel knows them. Returns how many. */
+static unsigned find_workers(const struct nemesis_world *w, pid_t ret_pids[WORKERS_MAX])
+{
+    unsigned n = 0;
+    DIR *proc = opendir("/proc");
+    for (const struct dirent *e; proc != NULL && (e = readdir(proc)) != NULL;) {
+        char path[300];
+        int pid, parent = 0;
+        (void)snprintf(path, sizeof(path), "/proc/%s/stat", e->d_name);
+        FILE *f = e->d_name[0] >= '1' && e->d_name[0] <= '9' ? fopen(path, "re") : NULL;
+        if (f == NULL) {
+            continue;
+        }
+        bool good = fscanf(f, "%d (%*[^)]) %*c %d", &pid, &parent) == 2;
+        (void)fclose(f);
+        for (unsigned i = 0; good && i < w->hosts->n && n < WORKERS_MAX; i++) {
+            if (w->hosts->at[i].pid != 0 && w->hosts->at[i].pid == parent) {
+                ret_pids[n++] = pid;
+            }
+        }
+    }
+    if (proc != NULL) {
+        (void)closedir(proc);
+    }
+    return n;
+}
+
+static unsigned signal_workers(const struct nemesis_world *w, int signal)
+{
+    pid_t pids[WORKERS_MAX];
+    unsigned n = find_workers(w, pids);
+    for (unsigned i = 0; i < n; i++) {
+        (void)kill(pids[i], signal);
+    }
+    return n;
+}
+
+int node_pause_workers(struct nemesis_world *w, char what[NEMESIS_WHAT_MAX], struct error *err)
+{
+    (void)err;
+    (void)snprintf(what, NEMESIS_WHAT_MAX, "{:workers %u}", signal_workers(w, SIGSTOP));
+    return 0;
+}
+
+int node_resume_workers(struct nemesis_world *w, char what[NEMESIS_WHAT_MAX], struct error *err)
+{
+    (void)err;
+    (void)snprintf(what, NEMESIS_WHAT_MAX, "{:workers %u}", signal_workers(w, SIGCONT));
+    return 0;
+}
+
+int node_kill_workers(struct nemesis_world *w, char what[NEMESIS_WHAT_MAX], struct error *err)
+{
+    unsigned n = 0;
+    (void)err;
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        n += signal_workers(w, SIGKILL);
+        hosts_pause_ms(ROUND_MS);
+    }
+    (void)snprintf(what, NEMESIS_WHAT_MAX, "{:workers %u}", n);
+    return 0;
+}
+
+/* Nodes have started others. */
+int node_leave_workers(struct nemesis_world *w, char what[NEMESIS_WHAT_MAX], struct error *err)
+{
+    (void)w;
+    (void)what;
+    (void)err;
+    return 0;
 }

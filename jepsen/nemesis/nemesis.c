@@ -183,6 +183,7 @@ static int choose_faults(struct nemesis *n, struct error *err)
         }
         const char *lacks = nemesis_lacks(f, nemesis_members(n->w), n->w->other_program != NULL,
                                           n->w->hosts->network, n->w->hosts->disks);
+        lacks = f->needs_media && !n->w->media ? "a workload that broadcasts" : lacks;
         if (lacks != NULL && strcmp(names, MIX) == 0) {
             continue;
         }

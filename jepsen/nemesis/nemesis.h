@@ -20,6 +20,7 @@ struct nemesis_world {
     struct history *history;
     const char *program;       /* weir */
     const char *other_program; /* another build of it, for upgrades; NULL: none */
+    bool media;                /* nodes transcode */
     unsigned faults;           /* done so far */
     uint64_t random;           /* state of nemesis_random */
     bool hit[HOSTS_MAX]; /* who the present fault is about; faults that exclude each other share it
@@ -39,7 +40,7 @@ struct fault {
     const char *name;  /* partition-halves, kill-one, power-all, ... */
     const char *about; /* one line */
     uint32_t kinds;
-    bool needs_other, needs_spare, needs_clock;
+    bool needs_other, needs_spare, needs_clock, needs_media;
     bool needs_disk;      /* of the host's own; FAULT_NETWORK needs a network of its own */
     unsigned members_min; /* of the cluster */
     bool settles; /* afterwards replicas have to be in step again before anything else is damaged */

@@ -4,8 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "net/http.h"
-
 #define ANSWER_MAX (16u << 20)
 
 struct web {
@@ -18,6 +16,7 @@ struct web {
 struct question {
     struct web *web;
     web_cb cb;
+    web_bytes_cb bytes_cb; /* of web_get */
     void *data;
 };
 
@@ -86,6 +85,38 @@ void web_ask(struct web *web, const struct host *host, const char *method, const
     int rv = http_call(web->http, &call, on_answer, q, &sent, &err);
     http_body_unref(packed);
     if (rv != 0) {
+        free(q);
+        run_failed(web->run, err.text);
+    }
+}
+
+static void on_bytes(void *data, int status, struct http_body *body)
+{
+    struct question *q = data;
+    if (!q->web->closing) {
+        q->bytes_cb(q->data, status, body);
+    }
+    free(q);
+}
+
+void web_get(struct web *web, const struct host *host, const char *path, uint32_t timeout_ms,
+             web_bytes_cb cb, void *data)
+{
+    struct question *q = calloc(1, sizeof(*q));
+    struct http_call_options call = {.method = "GET",
+                                     .host = host->address,
+                                     .port = HOST_PORT_HTTP,
+                                     .path = path,
+                                     .headers = "",
+                                     .timeout_ms = timeout_ms,
+                                     .response_max = ANSWER_MAX};
+    struct http_call *sent = NULL;
+    struct error err = {0};
+    if (q == NULL) {
+        abort();
+    }
+    *q = (struct question){.web = web, .bytes_cb = cb, .data = data};
+    if (http_call(web->http, &call, on_bytes, q, &sent, &err) != 0) {
         free(q);
         run_failed(web->run, err.text);
     }

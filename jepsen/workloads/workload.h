@@ -30,6 +30,7 @@ struct workload {
     const char *checker; /* weir-check's name of it */
     const char *config;  /* lines of configuration that every node needs */
     bool views;          /* nodes have the roles that fold the log */
+    bool media;          /* somebody broadcasts: nodes transcode */
     unsigned processes;  /* unless told otherwise */
     uint32_t pause_us;   /* of a process between two operations, mean */
     /* The cluster serves. Makes clients, accounts, channels. `started` may come later. */
