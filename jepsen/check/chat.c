@@ -1,22 +1,28 @@
 /* Rooms, as their gateways show them.
  *
- *   :say {:room 1, :user 3, :id 17} -> and :offset       also :ban, :unban {:room 1, :user 3},
- * :slow {:room 1, :seconds 2} :join {:room 1, :gateway "n1"}                        a listener
- * begins anew, anywhere :recv -> {:room 1, :gateway "n1", :events [[offset :msg id user ms] [offset
- * :ban user ms] [offset :unban user ms] [offset :slow seconds ms] ..]}               what a
- * listener was shown since its last :recv
+ *   :say {:room 1, :user 3, :id 17} -> and :offset
+ *   :ban, :unban {:room 1, :user 3} -> and :offset
+ *   :slow {:room 1, :seconds 2} -> and :offset
+ *                                    of what a rule forbids :refused :banned (:slow_mode, ..)
+ *   :join {:room 1, :gateway "n1"}   a listener begins anew, anywhere
+ *   :recv -> {:room 1, :gateway "n1", :events [[offset :msg id user ms] [offset :ban user ms until]
+ *       [offset :unban user ms] [offset :slow seconds ms by] ..]}
+ *                                    what a listener was shown since its last :recv
  *
- * Ids of messages are unique in a room; ms is the log's time.
+ * Ids of messages are unique in a room; ms is the log's time. A ban ends before `until` (ms; absent
+ * or 0: never). Who ordered slow mode (`by`) is exempt from it.
  *
  *   inconsistent-offsets  two events at one offset
  *   duplicate             a message at two offsets
- *   G1a, phantom          shown, but refused, or said by nobody
+ *   G1a, phantom          shown, but refused, or said by nobody (or by somebody else)
  *   lost-message          acknowledged, shown by no gateway, although something later was
+ *   lost-command          the same of a ban, its end, or slow mode
  *   unseen                acknowledged, shown by no gateway, nothing later either
  *   recv-skip, nonmonotonic-recv   a listener missed an event that others saw, or saw one late or
- * twice wrong-offset          acknowledged at one offset, shown at another banned-message        of
- * a user, behind the ban too-fast              two messages of a user closer together than slow
- * mode allows */
+ *                         twice
+ *   wrong-offset          acknowledged at one offset, shown at another
+ *   banned-message        of a user, behind the ban
+ *   too-fast              two messages of a user closer together than slow mode allows */
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,16 +30,19 @@
 #include "jepsen/check/table.h"
 
 enum kind { EVENT_MSG, EVENT_BAN, EVENT_UNBAN, EVENT_SLOW };
+static const char *const kinds[] = {"msg", "ban", "unban", "slow"};
 
 struct event {
-    int64_t room, offset, what, user, ms; /* what: id of a message, seconds of slow mode */
+    /* what: id of a message, seconds of slow mode, end of a ban; user of slow mode: who ordered it
+     */
+    int64_t room, offset, what, user, ms;
     enum kind kind;
     int64_t index;
 };
 
 struct said {
     const struct op *op;
-    int64_t room, id, offset; /* told; -1: not */
+    int64_t room, id, user, offset; /* told; -1: not */
     bool acknowledged, may_be, shown;
 };
 
@@ -48,23 +57,25 @@ struct chat {
     struct table highest;  /* room -> offset */
     struct table rank;     /* room, offset -> position */
     struct table position; /* process, room -> rank */
-    struct table user;     /* room, user -> banned, then last message's time */
+    struct table user;     /* room, user -> what judge_rules keeps */
+    struct table
+        command;       /* room and kind, user or seconds -> first invocation, whether it may be */
+    uint64_t shown[4]; /* events, by kind */
     struct event *events;
     size_t n, cap;
 };
 
 static bool take_event(const struct edn *e, int64_t room, int64_t index, struct event *out)
 {
-    static const char *const kinds[] = {"msg", "ban", "unban", "slow"};
     const struct edn *kind = edn_at(e, 1);
     *out = (struct event){.room = room, .offset = edn_int(edn_at(e, 0), -1), .index = index};
     for (unsigned i = 0; i < 4; i++) {
         if (edn_is(kind, kinds[i])) {
-            bool message = i == EVENT_MSG;
+            bool user_first = i == EVENT_BAN || i == EVENT_UNBAN;
             out->kind = (enum kind)i;
-            out->what = message || i == EVENT_SLOW ? edn_int(edn_at(e, 2), -1) : -1;
-            out->user = i == EVENT_SLOW ? -1 : edn_int(edn_at(e, message ? 3 : 2), -1);
-            out->ms = edn_int(edn_at(e, message ? 4 : 3), -1);
+            out->what = edn_int(edn_at(e, user_first ? 4 : 2), 0);
+            out->user = edn_int(edn_at(e, user_first ? 2 : i == EVENT_MSG ? 3 : 4), -1);
+            out->ms = edn_int(edn_at(e, i == EVENT_MSG ? 4 : 3), -1);
             return out->offset >= 0;
         }
     }
@@ -85,6 +96,7 @@ static void take_said(struct chat *c)
         struct said *s = &c->said[*at];
         if (s->op == NULL) {
             *s = (struct said){.op = op, .room = room, .id = id, .offset = -1};
+            s->user = edn_int(edn_get(op->value, "user"), -1);
             c->n_said++;
         }
         s->may_be |= !op_failed(op);
@@ -101,7 +113,49 @@ static void take_said(struct chat *c)
     }
 }
 
+/* Bans, their ends, slow mode: whose is the same for two of a kind can't be told apart. */
+static int64_t kind_of(const struct op *op)
+{
+    for (int64_t i = EVENT_BAN; i <= EVENT_SLOW; i++) {
+        if (edn_is(op->f, kinds[i])) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+static int64_t subject_of(const struct op *op, int64_t kind)
+{
+    return edn_int(edn_get(op->value, kind == EVENT_SLOW ? "seconds" : "user"), -1);
+}
+
+static void take_commands(struct chat *c)
+{
+    for (size_t i = 0; i < c->ops->n; i++) {
+        const struct op *op = &c->ops->at[i];
+        int64_t kind = op->type == HISTORY_INVOKE ? kind_of(op) : -1;
+        if (kind >= 0) {
+            int64_t room = edn_int(edn_get(op->value, "room"), -1);
+            int64_t *known =
+                table_put(&c->command, room * 8 + kind, subject_of(op, kind), op->index * 2);
+            *known |= !op_failed(op);
+        }
+    }
+}
+
 /* --- What was shown --- */
+
+static void judge_command(struct chat *c, const struct event *e, const struct op *recv)
+{
+    int64_t subject = e->kind == EVENT_SLOW ? e->what : e->user;
+    int64_t known = table_get(&c->command, e->room * 8 + e->kind, subject, -1);
+    if (known < 0 || known / 2 > recv->index || (known & 1) == 0) {
+        report_anomaly(c->r, known < 0 || known / 2 > recv->index ? "phantom" : "G1a",
+                       "{:room %lld :%s %lld :offset %lld :index %lld}", (long long)e->room,
+                       kinds[e->kind], (long long)subject, (long long)e->offset,
+                       (long long)recv->index);
+    }
+}
 
 static void judge_message(struct chat *c, const struct event *e, const struct op *recv)
 {
@@ -109,7 +163,7 @@ static void judge_message(struct chat *c, const struct event *e, const struct op
     struct said *s = at >= 0 ? &c->said[at] : NULL;
     int64_t *place = table_put(&c->place, e->room, e->what, e->offset);
     const char *wrong = NULL;
-    if (s == NULL || s->op > recv) {
+    if (s == NULL || s->op > recv || s->user != e->user) {
         wrong = "phantom";
     } else if (!s->may_be) {
         wrong = "G1a";
@@ -135,6 +189,8 @@ static void learn_event(struct chat *c, const struct event *e, const struct op *
     *highest = e->offset > *highest ? e->offset : *highest;
     if (e->kind == EVENT_MSG) {
         judge_message(c, e, recv);
+    } else {
+        judge_command(c, e, recv);
     }
     if (*at >= 0) {
         const struct event *known = &c->events[*at];
@@ -155,6 +211,7 @@ static void learn_event(struct chat *c, const struct event *e, const struct op *
         }
         c->events = more;
     }
+    c->shown[e->kind]++;
     *at = (int64_t)c->n;
     c->events[c->n++] = *e;
 }
@@ -189,8 +246,57 @@ static void judge_said(struct chat *c)
                            (long long)s->id, (long long)s->offset, (long long)s->op->index);
         }
     }
-    report_figure(c->r, ":said %zu, :acknowledged %llu, :shown %llu, :events %zu", c->n_said,
-                  (unsigned long long)acknowledged, (unsigned long long)shown, c->n);
+    report_figure(c->r,
+                  ":said %zu, :acknowledged %llu, :shown %llu, :bans %llu, :unbans %llu, "
+                  ":slow-modes %llu",
+                  c->n_said, (unsigned long long)acknowledged, (unsigned long long)shown,
+                  (unsigned long long)c->shown[EVENT_BAN],
+                  (unsigned long long)c->shown[EVENT_UNBAN],
+                  (unsigned long long)c->shown[EVENT_SLOW]);
+}
+
+static void judge_commands(struct chat *c)
+{
+    for (size_t i = 0; i < c->ops->n; i++) {
+        const struct op *op = &c->ops->at[i];
+        int64_t kind = op->type == HISTORY_OK ? kind_of(op) : -1;
+        if (kind < 0) {
+            continue;
+        }
+        int64_t room = edn_int(edn_get(op->value, "room"), -1);
+        int64_t offset = edn_int(edn_get(op->value, "offset"), -1);
+        int64_t at = table_get(&c->event_at, room, offset, -1);
+        const struct event *e = at >= 0 ? &c->events[at] : NULL;
+        const char *wrong = NULL;
+        if (e == NULL) {
+            wrong = offset <= table_get(&c->highest, room, 0, -1) ? "lost-command" : "unseen";
+        } else if ((int64_t)e->kind != kind ||
+                   (kind == EVENT_SLOW ? e->what : e->user) != subject_of(op, kind)) {
+            wrong = "wrong-offset";
+        }
+        if (wrong != NULL) {
+            report_anomaly(c->r, wrong, "{:room %lld :%s %lld :offset %lld :index %lld}",
+                           (long long)room, kinds[kind], (long long)subject_of(op, kind),
+                           (long long)offset, (long long)op->index);
+        }
+    }
+}
+
+/* Refusals by their reason: whether the rules were met at all. */
+static void count_refusals(struct chat *c)
+{
+    uint64_t banned = 0, slow = 0, fast = 0;
+    for (size_t i = 0; i < c->ops->n; i++) {
+        const struct op *op = &c->ops->at[i];
+        if (op_is(op, HISTORY_FAIL, "say")) {
+            const struct edn *why = edn_get(op->value, "refused");
+            banned += edn_is(why, "banned");
+            slow += edn_is(why, "slow_mode");
+            fast += edn_is(why, "rate_limited");
+        }
+    }
+    report_figure(c->r, ":refused {:banned %llu, :slow %llu, :rate %llu}",
+                  (unsigned long long)banned, (unsigned long long)slow, (unsigned long long)fast);
 }
 
 /* --- In the order of a room --- */
@@ -204,9 +310,35 @@ static int compare_events(const void *a, const void *b)
     return x->offset < y->offset ? -1 : x->offset > y->offset;
 }
 
+/* Of a user in a room: offset and end of the ban, time of the last message, whether exempt. */
+enum { BANNED, UNTIL, LAST, EXEMPT, KEPT };
+
+static int64_t *kept(struct chat *c, const struct event *e, int64_t what, int64_t otherwise)
+{
+    return table_put(&c->user, (e->room << 32) + (e->user + 1) * KEPT + what, 0, otherwise);
+}
+
+static void judge_rule(struct chat *c, const struct event *e, int64_t slow_ms)
+{
+    int64_t ban = *kept(c, e, BANNED, -1), until = *kept(c, e, UNTIL, 0);
+    int64_t last = *kept(c, e, LAST, INT64_MIN / 2);
+    if (ban >= 0 && (until == 0 || e->ms < until)) {
+        report_anomaly(c->r, "banned-message",
+                       "{:room %lld :user %lld :offset %lld :banned-at %lld :index %lld}",
+                       (long long)e->room, (long long)e->user, (long long)e->offset, (long long)ban,
+                       (long long)e->index);
+    }
+    if (e->ms - last < slow_ms && *kept(c, e, EXEMPT, 0) == 0) {
+        report_anomaly(c->r, "too-fast",
+                       "{:room %lld :user %lld :offset %lld :after-ms %lld :slow-ms %lld}",
+                       (long long)e->room, (long long)e->user, (long long)e->offset,
+                       (long long)(e->ms - last), (long long)slow_ms);
+    }
+    *kept(c, e, LAST, 0) = e->ms;
+}
+
 static void judge_rules(struct chat *c)
 {
-    enum { BANNED = 0, LAST = 1 };
     int64_t rank = 0, slow_ms = 0;
     for (size_t i = 0; i < c->n; i++) {
         const struct event *e = &c->events[i];
@@ -214,27 +346,14 @@ static void judge_rules(struct chat *c)
         rank = anew ? 0 : rank + 1;
         slow_ms = anew ? 0 : slow_ms;
         *table_put(&c->rank, e->room, e->offset, 0) = rank;
-        int64_t who = e->room * (1 << 24) + e->user * 2;
         if (e->kind == EVENT_SLOW) {
             slow_ms = e->what * 1000;
+            *kept(c, e, EXEMPT, 0) = 1;
         } else if (e->kind != EVENT_MSG) {
-            *table_put(&c->user, who + BANNED, 0, -1) = e->kind == EVENT_BAN ? e->offset : -1;
+            *kept(c, e, BANNED, 0) = e->kind == EVENT_BAN ? e->offset : -1;
+            *kept(c, e, UNTIL, 0) = e->what;
         } else {
-            int64_t ban = table_get(&c->user, who + BANNED, 0, -1);
-            int64_t *last = table_put(&c->user, who + LAST, 0, INT64_MIN / 2);
-            if (ban >= 0) {
-                report_anomaly(c->r, "banned-message",
-                               "{:room %lld :user %lld :offset %lld :banned-at %lld :index %lld}",
-                               (long long)e->room, (long long)e->user, (long long)e->offset,
-                               (long long)ban, (long long)e->index);
-            }
-            if (e->ms - *last < slow_ms) {
-                report_anomaly(c->r, "too-fast",
-                               "{:room %lld :user %lld :offset %lld :after-ms %lld :slow-ms %lld}",
-                               (long long)e->room, (long long)e->user, (long long)e->offset,
-                               (long long)(e->ms - *last), (long long)slow_ms);
-            }
-            *last = e->ms;
+            judge_rule(c, e, slow_ms);
         }
     }
 }
@@ -269,7 +388,7 @@ void check_chat(const struct ops *ops, struct report *r)
 {
     struct chat c = {.ops = ops, .r = r, .said = calloc(ops->n + 1, sizeof(struct said))};
     struct table *tables[] = {&c.said_at, &c.place,    &c.event_at, &c.highest,
-                              &c.rank,    &c.position, &c.user};
+                              &c.rank,    &c.position, &c.user,     &c.command};
     if (c.said == NULL) {
         r->unknown = "no memory";
         return;
@@ -278,12 +397,15 @@ void check_chat(const struct ops *ops, struct report *r)
         table_open(tables[i]);
     }
     take_said(&c);
+    take_commands(&c);
     for (size_t i = 0; i < ops->n; i++) {
         if (op_is(&ops->at[i], HISTORY_OK, "recv")) {
             each_shown(&c, &ops->at[i], learn_event);
         }
     }
     judge_said(&c);
+    judge_commands(&c);
+    count_refusals(&c);
     if (c.n > 0) {
         qsort(c.events, c.n, sizeof(*c.events), compare_events);
     }

@@ -14,8 +14,8 @@
 #include "jepsen/control/run.h"
 #include "jepsen/control/summary.h"
 
-static const struct workload *const workloads[] = {&workload_log, &workload_register,
-                                                   &workload_ledger, &workload_lifecycle};
+static const struct workload *const workloads[] = {
+    &workload_log, &workload_register, &workload_ledger, &workload_chat, &workload_lifecycle};
 #define N_WORKLOADS (sizeof(workloads) / sizeof(workloads[0]))
 
 static int usage(void)
