@@ -176,9 +176,15 @@ static int take_number(uint64_t *out, const char *text)
     return 0;
 }
 
+static const char *fault_switch(const char *name)
+{
+    static char text[64];
+    (void)snprintf(text, sizeof(text), "WEIR_FAULTS=%s", name);
+    return text;
+}
+
 static int take_option(struct matrix_options *o, int c)
 {
-    static char fault[64];
     uint64_t n = 0;
     bool number = c == OPT_TIME || c == OPT_SEED || c == OPT_NODES || c == OPT_PROCESSES ||
                   c == OPT_RUNS || c == OPT_FOR;
@@ -216,8 +222,7 @@ static int take_option(struct matrix_options *o, int c)
         o->run.other = optarg;
         return 0;
     case OPT_FAULT:
-        (void)snprintf(fault, sizeof(fault), "WEIR_FAULTS=%s", optarg);
-        o->run.environment = fault;
+        o->run.environment = fault_switch(optarg);
         return 0;
     case OPT_SLICE:
         o->slice = true;
