@@ -1,7 +1,8 @@
-/* The ledger over HTTP: subscriptions, gifts and refunds, each under an idempotency key, asked of
- * any node. What got no answer is asked for again under the same key, at another node, by the
+/* The ledger over HTTP: subscriptions, gifts and refunds, each under an idempotency key. A process
+ * stays with a node as long as that answers (else a node that answers nobody would in the end have
+ * them all). What got no answer is asked for again under the same key, at another node, by the
  * process that comes in the place of the one that waited; and now and then what was answered is
- * asked for again too.
+ * asked for again too, sometimes elsewhere.
  *
  *   :book {:id "k1-7", :kind :sub, :channel "c1", :user "u2", :postings {..}} -> and :entry
  * [partition offset] as one number :read -> {:accounts {..}}; at the end, of every node: {:accounts
@@ -18,6 +19,7 @@
 #define SHARE     70 /* per cent that the channel gets; docs/api.md */
 #define ID_MAX    32
 #define AGAIN     8 /* one in so many bookings repeats one that was answered */
+#define ELSEWHERE 6 /* one in so many of these is asked of any node */
 #define REFUNDS   4 /* one in so many is a refund */
 #define PAGE      200
 #define EDN_BYTES (256u << 10)
@@ -39,6 +41,7 @@ struct worker {
     struct ledger *all;
     struct process *p;
     unsigned number;
+    unsigned node;       /* index of the one it asks */
     struct booking now;  /* the open one, or the one to be asked for again */
     struct booking last; /* that was booked */
     bool again;
@@ -95,6 +98,14 @@ static json_t *body_of(const struct booking *b)
 
 /* --- Booking --- */
 
+/* A node that gave no answer, or has none to give, is left. */
+static void go_on_elsewhere(struct worker *w, enum history_type type, int status)
+{
+    if (type == HISTORY_INFO || status < 0 || status >= 500) {
+        w->node = (w->node + 1) % run_hosts(w->all->run)->founders;
+    }
+}
+
 static void on_booked(void *data, int status, json_t *answer)
 {
     struct worker *w = data;
@@ -103,6 +114,7 @@ static void on_booked(void *data, int status, json_t *answer)
     enum history_type type = web_outcome(status, answer, &error);
     put_booking(&w->now, text, sizeof(text));
     w->again = type == HISTORY_INFO;
+    go_on_elsewhere(w, type, status);
     if (type == HISTORY_OK) {
         int64_t entry = json_integer_value(json_object_get(answer, "partition")) << 40 |
                         json_integer_value(json_object_get(answer, "offset"));
@@ -116,10 +128,9 @@ static void on_booked(void *data, int status, json_t *answer)
     }
 }
 
-static void ask_booking(struct worker *w)
+static void ask_booking(struct worker *w, unsigned node)
 {
-    struct hosts *h = run_hosts(w->all->run);
-    const struct host *host = &h->at[run_random(w->all->run, h->founders)];
+    const struct host *host = &run_hosts(w->all->run)->at[node];
     char text[400];
     put_booking(&w->now, text, sizeof(text));
     process_invoke(w->p, "book", "%s}", text);
@@ -171,6 +182,7 @@ static void on_read(void *data, int status, json_t *answer)
     const char *error = NULL;
     char text[2048];
     if (web_outcome(status, answer, &error) != HISTORY_OK) {
+        go_on_elsewhere(w, HISTORY_FAIL, status);
         process_end(w->p, HISTORY_FAIL, error, "nil");
         return;
     }
@@ -184,16 +196,16 @@ static void next(void *state, struct process *p)
     struct worker *w = &all->workers[p->slot];
     struct hosts *h = run_hosts(all->run);
     if (w->again) {
-        ask_booking(w);
+        ask_booking(w, w->node);
     } else if (run_random(all->run, 10) == 0) {
         process_invoke(p, "read", "nil");
-        web_ask(all->web, &h->at[run_random(all->run, h->founders)], "GET",
-                "/api/admin/ledger/balances", NULL, on_read, w);
+        web_ask(all->web, &h->at[w->node], "GET", "/api/admin/ledger/balances", NULL, on_read, w);
     } else if (w->now.answered && run_random(all->run, AGAIN) == 0) {
-        ask_booking(w);
+        bool elsewhere = run_random(all->run, ELSEWHERE) == 0;
+        ask_booking(w, elsewhere ? (unsigned)run_random(all->run, h->founders) : w->node);
     } else {
         draw_booking(w);
-        ask_booking(w);
+        ask_booking(w, w->node);
     }
 }
 
@@ -297,7 +309,7 @@ static void on_final(struct env_timer *timer)
         struct worker *w = &all->workers[i];
         open |= w->p->busy || w->again;
         if (!w->p->busy && w->again) {
-            ask_booking(w);
+            ask_booking(w, w->node);
         }
     }
     all->reading = !open;
@@ -356,7 +368,8 @@ static int start(struct run *run, void **ret_state, struct error *err)
         return rv;
     }
     for (unsigned i = 0; i < all->n; i++) {
-        all->workers[i] = (struct worker){.all = all, .p = run_process(run, i)};
+        all->workers[i] = (struct worker){
+            .all = all, .p = run_process(run, i), .node = i % run_hosts(run)->founders};
     }
     all->timer.data = all;
     make_next(all);
