@@ -24,6 +24,20 @@ static int add(struct nemesis_world *w, const struct host *host, struct error *e
     return cluster(w, err, "add", line);
 }
 
+/* A node that has just been started does not listen yet. */
+#define LISTENS_TRIES    60
+#define LISTENS_PAUSE_MS 500
+
+static int add_started(struct nemesis_world *w, const struct host *host, struct error *err)
+{
+    int rv = add(w, host, err);
+    for (unsigned i = 0; rv != 0 && i < LISTENS_TRIES; i++) {
+        hosts_pause_ms(LISTENS_PAUSE_MS);
+        rv = add(w, host, err);
+    }
+    return rv;
+}
+
 static struct host *spare(struct nemesis_world *w)
 {
     return &w->hosts->at[w->hosts->founders];
@@ -35,8 +49,7 @@ int member_come(struct nemesis_world *w, char what[NEMESIS_WHAT_MAX], struct err
     (void)snprintf(what, NEMESIS_WHAT_MAX, "[\"%s\"]", host->name);
     int rv = host_configure(w->hosts, host, err);
     rv = rv == 0 ? host_start(w->hosts, host, err) : rv;
-    hosts_pause_ms(500);
-    rv = rv == 0 ? add(w, host, err) : rv;
+    rv = rv == 0 ? add_started(w, host, err) : rv;
     host->member = rv == 0;
     return rv;
 }
