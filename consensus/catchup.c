@@ -178,6 +178,10 @@ void catchup_reset(struct group *g, struct group_peer *from, const struct peer_r
         log_warn("raft_reset_state", "group=%u reason=\"%s\"", g->options.id, err.text);
     }
     rv = rv == 0 ? storage_reopen(g, &err) : rv;
+    if (rv == 0 && kept.target > g->begun_index) {
+        g->begun_index = kept.target; /* the leader had committed that when this log had nothing */
+        rv = storage_save_mark(g, g->term, g->vote, &err);
+    }
     if (rv == 0) {
         rv = lost ? founding_start(g, &err) : repair_start(g, &err);
     }

@@ -175,6 +175,7 @@ static int rejoin(struct group *g, const struct group_peer *leader, const struct
     raft_term term = s->term;
     bool newer = term > g->term;
     g->founding.floor = s->commit;
+    g->begun_index = storage_last(g) == 0 ? s->commit : g->begun_index;
     g->recovering = true; /* until the log has reached the floor */
     g->wish = wish_for(g->founding.want);
     int rv = storage_begin_as_snapshot(g, &s->configuration, err);

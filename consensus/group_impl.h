@@ -245,6 +245,9 @@ struct group {
     /* The mark in the metadata: promises were lost, and the log is not known to be whole again.
      * Once libraft runs, it takes entries, and neither votes nor campaigns (founding.h). */
     bool recovering;
+    /* In the metadata too: the log was empty when the group had committed up to here, so all of it
+     * was taken later (retain.c). 0: not known. */
+    raft_index begun_index;
     uint8_t wish; /* there too: 1 + the role to come back to; 0: not known, or all is as it was */
     struct group_snapshot {
         raft_index index;
@@ -394,7 +397,10 @@ void storage_promise(struct group *g, raft_term term, raft_id vote);
 void storage_votes_durable(struct group *g);
 /* The mark of lost promises is on disk on return; term and vote as above. */
 int storage_save_mark(struct group *g, raft_term term, raft_id vote, struct error *err);
-/* The newest in the log, or else of the snapshot; none gives an empty one. */
+/* The newest one up to `index`, which is not before the snapshot's, or else that of the snapshot;
+ * none gives an empty one. */
+int storage_configuration_at(struct group *g, raft_index index, struct raft_configuration *ret_conf,
+                             struct error *err);
 int storage_newest_configuration(struct group *g, struct raft_configuration *ret_conf,
                                  struct error *err);
 /* Memory for one append of one entry; free() it. NULL: none. */
@@ -465,7 +471,14 @@ void repair_tick(struct group *g);
 void repair_head(struct group *g, const struct peer_repair_ask *ask, struct peer_repair *ret);
 void repair_asked(struct group *g, struct group_peer *from, const struct peer_repair_ask *ask);
 void repair_answered(struct group *g, struct group_peer *from, const struct peer_repair *answer);
+
 /* retain.c */
+/* These entries follow our log, and say that something went from the group's logs while ours was
+ * none of them: see decision 0370. */
+bool retain_finds_us_stale(struct group *g, const struct raft_append_entries *a);
+/* Throws the log away, and comes back like a server with an empty disk. Nothing is being appended.
+ */
+void retain_begin_anew(struct group *g);
 void retain_applied(struct group *g, const void *payload, size_t len);
 void retain_tick(struct group *g);
 /* How far compaction has come here: to the leader, and to whom is given entries next. Marks are of

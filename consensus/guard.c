@@ -494,10 +494,16 @@ static void deliver_append(struct group *g, struct group_peer *from, struct mess
     bool current = a->term >= g->raft.current_term;
     if (current && guard_on(GUARD_ORDER_APPEND)) {
         raft_index conflict = first_conflict(g, a);
-        if (conflict > 0 && !list_empty(&g->appends)) {
+        bool stale = retain_finds_us_stale(g, a);
+        if ((conflict > 0 || stale) && !list_empty(&g->appends)) {
             /* Guard 1b: truncating below an append in flight would leave its bytes behind on disk.
              */
             hold(g, &g->held_appends, from, m);
+            return;
+        }
+        if (stale) {
+            retain_begin_anew(g);
+            message_release(m);
             return;
         }
         if (conflict > 0 &&

@@ -5,7 +5,8 @@
 
 #include "base/fault.h"
 #include "base/logging.h"
-#include "consensus/group_impl.h"
+#include "base/metrics.h"
+#include "consensus/founding.h"
 
 #define DECIDE_MS    10000
 #define TOMBSTONE_MS 86400000 /* Kafka's delete.retention.ms */
@@ -23,6 +24,74 @@ void retain_applied(struct group *g, const void *payload, size_t len)
         g->retain.compact_index = g->raft.commit_index;
     }
 }
+
+/* --- A log that was none of the group's when tombstones went --- */
+
+/* Tombstones go when no *member* has an older record of their keys any more. So whoever was no
+ * member then, but has entries of an earlier membership, may have such records, and would keep them
+ * for good. The group's log says so: the configuration in front of the decision is the one that the
+ * leader had asked. Entries of a log that was empty since are of members. */
+static bool took_without_us(struct group *g, const struct raft_append_entries *a, unsigned i)
+{
+    struct raft_configuration conf;
+    struct error err = {0};
+    unsigned k = i;
+    while (k > 0 && a->entries[k - 1].type != RAFT_CHANGE) {
+        k--;
+    }
+    raft_configuration_init(&conf);
+    int rv = k > 0 ? configuration_decode(a->entries[k - 1].buf.base, a->entries[k - 1].buf.len,
+                                          &conf, &err)
+                   : storage_configuration_at(g, a->prev_log_index, &conf, &err);
+    bool without = rv == 0 && conf.n > 0 && configuration_role(&conf, g->self_id) == GROUP_NONE;
+    raft_configuration_close(&conf);
+    return without;
+}
+
+bool retain_finds_us_stale(struct group *g, const struct raft_append_entries *a)
+{
+    raft_index last = storage_last(g);
+    if (last == 0 || a->prev_log_index > last ||
+        (a->prev_log_index > g->raft.commit_index &&
+         storage_term(g, a->prev_log_index) != a->prev_log_term)) {
+        return false; /* libraft will not take them */
+    }
+    for (unsigned i = 0; i < a->n_entries; i++) {
+        const struct raft_entry *e = &a->entries[i];
+        raft_index index = a->prev_log_index + 1 + i;
+        struct control control;
+        bool ours = index <= last && storage_term(g, index) == e->term;
+        if (!ours && index > g->begun_index && e->type == RAFT_COMMAND &&
+            control_is(e->buf.base, e->buf.len) &&
+            control_decode(e->buf.base, e->buf.len, &control, NULL) == 0 &&
+            control.kind == CONTROL_COMPACT && control.time_ms > 0 && took_without_us(g, a, i)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Marked first: a crash in between finds the old log, which then meets the same entry again. */
+void retain_begin_anew(struct group *g)
+{
+    struct error err = {0};
+    struct partition_begin nothing = {.first_index = LOG_INDEX(1)};
+    metric_add(metric_counter("weir_raft_resets_total", "", "Replicas begun anew"), 1);
+    log_warn("raft_log_stale",
+             "group=%u last=%llu reason=\"it was no member when tombstones went\"", g->options.id,
+             (unsigned long long)storage_last(g));
+    group_stop_raft(g);
+    g->recovering = true;
+    int rv = storage_save_mark(g, g->term, g->vote, &err);
+    rv = rv == 0 ? partition_reset(g->partition, &nothing, "", 0, &err) : rv;
+    rv = rv == 0 ? storage_reopen(g, &err) : rv;
+    rv = rv == 0 ? founding_start(g, &err) : rv;
+    if (rv != 0) {
+        group_fail(g, &err);
+    }
+}
+
+/* --- Deciding --- */
 
 static void proposed(struct group_propose *req, int status)
 {

@@ -73,6 +73,7 @@ static struct partition_meta meta_now(const struct group *g)
         .votes_shared = g->votes_shared,
         .recovering = g->recovering,
         .wish = g->wish,
+        .begun_index = LOG_INDEX(g->begun_index),
         .snapshot_index = LOG_INDEX(g->snapshot.index),
         .snapshot_term = LOG_TERM(g->snapshot.term),
         .snapshot_config_index = LOG_INDEX(g->snapshot.config_index),
@@ -252,6 +253,7 @@ int storage_open(struct group *g, struct error *err)
     g->votes_shared = meta.votes_shared;
     g->recovering = meta.recovering;
     g->wish = meta.wish;
+    g->begun_index = meta.begun_index.v;
     int rv = open_snapshot(g, err);
     partition_meta(g->partition, &meta);
     return rv == 0 ? open_votes(g, &meta, err) : rv;
@@ -354,10 +356,10 @@ static int decode_entry(void *data, const struct partition_entry *entry)
     return rv != 0 ? rv : 1; /* one is enough */
 }
 
-int storage_newest_configuration(struct group *g, struct raft_configuration *ret_conf,
-                                 struct error *err)
+int storage_configuration_at(struct group *g, raft_index index, struct raft_configuration *ret_conf,
+                             struct error *err)
 {
-    struct log_index at = partition_config_index(g->partition, LOG_INDEX(storage_last(g)));
+    struct log_index at = partition_config_index(g->partition, LOG_INDEX(index));
     raft_configuration_init(ret_conf);
     if (at.v > g->snapshot.index) { /* else the snapshot has it, and the log may begin behind it */
         int rv = partition_read(g->partition, at, 1, decode_entry, ret_conf, err);
@@ -366,6 +368,12 @@ int storage_newest_configuration(struct group *g, struct raft_configuration *ret
     return g->snapshot.index > 0
                ? configuration_decode(g->snapshot.config, g->snapshot.config_len, ret_conf, err)
                : 0;
+}
+
+int storage_newest_configuration(struct group *g, struct raft_configuration *ret_conf,
+                                 struct error *err)
+{
+    return storage_configuration_at(g, storage_last(g), ret_conf, err);
 }
 
 static void snapshot_free(struct raft_snapshot *s)

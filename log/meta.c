@@ -40,6 +40,10 @@ void meta_encode(const struct meta *meta, uint8_t slot[META_SLOT_SIZE])
     store_le32(slot + 68, flags);
     memcpy(slot + META_HEADER_SIZE, meta->config, meta->config_len);
     store_le32(slot + 8, crc32c(0, slot + 12, META_HEADER_SIZE - 12 + meta->config_len));
+    if (meta->begun_index.v > 0) {
+        store_le64(slot + META_BEGUN_AT, meta->begun_index.v);
+        store_le32(slot + META_BEGUN_AT + 8, crc32c(0, slot + META_BEGUN_AT, 8));
+    }
 }
 
 bool meta_decode(const uint8_t slot[META_SLOT_SIZE], struct meta *ret_meta)
@@ -65,6 +69,9 @@ bool meta_decode(const uint8_t slot[META_SLOT_SIZE], struct meta *ret_meta)
         .config_len = n,
     };
     memcpy(ret_meta->config, slot + META_HEADER_SIZE, n);
+    if (load_le32(slot + META_BEGUN_AT + 8) == crc32c(0, slot + META_BEGUN_AT, 8)) {
+        ret_meta->begun_index = LOG_INDEX(load_le64(slot + META_BEGUN_AT));
+    }
     return true;
 }
 

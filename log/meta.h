@@ -16,6 +16,10 @@
  *   64  4  length of the configuration, n
  *   68  4  flags; bit 0: recovering; bit 1: term and vote are in the vote log; bits 2 and 3: wish
  *   72  n  configuration
+ * 4080  8  the log was empty when its group had committed up to this entry; 0: not known
+ * 4088  4  crc32c of bytes 4080..4087
+ *
+ * The last two were added later: who does not know them passes them over, and then they are 0.
  *
  * Term and vote of a slot with bit 1 are a lower bound; consensus/vote_log.h has what counts.
  *
@@ -46,7 +50,8 @@
 #define META_SLOT_SIZE   4096
 #define META_FILE_SIZE   (2 * META_SLOT_SIZE)
 #define META_HEADER_SIZE 72
-#define META_CONFIG_MAX  (META_SLOT_SIZE - META_HEADER_SIZE)
+#define META_BEGUN_AT    4080
+#define META_CONFIG_MAX  (META_BEGUN_AT - META_HEADER_SIZE)
 #define MARK_SIZE        40
 #define META_WISH_MAX    3
 
@@ -59,6 +64,7 @@ struct meta {
     struct log_index snapshot_config_index;
     bool recovering, votes_shared;
     uint8_t wish; /* 0..META_WISH_MAX */
+    struct log_index begun_index;
     uint32_t config_len;
     uint8_t config[META_CONFIG_MAX];
 };

@@ -270,6 +270,7 @@ void partition_meta(const struct partition *p, struct partition_meta *ret_meta)
         .recovering = p->meta.recovering,
         .votes_shared = p->meta.votes_shared,
         .wish = p->meta.wish,
+        .begun_index = p->meta.begun_index,
         .snapshot_config = p->meta.config,
         .snapshot_config_len = p->meta.config_len,
     };

@@ -166,6 +166,7 @@ struct partition_meta {
     bool votes_shared; /* term and vote are in the node's vote log; here is a lower bound */
     bool recovering; /* promises were lost: neither votes nor acknowledges (consensus/founding.c) */
     uint8_t wish;    /* what it asks to become again, 0: nothing; see log/meta.h */
+    struct log_index begun_index;    /* the log was empty when the group had committed up to here */
     struct log_index snapshot_index; /* 0: no metadata snapshot */
     struct log_term snapshot_term;
     struct log_index snapshot_config_index;

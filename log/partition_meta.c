@@ -78,6 +78,7 @@ int meta_of(const struct partition *p, const struct partition_meta *meta, struct
         .recovering = meta->recovering,
         .votes_shared = meta->votes_shared,
         .wish = meta->wish,
+        .begun_index = meta->begun_index,
         .config_len = meta->snapshot_config_len,
     };
     if (ret_meta->config_len > 0) {

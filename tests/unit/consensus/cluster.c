@@ -318,9 +318,9 @@ int cluster_propose(struct cluster *c, unsigned records, size_t bytes)
     for (unsigned i = 0; i < records; i++) {
         char key[24] = "key";
         if (c->compact) {
-            (void)snprintf(key, sizeof(key), "key-%u", (c->keys++ * 7) % 50);
+            (void)snprintf(key, sizeof(key), "key-%u", c->keys_from + (c->keys++ * 7) % 50);
         }
-        bool gone = c->compact && c->keys % 5 == 0;
+        bool gone = c->compact && (c->tombstones || c->keys % 5 == 0);
         batch_add(&b, 1000, key, strlen(key), gone ? NULL : value, bytes);
     }
     assert_true(batch_finish(&b) > 0);

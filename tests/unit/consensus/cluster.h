@@ -36,8 +36,9 @@ struct cluster {
     uint64_t retain_ms, retain_bytes, segment_bytes;
     struct group_pace pace; /* of all nodes together */
     bool compact;
-    unsigned keys;
-    unsigned n_founders; /* nodes 1..n found the group; the others join it */
+    unsigned keys, keys_from; /* records' keys are 50 from keys_from on */
+    bool tombstones;          /* all records are */
+    unsigned n_founders;      /* nodes 1..n found the group; the others join it */
     struct cluster_node nodes[CLUSTER_NODES + 1];
     unsigned acked, unknown, refused, outstanding;
     int64_t acked_end; /* highest offset after an acknowledged batch */

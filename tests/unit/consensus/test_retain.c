@@ -506,6 +506,78 @@ static void tombstones__stay_while_a_member_is_away(void **state)
     cluster_await_equal(&c);
 }
 
+static int changed_status;
+
+static void changed(struct group_change *req, int status)
+{
+    (void)req;
+    changed_status = status;
+}
+
+static bool change_is_over(struct cluster *cl)
+{
+    (void)cl;
+    return changed_status != 1;
+}
+
+/* The leader refuses until what it has is committed, and until it is connected. */
+static bool becomes(struct cluster *cl, uint32_t id, enum group_role role)
+{
+    static struct group_change req;
+    struct group *g = leading(cl);
+    changed_status = 1;
+    if (g == NULL || group_change(g, &req, id, role, changed) != 0) {
+        return false;
+    }
+    assert_true(cluster_run_until(cl, change_is_over));
+    return changed_status == 0;
+}
+
+static uint32_t changing;
+
+static bool is_no_member(struct cluster *cl)
+{
+    return becomes(cl, changing, GROUP_NONE);
+}
+
+static bool is_standby(struct cluster *cl)
+{
+    return becomes(cl, changing, GROUP_STANDBY);
+}
+
+/* Its disk has records whose tombstones are in no log any more. */
+static void old_disk_of_a_former_member__is_begun_anew(void **state)
+{
+    (void)state;
+    struct error err;
+    c.compact = true;
+    cluster_start_all(&c);
+    changing = cluster_await_leader(&c) % CLUSTER_NODES + 1;
+    cluster_propose_many(&c, 400, 50, 1000);
+    assert_true(cluster_run_until(&c, is_quiet));
+    assert_true(cluster_run_until(&c, is_no_member));
+    cluster_stop(&c, changing);
+    c.tombstones = true; /* of all keys */
+    write_and_compact();
+    c.tombstones = false;
+    c.keys_from = 100; /* and never one of them again */
+    compact_tombstones();
+    int64_t before = resets();
+    assert_int_equal(cluster_start(&c, changing, &err), 0);
+    assert_true(cluster_run_until(&c, is_standby));
+    cluster_propose_many(&c, 20, 10, 1000);
+    assert_true(cluster_run_until(&c, is_quiet));
+    cluster_await_equal(&c);
+    assert_int_equal(resets(), before + 1);
+    /* It was done once and for all. */
+    cluster_stop(&c, changing);
+    write_and_compact();
+    assert_int_equal(cluster_start(&c, changing, &err), 0);
+    compact_tombstones();
+    cluster_await_equal(&c);
+    assert_int_equal(resets(), before + 1);
+}
+
 static void hole__is_mended_by_replicas_that_have_compacted_what_was_there(void **state)
 {
     (void)state;
@@ -556,6 +628,7 @@ int main(void)
         TEST(retention__by_bytes_goes_on_all_replicas),
         TEST(hole__is_mended_by_replicas_that_have_compacted_what_was_there),
         TEST(tombstones__stay_while_a_member_is_away),
+        TEST(old_disk_of_a_former_member__is_begun_anew),
         TEST(reset__brings_a_node_the_compacted_log),
         TEST(retention__by_age_hides_records_in_the_newest_segment_too),
         TEST(replica_without_metadata__comes_back_with_a_log_that_begins_late),

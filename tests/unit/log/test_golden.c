@@ -166,7 +166,24 @@ static void meta_of_version_2__reads_and_writes_the_same(void **state)
         assert_true(meta_decode(slot, &read));
         assert_int_equal(read.wish, meta.wish);
         assert_false(read.recovering);
+        assert_int_equal(read.begun_index.v, 0);
     }
+}
+
+/* It was added behind everything else, without a version: who does not know it passes it over. */
+static void meta__says_since_when_the_log_is_there_or_nothing(void **state)
+{
+    (void)state;
+    static uint8_t slot[META_SLOT_SIZE];
+    static const uint8_t expected[] = {0x89, 0x67, 0x45, 0x23, 0x01, 0, 0, 0};
+    static struct meta meta = {.counter = 1, .begun_index = LOG_INDEX(0x123456789)}, read;
+    meta_encode(&meta, slot);
+    assert_memory_equal(slot + 4080, expected, sizeof(expected));
+    assert_true(meta_decode(slot, &read));
+    assert_int_equal(read.begun_index.v, 0x123456789);
+    slot[4081] ^= 1;
+    assert_true(meta_decode(slot, &read));
+    assert_int_equal(read.begun_index.v, 0);
 }
 
 int main(void)
@@ -174,6 +191,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(partition_of_version_1__opens_and_reads_the_same),
         cmocka_unit_test(meta_of_version_2__reads_and_writes_the_same),
+        cmocka_unit_test(meta__says_since_when_the_log_is_there_or_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
