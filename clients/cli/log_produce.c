@@ -105,6 +105,7 @@ struct producer {
     struct env_defer fill;
     struct env_timer report, pace;
     bool generating, finished; /* nothing more is to be sent */
+    bool fenced;               /* the name is somebody else's: nothing ever will be */
     uint8_t *value;
     FILE *ack_log;
     int first_error;
@@ -237,6 +238,16 @@ static uint64_t ack_clock(struct producer *p)
     return p->clock_ns;
 }
 
+static void count_failure(struct producer *p, int status)
+{
+    p->all.unknown += status == WEIR_EUNKNOWN;
+    p->all.failed += status != WEIR_EUNKNOWN;
+    p->first_error = p->first_error == 0 ? status : p->first_error;
+    if (status == WEIR_EFENCED) {
+        p->fenced = p->finished = true;
+    }
+}
+
 static void on_produced(struct weir_produce *req, int status)
 {
     struct slot *s = req->data;
@@ -244,9 +255,7 @@ static void on_produced(struct weir_produce *req, int status)
     if (status == 0) {
         count_ack(p, s, ack_clock(p));
     } else {
-        p->all.unknown += status == WEIR_EUNKNOWN;
-        p->all.failed += status != WEIR_EUNKNOWN;
-        p->first_error = p->first_error == 0 ? status : p->first_error;
+        count_failure(p, status);
     }
     give_slot(p, s);
     fill_soon(p);
@@ -281,8 +290,7 @@ static int send_record(struct producer *p, const void *key, size_t key_len, cons
     }
     give_slot(p, s);
     if (rv != WEIR_EBUSY) {
-        p->all.failed++;
-        p->first_error = p->first_error == 0 ? rv : p->first_error;
+        count_failure(p, rv);
         rv = 0;
     }
     return rv;
@@ -361,7 +369,7 @@ static bool send_line(struct producer *p, const uint8_t *line, size_t len)
 
 static void send_lines(struct producer *p)
 {
-    while (p->input_pos < p->input_len) {
+    while (!p->finished && p->input_pos < p->input_len) {
         const uint8_t *at = p->input + p->input_pos;
         size_t left = p->input_len - p->input_pos;
         const uint8_t *end = memchr(at, '\n', left);
@@ -484,6 +492,11 @@ static enum cli_exit print_summary(const struct producer *p)
     }
     if (c->failed > 0 || p->first_error != 0) {
         cli_fail(CLI_FAILED, "first error: %s", error_name(p->first_error));
+    }
+    if (p->fenced) {
+        return cli_fail(CLI_FAILED,
+                        "somebody else writes as '%s' now: this producer is fenced for good",
+                        p->args->producer);
     }
     return c->unknown > 0        ? CLI_UNAVAILABLE
            : p->first_error != 0 ? cli_exit_of(p->first_error)
