@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { Chat } from './lib/chat.mjs';
-import { Cluster } from './lib/cluster.mjs';
+import { Cluster, until } from './lib/cluster.mjs';
 
 const PER_NODE = 100;
 const ROOM = 'harbour';
@@ -81,6 +81,48 @@ test('after a ban nothing of the banned user follows, on any node', async () => 
     assert.deepEqual(events.slice(at + 1).filter((m) => m.user === 'loud'), []);
   }
   await closeAll([...readers, ...writers, moderator, last]);
+});
+
+test('slow mode has a user wait on every node alike, not the owner, and outlives the nodes', async () => {
+  const hasty = await cluster.user('hasty');
+  const readers = await Promise.all([0, 1, 2].map((i) => join(i)));
+  const moderator = await join(1, { token: owner.token });
+  const writers = await Promise.all([0, 1, 2].map((i) => join(i, { token: hasty.token })));
+  const slow = async (chat, seconds, id) => {
+    chat.say({ type: 'slow', room: ROOM, seconds, nonce: id });
+    return chat.wait((m) => m.nonce === id && (m.type === 'ack' || m.type === 'error'));
+  };
+  assert.equal((await slow(writers[0], 5, 's0')).code, 'forbidden');
+  assert.equal((await slow(moderator, 3601, 's1')).code, 'bad_request');
+  const begun = await slow(moderator, 3600, 's2');
+  assert.equal(begun.type, 'ack');
+  // Through all three gateways at once: one of them is the first in the log.
+  const answers = await Promise.all(writers.map((w, i) => w.send(`me ${i}`)));
+  assert.equal(answers.filter((a) => a.type === 'ack').length, 1);
+  for (const a of answers.filter((x) => x.type !== 'ack')) {
+    assert.equal(a.code, 'slow_mode');
+    assert.ok(a.seconds > 3500 && a.seconds <= 3600, `${a.seconds} s`);
+  }
+  assert.equal((await moderator.send('one')).type, 'ack');
+  await until('a second message of the owner', async () => (await moderator.send('two')).type === 'ack');
+  for (const r of readers) {
+    await r.wait((m) => m.text === 'two');
+    assert.deepEqual(r.events().map((m) => [m.type, m.user ?? m.seconds]),
+      [['slow', 3600], ['message', 'hasty'], ['message', owner.name], ['message', owner.name]]);
+    assert.equal(r.events()[0].offset, begun.offset);
+  }
+  await closeAll([...readers, ...writers, moderator]);
+  await cluster.nodes[2].kill();
+  cluster.nodes[2].start();
+  await until('a node that starts again', () => cluster.nodes[2].healthy());
+  const again = await join(2, { token: hasty.token });
+  assert.equal(again.joined.slow, 3600);
+  assert.equal((await again.send('after a restart')).code, 'slow_mode');
+  const off = await join(0, { token: owner.token });
+  assert.equal((await slow(off, 0, 's3')).type, 'ack');
+  await again.wait((m) => m.type === 'slow' && m.seconds === 0);
+  assert.equal((await again.send('at last')).type, 'ack');
+  await closeAll([again, off]);
 });
 
 test('what may not be sent is refused with a reason, and the connection lives', async () => {

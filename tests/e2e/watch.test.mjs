@@ -101,6 +101,15 @@ test('people log in on the page, talk across nodes, and the owner deletes and ba
   await say(owner, 'welcome aboard');
   await visitor.getByText('welcome aboard').waitFor();
   await visitor.locator('.chat-badge.owner').waitFor();
+  await owner.getByLabel('Slow mode').selectOption('3600');
+  await visitor.getByText('Slow mode: one message every 1 h').waitFor();
+  await visitor.getByPlaceholder('You may write again in 59:').waitFor();
+  await say(visitor, 'too soon');
+  await visitor.getByRole('alert').getByText('Slow mode').waitFor();
+  await owner.getByLabel('Slow mode').selectOption('0');
+  await visitor.getByText('Slow mode is off').waitFor();
+  await visitor.getByPlaceholder('Say something').waitFor();
+  assert.equal(await visitor.getByText('too soon').count(), 0);
   const line = owner.locator('.message', { hasText: 'first' });
   await line.hover();
   await line.getByText('Delete').click();

@@ -41,24 +41,31 @@ export interface Deleted extends Head {
   target: number;
   by: string;
 }
-export type RoomEvent = Message | Notice | Ban | Deleted;
+export interface Slow extends Head {
+  type: 'slow';
+  seconds: number;
+  by: string;
+}
+export type RoomEvent = Message | Notice | Ban | Deleted | Slow;
 
 type Answer =
   | RoomEvent
   | { type: 'welcome'; node: string }
   | { type: 'authed'; user: string; display_name: string }
-  | { type: 'joined'; room: string; offset: number; resumed: boolean }
+  | { type: 'joined'; room: string; offset: number; resumed: boolean; slow: number }
   | { type: 'history'; room: string; more: boolean; items: RoomEvent[] }
   | { type: 'lagged'; room: string; offset: number }
   | { type: 'ack'; room: string; nonce: string; offset: number }
-  | { type: 'error'; code: string; message: string; nonce?: string };
+  | { type: 'error'; code: string; message: string; nonce?: string; seconds?: number };
 
 export interface ChatEvents {
   state(state: 'connecting' | 'joined', node: string): void;
   event(event: RoomEvent): void;
+  /** The room's slow mode as it was joined; 0: off. Later changes are events. */
+  slow(seconds: number): void;
   user(name: string | undefined, displayName: string): void;
-  /** `text` is what could not be sent, when the error is about that. */
-  error(code: string, message: string, text: string | undefined): void;
+  /** `text` is what could not be sent, when the error is about that; `seconds` how long slow mode has it wait. */
+  error(code: string, message: string, text: string | undefined, seconds: number): void;
   /** Something between what was shown and what follows is no longer to be had. */
   gap(): void;
 }
@@ -123,6 +130,10 @@ export class ChatClient {
 
   ban(user: string, seconds: number): void {
     this.tell({ type: 'ban', room: this.room, user, seconds, reason: '' });
+  }
+
+  slow(seconds: number): void {
+    this.tell({ type: 'slow', room: this.room, seconds });
   }
 
   delete(offset: number): void {
@@ -191,6 +202,7 @@ export class ChatClient {
         this.events.user(a.user, a.display_name);
         break;
       case 'joined':
+        this.events.slow(a.slow ?? 0);
         this.onJoined(a.offset, a.resumed);
         break;
       case 'history':
@@ -204,7 +216,7 @@ export class ChatClient {
         this.pending.delete(a.nonce);
         break;
       case 'error':
-        this.onError(a.code, a.message, a.nonce);
+        this.onError(a.code, a.message, a.nonce, a.seconds ?? 0);
         break;
       default:
         if ('offset' in a) this.see(a);
@@ -229,7 +241,7 @@ export class ChatClient {
     this.events.event(event);
   }
 
-  private onError(code: string, message: string, nonce: string | undefined): void {
+  private onError(code: string, message: string, nonce: string | undefined, seconds: number): void {
     const about = nonce === undefined ? undefined : this.pending.get(nonce);
     // One message that comes a moment too soon waits for its second; who types on is told.
     const early = code === 'rate_limited' && this.pending.size === 1;
@@ -246,7 +258,7 @@ export class ChatClient {
       this.token = null;
       this.events.user(undefined, '');
     }
-    this.events.error(code, message, about?.text);
+    this.events.error(code, message, about?.text, seconds);
     // A node that is still starting cannot let anyone in: another can.
     if (code === 'unavailable' && !this.joined) this.socket?.close(4000);
   }

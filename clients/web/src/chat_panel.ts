@@ -1,7 +1,7 @@
 // The room beside the player.
 import { ChatClient, type Badge, type Message, type RoomEvent } from './chat';
 import { add, h, icon, replace } from './dom';
-import { hue, timeOfDay } from './format';
+import { clock, hue, timeOfDay } from './format';
 import { recall, remember } from './store';
 
 const LINES_MAX = 400;
@@ -9,6 +9,8 @@ const TEXT_MAX = 500;
 const NEAR_BOTTOM_PX = 60;
 const TROUBLE_MS = 6000;
 const TIMEOUT_S = 600;
+const SLOW_S = [0, 3, 10, 30, 60, 300, 900, 3600];
+const TICK_MS = 200;
 const URL_PATTERN = /\bhttps?:\/\/[^\s<>"]+/g;
 
 const FRIENDLY: Record<string, string> = {
@@ -37,6 +39,12 @@ function badge(b: Badge): HTMLElement {
   return h('span', { class: `chat-badge sub tier${b.tier ?? 1}`, title }, icon('star'));
 }
 
+/** "30 s", "5 min", "1 h". */
+function span(seconds: number): string {
+  if (seconds % 3600 === 0) return `${seconds / 3600} h`;
+  return seconds % 60 === 0 ? `${seconds / 60} min` : `${seconds} s`;
+}
+
 export class ChatPanel {
   readonly element: HTMLElement;
   private readonly client: ChatClient;
@@ -49,31 +57,43 @@ export class ChatPanel {
   private readonly count = h('span', { class: 'count' });
   private readonly foot = h('div', { class: 'chat-foot' });
   private readonly who = h('span', { class: 'who' });
+  private readonly slowChoice = h('select', { class: 'slow-choice', 'aria-label': 'Slow mode',
+    title: 'How long each viewer waits between two messages', onchange: () => this.chooseSlow() });
+  private readonly slowText = h('span', { class: 'slow-text' });
   private owner = '';
   private user: string | undefined;
   private unseen = 0;
   private troubleTimer: number | undefined;
+  private slowS = 0;
+  private saidAt = 0; // when the room took the user's last message, by this page's clock
+  private readonly slowTimer = window.setInterval(() => this.drawSlow(), TICK_MS);
 
   constructor(room: string) {
     this.lines.addEventListener('scroll', () => {
       if (this.atBottom()) this.seen();
     });
     this.element = h('aside', { class: 'chat', 'aria-label': 'Chat' },
-      h('div', { class: 'chat-head' }, h('strong', {}, 'Chat'), this.status),
+      h('div', { class: 'chat-head' }, h('strong', {}, 'Chat'), this.slowChoice, this.status),
       h('div', { class: 'chat-body' }, this.lines, this.newer),
       this.trouble, this.foot);
     this.drawFoot('');
+    this.setSlow(0);
     this.client = new ChatClient(room, recall('token'), {
       state: (state, node) => this.showState(state, node),
       event: (event) => this.show(event),
+      slow: (seconds) => this.setSlow(seconds),
       user: (name, displayName) => this.setUser(name, displayName),
-      error: (code, message, text) => this.fail(code, message, text),
+      error: (code, message, text, seconds) => {
+        if (code === 'slow_mode') this.saidAt = Date.now() + (seconds - this.slowS) * 1000;
+        this.fail(code, message, text);
+      },
       gap: () => this.append(h('li', { class: 'system' }, 'Some messages are too old to show')),
     });
   }
 
   close(): void {
     clearTimeout(this.troubleTimer);
+    clearInterval(this.slowTimer);
     this.client.close();
   }
 
@@ -87,7 +107,9 @@ export class ChatPanel {
     this.user = name;
     if (name === undefined && recall('token') !== null) remember('token', null);
     this.setOwner(this.owner);
-    if (before !== name) this.drawFoot(displayName);
+    if (before === name) return;
+    this.saidAt = 0;
+    this.drawFoot(displayName);
   }
 
   private showState(state: 'connecting' | 'joined', node: string): void {
@@ -101,6 +123,7 @@ export class ChatPanel {
     switch (e.type) {
       case 'message':
         this.append(this.messageLine(e));
+        if (e.user === this.user) this.saidAt = Math.min(Date.now(), e.time);
         break;
       case 'notice':
         if (e.text === '') break; // a badge that goes
@@ -116,7 +139,41 @@ export class ChatPanel {
       case 'unban':
         this.append(h('li', { class: 'system', 'data-offset': e.offset }, `${e.user} may write again`));
         break;
+      case 'slow':
+        this.setSlow(e.seconds);
+        this.append(h('li', { class: 'system', 'data-offset': e.offset },
+          e.seconds === 0 ? 'Slow mode is off' : `Slow mode: one message every ${span(e.seconds)}`));
+        break;
     }
+  }
+
+  // --- Slow mode ---
+
+  private setSlow(seconds: number): void {
+    this.slowS = seconds;
+    const choices = SLOW_S.includes(seconds) ? SLOW_S : [...SLOW_S, seconds].sort((a, b) => a - b);
+    replace(this.slowChoice, ...choices.map((s) =>
+      h('option', { value: s, selected: s === seconds }, s === 0 ? 'Slow mode off' : `Slow mode ${span(s)}`)));
+    this.drawSlow();
+  }
+
+  private chooseSlow(): void {
+    this.client.slow(Number(this.slowChoice.value));
+    this.setSlow(this.slowS); // until the room says so
+  }
+
+  private waitS(): number {
+    if (this.slowS === 0 || this.user === this.owner) return 0;
+    return Math.max(0, Math.ceil((this.saidAt - Date.now()) / 1000) + this.slowS);
+  }
+
+  private drawSlow(): void {
+    const wait = this.waitS();
+    const text = this.slowS === 0 ? '' : wait > 0 ? `Slow mode: wait ${clock(wait)}` : `Slow mode: ${span(this.slowS)}`;
+    if (this.slowText.textContent === text) return;
+    this.slowText.textContent = text;
+    this.slowText.classList.toggle('waiting', wait > 0);
+    this.input.placeholder = wait > 0 ? `You may write again in ${clock(wait)}` : 'Say something';
   }
 
   private messageLine(m: Message): HTMLElement {
@@ -198,7 +255,7 @@ export class ChatPanel {
     const send = h('button', { class: 'icon-button send', 'aria-label': 'Send', onclick: () => this.send() },
       icon('send'));
     replace(this.foot, h('div', { class: 'compose' }, this.input, send),
-      h('div', { class: 'me' }, this.who, this.count, h('span', { class: 'grow' }), logout));
+      h('div', { class: 'me' }, this.who, this.slowText, this.count, h('span', { class: 'grow' }), logout));
     this.resize();
   }
 
@@ -207,6 +264,10 @@ export class ChatPanel {
     if (text === '') return;
     if ([...text].length > TEXT_MAX) {
       this.fail('too_long', `A message has at most ${TEXT_MAX} characters.`, undefined);
+      return;
+    }
+    if (this.waitS() > 0) {
+      this.fail('slow_mode', `Slow mode: you may write again in ${span(this.waitS())}.`, undefined);
       return;
     }
     this.client.send(text);

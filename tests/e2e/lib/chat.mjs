@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { WebSocket } from 'ws';
 
 export const nonce = () => randomBytes(8).toString('hex');
-const EVENTS = new Set(['message', 'notice', 'ban', 'unban', 'deleted']);
+const EVENTS = new Set(['message', 'notice', 'ban', 'unban', 'slow', 'deleted']);
 
 export class Chat {
   /** Resolves once connected, logged in (with a token) and joined (with a room). */
