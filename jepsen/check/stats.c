@@ -174,6 +174,17 @@ static void print_kinds(struct stats *s)
     }
 }
 
+/* What did not recover from one fault before the next came recovers from that one. */
+static bool next_came(const struct stats *s, const struct window *w, const struct down *down)
+{
+    bool came = false;
+    for (size_t i = 0; i < s->windows.n; i++) {
+        const struct window *next = &s->windows.at[i];
+        came = came || (next->start_ns > w->stop_ns && next->start_ns < down->end_ns);
+    }
+    return came;
+}
+
 /* Of a fault: the longest time a lane was down that has to do with it, and how long after its end a
  * lane that was down then was so still. */
 static void print_fault(struct stats *s, size_t at)
@@ -197,7 +208,7 @@ static void print_fault(struct stats *s, size_t at)
             }
             int64_t ns = down->end_ns - down->start_ns, after = down->end_ns - w->stop_ns;
             worst = ns > worst ? ns : worst;
-            recovery = after > recovery ? after : recovery;
+            recovery = after > recovery && !next_came(s, w, down) ? after : recovery;
         }
     }
     report_figure(s->r, ":fault/%.*s {:times %u, :longest-down-ms %.1f, :recovery-ms %.1f}",

@@ -33,6 +33,7 @@ static int usage(void)
         "  --seed N       of the schedule and the operations (from the clock)\n"
         "  --nodes N      in the cluster (5)\n"
         "  --processes N  clients\n"
+        "  --pause MS     of a client between two operations, mean\n"
         "  --runs N       so many, with seeds that count up\n"
         "  --all          every workload under every nemesis, one after the other; --for ends it "
         "earlier\n"
@@ -121,6 +122,7 @@ enum {
     OPT_SEED,
     OPT_NODES,
     OPT_PROCESSES,
+    OPT_PAUSE,
     OPT_RUNS,
     OPT_ALL,
     OPT_FOR,
@@ -145,6 +147,7 @@ static const struct option options[] = {{"workload", 1, NULL, OPT_WORKLOAD},
                                         {"seed", 1, NULL, OPT_SEED},
                                         {"nodes", 1, NULL, OPT_NODES},
                                         {"processes", 1, NULL, OPT_PROCESSES},
+                                        {"pause", 1, NULL, OPT_PAUSE},
                                         {"runs", 1, NULL, OPT_RUNS},
                                         {"all", 0, NULL, OPT_ALL},
                                         {"for", 1, NULL, OPT_FOR},
@@ -183,11 +186,31 @@ static const char *fault_switch(const char *name)
     return text;
 }
 
+static int take_flag(struct matrix_options *o, int c)
+{
+    switch (c) {
+    case OPT_SLICE:
+        o->slice = true;
+        return 0;
+    case OPT_PLAIN:
+        o->run.plain = true;
+        return 0;
+    case OPT_NO_NETWORK:
+        o->run.network = false;
+        return 0;
+    case OPT_NO_DISKS:
+        o->run.disks = false;
+        return 0;
+    default:
+        return -1;
+    }
+}
+
 static int take_option(struct matrix_options *o, int c)
 {
     uint64_t n = 0;
     bool number = c == OPT_TIME || c == OPT_SEED || c == OPT_NODES || c == OPT_PROCESSES ||
-                  c == OPT_RUNS || c == OPT_FOR;
+                  c == OPT_PAUSE || c == OPT_RUNS || c == OPT_FOR;
     if (number && take_number(&n, optarg) != 0) {
         return -1;
     }
@@ -209,6 +232,9 @@ static int take_option(struct matrix_options *o, int c)
     case OPT_PROCESSES:
         o->run.processes = (unsigned)n;
         return 0;
+    case OPT_PAUSE:
+        o->run.pause_ms = (uint32_t)n;
+        return 0;
     case OPT_RUNS:
         o->runs = (unsigned)n;
         return 0;
@@ -224,18 +250,6 @@ static int take_option(struct matrix_options *o, int c)
     case OPT_FAULT:
         o->run.environment = fault_switch(optarg);
         return 0;
-    case OPT_SLICE:
-        o->slice = true;
-        return 0;
-    case OPT_PLAIN:
-        o->run.plain = true;
-        return 0;
-    case OPT_NO_NETWORK:
-        o->run.network = false;
-        return 0;
-    case OPT_NO_DISKS:
-        o->run.disks = false;
-        return 0;
     case OPT_STORE:
         o->store = optarg;
         return 0;
@@ -249,7 +263,7 @@ static int take_option(struct matrix_options *o, int c)
         o->run.checker = optarg;
         return 0;
     default:
-        return -1;
+        return take_flag(o, c);
     }
 }
 

@@ -193,8 +193,9 @@ void process_end(struct process *p, enum history_type type, const char *error, c
     history_put(run->history, type, p->number, p->f, run->edn, error != NULL ? text : NULL);
     p->busy = false;
     p->number += type == HISTORY_INFO ? run->n_processes : 0;
-    p->next_ns = env_now_ns(run->env) +
-                 1000u * run_random(run, 2u * (uint64_t)run->options->workload->pause_us + 1);
+    uint64_t pause_us = run->options->pause_ms != 0 ? 1000u * (uint64_t)run->options->pause_ms
+                                                    : run->options->workload->pause_us;
+    p->next_ns = env_now_ns(run->env) + 1000u * run_random(run, 2u * pause_us + 1);
 }
 
 /* --- Are the nodes well? --- */

@@ -20,6 +20,7 @@ struct run_options {
     uint32_t seconds;
     unsigned nodes;          /* of the cluster: 3 or 5 */
     unsigned processes;      /* 0: the workload's */
+    uint32_t pause_ms;       /* of a process between two operations, mean; 0: the workload's */
     const char *dir;         /* results; made */
     const char *program;     /* weir */
     const char *other;       /* another build of it, for upgrades; may be NULL */

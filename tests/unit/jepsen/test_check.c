@@ -187,6 +187,23 @@ static void stats__tell_keys_apart(void **state)
     assert_non_null(strstr(figures, ":longest-down-ms 2000.0"));
 }
 
+static void stats__count_recovery_from_the_last_of_several_faults(void **state)
+{
+    (void)state;
+    /* Down from 1 s to 5 s, under two faults; the second one ends at 4 s. */
+    const char *figures = figures_of(
+        "{:index 0, :time 900000000, :type :info, :process :nemesis, :f :start-kill, :value nil}"
+        "{:index 1, :time 1000000000, :type :invoke, :process 0, :f :write, :value [1 5]}"
+        "{:index 2, :time 2000000000, :type :info, :process :nemesis, :f :stop-kill, :value nil}"
+        "{:index 3, :time 3000000000, :type :info, :process :nemesis, :f :start-cut, :value nil}"
+        "{:index 4, :time 4000000000, :type :info, :process :nemesis, :f :stop-cut, :value nil}"
+        "{:index 5, :time 5000000000, :type :ok, :process 0, :f :write, :value [1 5]}");
+    assert_non_null(
+        strstr(figures, ":fault/kill {:times 1, :longest-down-ms 4000.0, :recovery-ms 0.0}"));
+    assert_non_null(
+        strstr(figures, ":fault/cut {:times 1, :longest-down-ms 4000.0, :recovery-ms 1000.0}"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -195,6 +212,7 @@ int main(void)
         cmocka_unit_test(weir_check__hands_the_history_to_an_outside_checker),
         cmocka_unit_test(stats__count_as_down_only_the_time_in_which_somebody_asked),
         cmocka_unit_test(stats__tell_keys_apart),
+        cmocka_unit_test(stats__count_recovery_from_the_last_of_several_faults),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
