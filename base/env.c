@@ -7,10 +7,6 @@
 
 #define SEND_IOV_MAX 1024
 
-#ifdef WEIR_FAULTS
-uint32_t faults_on;
-#endif
-
 uint64_t env_now_ns(struct env *env)
 {
     return env->ops->now_ns(env);

@@ -13,6 +13,7 @@
 
 #include <raft.h>
 
+#include "base/fault.h"
 #include "consensus/group.h"
 #include "consensus/message.h"
 #include "consensus/vote_log.h"
@@ -76,7 +77,14 @@ static inline bool guard_on(enum group_guard guard)
     return (group_guards_off >> guard & 1) == 0;
 }
 #else
-#define guard_on(guard)   true
+#ifdef WEIR_FAULTS
+static inline bool guard_on(enum group_guard guard)
+{
+    return (faults_guards_off >> guard & 1) == 0;
+}
+#else
+#define guard_on(guard) true
+#endif
 #define group_no_memory() false
 #endif
 

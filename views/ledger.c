@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/fault.h"
 #include "proto/ledger.pb-c.h"
 #include "views/ledger_state.h"
 #include "views/text.h"
@@ -270,7 +271,7 @@ static int fold_entry(struct ledger_fold *f, const Weir__LedgerRecord *m, enum v
     if (*ret != VERDICT_OK) {
         return 0;
     }
-    int rc = key_judge(f, m->idempotency_key, ret);
+    int rc = fault_on(FAULT_LEDGER_REPEATS) ? 0 : key_judge(f, m->idempotency_key, ret);
     if (rc == 0 && *ret == VERDICT_OK && m->body_case == WEIR__LEDGER_RECORD__BODY_REFUND) {
         rc = refund_judge(f, m, ret);
     }

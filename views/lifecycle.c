@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "proto/lifecycle.pb-c.h"
 #include "views/lifecycle_priv.h"
 #include "views/text.h"
@@ -112,6 +113,12 @@ static void object_set(struct lifecycle_object *o, const char *name, uint32_t si
     }
 }
 
+/* Is what the record is for still there? */
+static bool epoch_stands(int64_t epoch, int64_t now)
+{
+    return epoch == now || fault_on(FAULT_EPOCH_IGNORED);
+}
+
 /* --- Each record: a verdict, or (negative) an error of the store or of memory --- */
 
 static int close_segment(struct lifecycle_fold *f, struct lifecycle_rendition *r)
@@ -186,7 +193,7 @@ static int fold_assign(struct lifecycle_fold *f, const Weir__TranscodeAssign *m)
     if (!node_valid(m->node)) {
         return VERDICT_MALFORMED;
     }
-    if (m->session_epoch != c->session_epoch) {
+    if (!epoch_stands(m->session_epoch, c->session_epoch)) {
         return VERDICT_FENCED;
     }
     c->worker_epoch = f->record->offset;
@@ -260,7 +267,7 @@ static int fold_start(struct lifecycle_fold *f, const Weir__RenditionStart *m)
     if (!start_valid(m)) {
         return VERDICT_MALFORMED;
     }
-    if (m->worker_epoch != c->worker_epoch) {
+    if (!epoch_stands(m->worker_epoch, c->worker_epoch)) {
         return VERDICT_FENCED;
     }
     struct lifecycle_rendition *r = by_id(c, m->rendition);
@@ -319,11 +326,11 @@ static int fold_part(struct lifecycle_fold *f, const Weir__PartCommitted *m)
     if (!part_valid(m)) {
         return VERDICT_MALFORMED;
     }
-    if (m->worker_epoch != c->worker_epoch) {
+    if (!epoch_stands(m->worker_epoch, c->worker_epoch)) {
         return VERDICT_FENCED;
     }
     struct lifecycle_rendition *r = by_id(c, m->rendition);
-    if (r == NULL || r->worker_epoch != c->worker_epoch) {
+    if (r == NULL || !epoch_stands(r->worker_epoch, c->worker_epoch)) {
         return VERDICT_NOT_FOUND;
     }
     if (m->msn != r->next_msn || m->part != r->next_part || m->part >= LIFECYCLE_PARTS_MAX) {
@@ -392,7 +399,7 @@ static int fold_end(struct lifecycle_fold *f, const Weir__BroadcastEnd *m)
     }
     /* Whoever found nothing new may have been cut off or asleep itself. */
     bool went_on = m->idle_since_ms != 0 && lifecycle_active_ms(c) > m->idle_since_ms;
-    if (m->session_epoch != c->session_epoch || went_on) {
+    if (!epoch_stands(m->session_epoch, c->session_epoch) || went_on) {
         return VERDICT_FENCED;
     }
     int rc = close_all(f);
@@ -413,7 +420,7 @@ static int fold_thumbnail(struct lifecycle_fold *f, const Weir__Thumbnail *m)
     if (!thumbnail_valid(m)) {
         return VERDICT_MALFORMED;
     }
-    if (m->worker_epoch != c->worker_epoch) {
+    if (!epoch_stands(m->worker_epoch, c->worker_epoch)) {
         return VERDICT_FENCED;
     }
     struct lifecycle_thumbnail *t = &c->broadcast.thumbnail;

@@ -11,11 +11,13 @@
 
 #include "base/logging.h"
 #include "jepsen/control/matrix.h"
+#include "jepsen/control/proof.h"
 #include "jepsen/control/run.h"
 #include "jepsen/control/summary.h"
 
 static const struct workload *const workloads[] = {
     &workload_log, &workload_register, &workload_ledger, &workload_chat, &workload_lifecycle};
+#define FAULT_RUNS  10 /* seeds that are tried */
 #define N_WORKLOADS (sizeof(workloads) / sizeof(workloads[0]))
 
 static int usage(void)
@@ -25,6 +27,7 @@ static int usage(void)
         "[--runs N]\n"
         "       ./dev jepsen --all [--time S] [--seed N] [--for SECONDS]\n"
         "       ./dev jepsen --report DIR...\n"
+        "       ./dev jepsen --faults [--fault F] [--seed N] [--runs N]\n"
         "       ./dev jepsen --list\n\n"
         "  --workload W   one of those below, or several with commas between (log)\n"
         "  --nemesis N    a fault, several with commas between, `mix` (any of them), or `none` "
@@ -34,13 +37,16 @@ static int usage(void)
         "  --nodes N      in the cluster (5)\n"
         "  --processes N  clients\n"
         "  --pause MS     of a client between two operations, mean\n"
+        "  --quiet-ms N, --fault-ms N  mean times between faults and of one (4000)\n"
         "  --runs N       so many, with seeds that count up\n"
         "  --all          every workload under every nemesis, one after the other; --for ends it "
         "earlier\n"
         "  --report DIR.. the tables of all runs in those folders (of jepsen/store)\n"
         "  --slice        a few short runs of all kinds, as CI does them\n"
         "  --other FILE   another build of weir, for upgrades\n"
-        "  --fault F      start nodes with WEIR_FAULTS=F (a fault build: ./dev jepsen does that)\n"
+        "  --fault F      nodes break a promise on purpose: F of base/fault.h, several with commas "
+        "between\n"
+        "  --faults       each fault is run until it is found, with at most --runs seeds (10)\n"
         "  --plain        no TLS between nodes\n"
         "  --no-network   nodes on loopback addresses; --no-disks: with folders for disks\n"
         "  --store DIR    results (jepsen/store/<date>)\n\n"
@@ -123,11 +129,14 @@ enum {
     OPT_NODES,
     OPT_PROCESSES,
     OPT_PAUSE,
+    OPT_QUIET,
+    OPT_DURATION,
     OPT_RUNS,
     OPT_ALL,
     OPT_FOR,
     OPT_OTHER,
     OPT_FAULT,
+    OPT_FAULTS,
     OPT_PLAIN,
     OPT_STORE,
     OPT_LIST,
@@ -153,6 +162,9 @@ static const struct option options[] = {{"workload", 1, NULL, OPT_WORKLOAD},
                                         {"for", 1, NULL, OPT_FOR},
                                         {"other", 1, NULL, OPT_OTHER},
                                         {"fault", 1, NULL, OPT_FAULT},
+                                        {"faults", 0, NULL, OPT_FAULTS},
+                                        {"quiet-ms", 1, NULL, OPT_QUIET},
+                                        {"fault-ms", 1, NULL, OPT_DURATION},
                                         {"plain", 0, NULL, OPT_PLAIN},
                                         {"store", 1, NULL, OPT_STORE},
                                         {"list", 0, NULL, OPT_LIST},
@@ -179,16 +191,65 @@ static int take_number(uint64_t *out, const char *text)
     return 0;
 }
 
-static const char *fault_switch(const char *name)
+struct asked {
+    struct matrix_options o;
+    bool faults;       /* the table of faults instead of runs */
+    const char *fault; /* of it; or of the nodes */
+};
+
+/* 1: no option with a number. */
+static int take_figure(struct matrix_options *o, int c)
 {
-    static char text[64];
-    (void)snprintf(text, sizeof(text), "WEIR_FAULTS=%s", name);
-    return text;
+    static const int figures[] = {OPT_TIME, OPT_SEED,  OPT_NODES,    OPT_PROCESSES, OPT_RUNS,
+                                  OPT_FOR,  OPT_QUIET, OPT_DURATION, OPT_PAUSE};
+    uint64_t n = 0;
+    bool is_one = false;
+    for (size_t i = 0; i < sizeof(figures) / sizeof(figures[0]); i++) {
+        is_one = is_one || figures[i] == c;
+    }
+    if (!is_one) {
+        return 1;
+    }
+    if (take_number(&n, optarg) != 0) {
+        return -1;
+    }
+    o->run.seed = c == OPT_SEED ? n : o->run.seed;
+    o->run.seconds = c == OPT_TIME ? (uint32_t)n : o->run.seconds;
+    o->run.nodes = c == OPT_NODES ? (unsigned)n : o->run.nodes;
+    o->run.processes = c == OPT_PROCESSES ? (unsigned)n : o->run.processes;
+    o->run.quiet_ms = c == OPT_QUIET ? (uint32_t)n : o->run.quiet_ms;
+    o->run.fault_ms = c == OPT_DURATION ? (uint32_t)n : o->run.fault_ms;
+    o->run.pause_ms = c == OPT_PAUSE ? (uint32_t)n : o->run.pause_ms;
+    o->runs = c == OPT_RUNS ? (unsigned)n : o->runs;
+    o->seconds = c == OPT_FOR ? (uint32_t)n : o->seconds;
+    return o->run.nodes == 3 || o->run.nodes == 5 ? 0 : -1;
 }
 
-static int take_flag(struct matrix_options *o, int c)
+static int take_option(struct asked *asked, int c)
 {
+    struct matrix_options *o = &asked->o;
+    int figure = take_figure(o, c);
+    if (figure <= 0) {
+        return figure;
+    }
     switch (c) {
+    case OPT_WORKLOAD:
+        return take_workloads(o, optarg);
+    case OPT_NEMESIS:
+        o->nemesis = optarg;
+        return 0;
+    case OPT_ALL:
+        o->all = true;
+        return o->n_workloads == 0 ? take_workloads(o, "all") : 0;
+    case OPT_OTHER:
+        o->run.other = optarg;
+        return 0;
+    case OPT_FAULT:
+        asked->fault = optarg;
+        return 0;
+    case OPT_FAULTS:
+        asked->faults = true;
+        return 0;
     case OPT_SLICE:
         o->slice = true;
         return 0;
@@ -200,55 +261,6 @@ static int take_flag(struct matrix_options *o, int c)
         return 0;
     case OPT_NO_DISKS:
         o->run.disks = false;
-        return 0;
-    default:
-        return -1;
-    }
-}
-
-static int take_option(struct matrix_options *o, int c)
-{
-    uint64_t n = 0;
-    bool number = c == OPT_TIME || c == OPT_SEED || c == OPT_NODES || c == OPT_PROCESSES ||
-                  c == OPT_PAUSE || c == OPT_RUNS || c == OPT_FOR;
-    if (number && take_number(&n, optarg) != 0) {
-        return -1;
-    }
-    switch (c) {
-    case OPT_WORKLOAD:
-        return take_workloads(o, optarg);
-    case OPT_NEMESIS:
-        o->nemesis = optarg;
-        return 0;
-    case OPT_TIME:
-        o->run.seconds = (uint32_t)n;
-        return 0;
-    case OPT_SEED:
-        o->run.seed = n;
-        return 0;
-    case OPT_NODES:
-        o->run.nodes = (unsigned)n;
-        return n == 3 || n == 5 ? 0 : -1;
-    case OPT_PROCESSES:
-        o->run.processes = (unsigned)n;
-        return 0;
-    case OPT_PAUSE:
-        o->run.pause_ms = (uint32_t)n;
-        return 0;
-    case OPT_RUNS:
-        o->runs = (unsigned)n;
-        return 0;
-    case OPT_FOR:
-        o->seconds = (uint32_t)n;
-        return 0;
-    case OPT_ALL:
-        o->all = true;
-        return o->n_workloads == 0 ? take_workloads(o, "all") : 0;
-    case OPT_OTHER:
-        o->run.other = optarg;
-        return 0;
-    case OPT_FAULT:
-        o->run.environment = fault_switch(optarg);
         return 0;
     case OPT_STORE:
         o->store = optarg;
@@ -263,7 +275,7 @@ static int take_option(struct matrix_options *o, int c)
         o->run.checker = optarg;
         return 0;
     default:
-        return take_flag(o, c);
+        return -1;
     }
 }
 
@@ -287,10 +299,37 @@ static void find_means(struct run_options *o)
     o->disks = o->disks && means.disks;
 }
 
+static void set_signals(void)
+{
+    struct sigaction act = {.sa_handler = on_signal};
+    (void)sigaction(SIGINT, &act, NULL);
+    (void)sigaction(SIGTERM, &act, NULL);
+    (void)signal(SIGPIPE, SIG_IGN);
+}
+
+static int go(struct asked *asked)
+{
+    struct matrix_options *o = &asked->o;
+    char environment[128];
+    if (asked->faults) {
+        o->run.seed = o->run.seed != 0 ? o->run.seed : 1;
+        o->runs = o->runs != 0 ? o->runs : FAULT_RUNS;
+        return proof(o, asked->fault);
+    }
+    if (asked->fault != NULL) {
+        (void)snprintf(environment, sizeof(environment), "WEIR_FAULTS=%s", asked->fault);
+        o->run.environment = environment;
+    }
+    o->runs = o->runs != 0 ? o->runs : 1;
+    o->run.seed = o->run.seed != 0 ? o->run.seed : (uint64_t)time(NULL);
+    o->nemesis = o->nemesis != NULL ? o->nemesis : "mix";
+    return matrix(o);
+}
+
 int main(int argc, char **argv)
 {
-    struct matrix_options o = {.run = {.seconds = 60, .nodes = 5, .network = true, .disks = true},
-                               .runs = 1};
+    struct asked asked = {.o.run = {.seconds = 60, .nodes = 5, .network = true, .disks = true}};
+    struct matrix_options *o = &asked.o;
     int c;
     while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
         if (c == OPT_LIST) {
@@ -303,25 +342,20 @@ int main(int argc, char **argv)
             hosts_sweep();
             return 0;
         }
-        if (take_option(&o, c) != 0) {
+        if (take_option(&asked, c) != 0) {
             return usage();
         }
     }
-    if (optind != argc || o.run.program == NULL || o.run.checker == NULL || o.run.tools == NULL ||
-        o.store == NULL) {
+    if (optind != argc || o->run.program == NULL || o->run.checker == NULL ||
+        o->run.tools == NULL || o->store == NULL) {
         return usage();
     }
-    if (o.n_workloads == 0 && take_workloads(&o, "log") != 0) {
+    if (o->n_workloads == 0 && take_workloads(o, "log") != 0) {
         return usage();
     }
-    o.run.seed = o.run.seed != 0 ? o.run.seed : (uint64_t)time(NULL);
-    o.nemesis = o.nemesis != NULL ? o.nemesis : "mix";
-    struct sigaction act = {.sa_handler = on_signal};
-    (void)sigaction(SIGINT, &act, NULL);
-    (void)sigaction(SIGTERM, &act, NULL);
-    (void)signal(SIGPIPE, SIG_IGN);
+    set_signals();
     log_set_level(LOG_ERROR); /* of our own clients: broken connections are what this is about */
     hosts_sweep();
-    find_means(&o.run);
-    return matrix(&o);
+    find_means(&o->run);
+    return go(&asked);
 }

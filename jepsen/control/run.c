@@ -19,6 +19,7 @@
 #define READY_S         60  /* until all nodes serve; a cluster that doesn't is a finding */
 #define DRAIN_S         400 /* until open operations have ended and all faults are undone */
 #define FINAL_S         120 /* of the workload's last reads */
+#define TEMPO_MS        4000
 #define HEALTH_MS       2000
 #define HEALTH_PAUSE_NS 200000000u
 #define EDN_MAX         (1u << 20)
@@ -275,9 +276,21 @@ static bool too_long(struct run *run, uint64_t now, uint32_t seconds, enum run_o
     if (now - run->since_ns <= (uint64_t)seconds * SECOND_NS) {
         return false;
     }
+    run->result->stuck = outcome == RUN_INVALID;
     conclude(run, outcome, "%s within %u s", what, seconds);
     give_up(run);
     return true;
+}
+
+/* A program without the fault that it is to have would prove nothing. */
+static bool has_fault(struct run *run)
+{
+    if (run->options->environment == NULL ||
+        hosts_runf(&run->hosts, "grep -q ^FAULT %s/output", run->hosts.at[0].dir) == 0) {
+        return true;
+    }
+    conclude(run, RUN_UNCHECKED, "this build of weir has no faults to switch on");
+    return false;
 }
 
 static void begin_workload(struct run *run)
@@ -285,6 +298,10 @@ static void begin_workload(struct run *run)
     const struct run_options *o = run->options;
     struct error err = {0};
     enter(run, PHASE_START);
+    if (!has_fault(run)) {
+        give_up(run);
+        return;
+    }
     if (o->workload->start(run, &run->state, &err) != 0) {
         conclude(run, RUN_UNCHECKED, "the workload can't start: %s", err.text);
         give_up(run);
@@ -296,9 +313,11 @@ static void begin_work(struct run *run)
     struct nemesis_options options = {.names = run->options->nemesis,
                                       .seed = run->options->seed,
                                       .seconds = run->options->seconds,
-                                      .quiet_ms = 4000,
-                                      .fault_ms = 4000};
+                                      .quiet_ms = run->options->quiet_ms,
+                                      .fault_ms = run->options->fault_ms};
     struct error err = {0};
+    options.quiet_ms = options.quiet_ms != 0 ? options.quiet_ms : TEMPO_MS;
+    options.fault_ms = options.fault_ms != 0 ? options.fault_ms : TEMPO_MS;
     if (nemesis_start(&run->world, &options, &run->nemesis, &err) != 0) {
         conclude(run, RUN_UNCHECKED, "the nemesis can't start: %s", err.text);
         give_up(run);
@@ -339,6 +358,11 @@ static void end_work(struct run *run)
     enter(run, PHASE_HEAL);
 }
 
+static uint32_t patience(const struct run *run, uint32_t seconds)
+{
+    return run->options->patience_s != 0 ? run->options->patience_s : seconds;
+}
+
 static void step(struct run *run, uint64_t now)
 {
     switch (run->phase) {
@@ -375,7 +399,7 @@ static void step(struct run *run, uint64_t now)
         if (all_well(run, now)) {
             enter(run, PHASE_FINAL);
             run->options->workload->final(run->state);
-        } else if (too_long(run, now, READY_S, RUN_INVALID,
+        } else if (too_long(run, now, patience(run, READY_S), RUN_INVALID,
                             "a node is not well after all faults")) {
             (void)fprintf(stderr, "not well: %s\n", who_is_not_well(run));
         }
@@ -385,7 +409,8 @@ static void step(struct run *run, uint64_t now)
             enter(run, PHASE_STOP);
             run->options->workload->stop(run->state);
         } else {
-            (void)too_long(run, now, FINAL_S, RUN_INVALID, "the last reads have not ended");
+            (void)too_long(run, now, patience(run, FINAL_S), RUN_INVALID,
+                           "the last reads have not ended");
         }
         return;
     case PHASE_STOP:

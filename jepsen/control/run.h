@@ -18,22 +18,25 @@ struct run_options {
     const char *nemesis; /* nemesis_options.names */
     uint64_t seed;
     uint32_t seconds;
-    unsigned nodes;          /* of the cluster: 3 or 5 */
-    unsigned processes;      /* 0: the workload's */
-    uint32_t pause_ms;       /* of a process between two operations, mean; 0: the workload's */
-    const char *dir;         /* results; made */
-    const char *program;     /* weir */
-    const char *other;       /* another build of it, for upgrades; may be NULL */
-    const char *tools;       /* folder of weir-jepsen-delay */
-    const char *checker;     /* weir-check */
-    const char *environment; /* of the nodes: a fault build's switch; may be NULL */
-    bool plain;              /* no TLS between nodes */
-    bool network, disks;     /* hosts_options */
+    uint32_t quiet_ms, fault_ms; /* means, between faults and of one; 0: 4000 */
+    uint32_t patience_s;         /* with nodes and last reads afterwards; 0: as long as it takes */
+    unsigned nodes;              /* of the cluster: 3 or 5 */
+    unsigned processes;          /* 0: the workload's */
+    uint32_t pause_ms;           /* of a process between two operations, mean; 0: the workload's */
+    const char *dir;             /* results; made */
+    const char *program;         /* weir */
+    const char *other;           /* another build of it, for upgrades; may be NULL */
+    const char *tools;           /* folder of weir-jepsen-delay */
+    const char *checker;         /* weir-check */
+    const char *environment;     /* of the nodes: a fault build's switch; may be NULL */
+    bool plain;                  /* no TLS between nodes */
+    bool network, disks;         /* hosts_options */
 };
 
 struct run_result {
     enum run_outcome outcome;
     char reason[512]; /* of an unchecked or invalid one, in words */
+    bool stuck;       /* the cluster did not come back when all was healed */
     double seconds;
     uint64_t operations;
     unsigned faults;

@@ -1,7 +1,7 @@
 // Power failure of all three nodes at once, under load: what was acknowledged is there afterwards. Each node has a disk of its own that keeps only
 // what was flushed and any part, to the sector, of the rest (lib/power.mjs); names of files are lost unless their folder was synced (tests/power/names.c).
 // `./dev power --rounds N` goes on for longer, `./dev power --faults` shows that this test finds programs that do not sync:
-//   WEIR_POWER_ROUNDS: how often (2). WEIR_FAULTS: faults of build/weir_faults (base/fault.h); the test then passes when something is lost.
+//   WEIR_POWER_ROUNDS: how often (2). WEIR_FAULTS: faults of build-faults/weir (base/fault.h); the test then passes when something is lost.
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -75,7 +75,7 @@ test('what was acknowledged is there after the power of all nodes failed', { tim
         disks.push(disk);
         node.names = join(folder, `${node.name}.names`);
         node.env = { LD_PRELOAD: join(dirname(weir), 'libweir_names.so'), WEIR_NAMES_LOG: node.names, WEIR_NAMES_DIR: at };
-        if (FAULTS) node.program = join(dirname(weir), 'weir_faults');
+        if (FAULTS) node.program = join(dirname(dirname(weir)), 'build-faults', 'weir');
         node.data = join(at, 'data');
         cluster = node.cluster;
         writeFileSync(node.config, cluster.configOf(node, CONFIG));
