@@ -259,6 +259,13 @@ static void enter(struct run *run, enum phase phase)
     run->since_ns = env_now_ns(run->env);
 }
 
+static void find(struct run *run, const char *finding)
+{
+    size_t n = strlen(run->result->findings);
+    (void)snprintf(run->result->findings + n, sizeof(run->result->findings) - n, "%s%s",
+                   n > 0 ? " " : "", finding);
+}
+
 /* Gives up: what runs is let go of. */
 static void give_up(struct run *run)
 {
@@ -276,7 +283,9 @@ static bool too_long(struct run *run, uint64_t now, uint32_t seconds, enum run_o
     if (now - run->since_ns <= (uint64_t)seconds * SECOND_NS) {
         return false;
     }
-    run->result->stuck = outcome == RUN_INVALID;
+    if (outcome == RUN_INVALID) {
+        find(run, "unavailable");
+    }
     conclude(run, outcome, "%s within %u s", what, seconds);
     give_up(run);
     return true;
@@ -502,6 +511,7 @@ static void look_for_crashes(struct run *run)
         struct host *host = &run->hosts.at[i];
         (void)host_runs(host);
         if (host->crashes > 0) {
+            find(run, "crashed");
             conclude(run, RUN_INVALID, "%s ended by itself with status %d (see its output)",
                      host->name, host->crash_status);
         }
@@ -516,10 +526,12 @@ static void compare_replicas(struct run *run)
         return;
     }
     if (hosts_runf(&run->hosts, "%s log verify --config %s/client.conf", program, work) != 0) {
+        find(run, "replicas-differ");
         conclude(run, RUN_INVALID, "weir log verify finds differences (see commands)");
     }
     if (run->options->workload->views &&
         hosts_runf(&run->hosts, "%s replay --verify --config %s/client.conf", program, work) != 0) {
+        find(run, "views-differ");
         conclude(run, RUN_INVALID, "weir replay --verify finds differences (see commands)");
     }
 }

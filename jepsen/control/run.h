@@ -36,7 +36,9 @@ struct run_options {
 struct run_result {
     enum run_outcome outcome;
     char reason[512]; /* of an unchecked or invalid one, in words */
-    bool stuck;       /* the cluster did not come back when all was healed */
+    /* What was found beside the history's anomalies, with blanks between: unavailable (the cluster
+     * does not come back when all is healed), crashed, replicas-differ, views-differ. */
+    char findings[64];
     double seconds;
     uint64_t operations;
     unsigned faults;
