@@ -101,6 +101,51 @@ static bool is_fenced(const struct broker *b, const char *name, const struct bat
            (int32_t)known->epoch > info->producer_epoch;
 }
 
+/* --- A batch whose predecessor is not here --- */
+
+/* A leader that was replaced and has not heard of it lacks what the next one has stored since. The
+ * client takes the answer for the end of its sequence, so it is given by who leads: a majority has
+ * confirmed that after the question. */
+struct misplaced {
+    struct group_read req;
+    struct conn *conn;
+    struct replica *replica;
+    uint64_t correlation;
+};
+
+static void on_confirmed(struct group_read *req, int status)
+{
+    struct misplaced *m = req->data;
+    struct conn *c = m->conn;
+    c->n_reads--;
+    status = status == 0 ? WEIR_ESEQUENCE : status;
+    metric_add(c->broker->metrics.refused, 1);
+    broker_conn_reply_error(c, m->correlation, status, error_name(status), m->replica);
+    free(m);
+    broker_conn_settle(c);
+}
+
+/* 0: it is answered later. */
+static int confirm_misplaced(struct conn *c, struct replica *r, uint64_t correlation)
+{
+    if (c->n_reads == BROKER_READS_MAX) {
+        return WEIR_EBUSY;
+    }
+    struct misplaced *m = malloc(sizeof(*m));
+    if (m == NULL) {
+        return WEIR_EBUSY;
+    }
+    *m =
+        (struct misplaced){.req = {.data = m}, .conn = c, .replica = r, .correlation = correlation};
+    int rv = group_read_index(r->group, &m->req, on_confirmed);
+    if (rv != 0) {
+        free(m);
+        return rv;
+    }
+    c->n_reads++;
+    return 0;
+}
+
 int broker_handle_produce(struct conn *c, const struct frame *frame, const ProtobufCMessage *head,
                           struct error *err)
 {
@@ -160,7 +205,10 @@ int broker_handle_produce(struct conn *c, const struct frame *frame, const Proto
     rv = group_propose(r->group, &p->req, frame->attachment, info.size, on_committed);
     if (rv != 0) {
         free(p);
-        refuse(c, r, frame, rv, error_name(rv));
+        rv = rv == WEIR_ESEQUENCE ? confirm_misplaced(c, r, frame->correlation) : rv;
+        if (rv != 0) {
+            refuse(c, r, frame, rv, error_name(rv));
+        }
         return 0;
     }
     c->n_produces++;

@@ -64,10 +64,11 @@ void harness_configure(struct harness *h, unsigned i, const char *extra)
                  "node.name = n%u\nnode.data = %s/n%u\nnode.roles = log\ncluster.secret = %s\n",
                  i + 1, h->dir, i + 1, HARNESS_SECRET);
     for (unsigned k = 0; k < HARNESS_NODES; k++) {
+        uint16_t peer = h->peer_via[i][k] != 0 ? h->peer_via[i][k] : h->peer_port[k];
         bytes_printf(&text,
                      "cluster.node = n%u id=%u peer=127.0.0.1:%u broker=127.0.0.1:%u "
                      "http=127.0.0.1:%u rtmp=127.0.0.1:%u\n",
-                     k + 1, k + 1, h->peer_port[k], h->broker_port[k], k + 1, k + 11);
+                     k + 1, k + 1, peer, h->broker_port[k], k + 1, k + 11);
     }
     bytes_printf(&text,
                  "log.topic = one partitions=1\nlog.topic = many partitions=4\n"

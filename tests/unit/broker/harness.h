@@ -18,6 +18,8 @@ struct harness {
     char dir[64];
     unsigned n_shards;
     uint16_t peer_port[HARNESS_NODES], broker_port[HARNESS_NODES];
+    /* Where broker i finds the peer k, from its next configuration on; 0: at peer_port[k]. */
+    uint16_t peer_via[HARNESS_NODES][HARNESS_NODES];
     struct config *config[HARNESS_NODES];
     struct broker_threads *broker[HARNESS_NODES]; /* NULL: stopped */
     uv_loop_t loop;

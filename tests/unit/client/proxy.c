@@ -113,6 +113,11 @@ static void on_accept(struct env_listener *listener, struct env_stream *stream)
     struct pair *pair = calloc(1, sizeof(*pair));
     struct error err;
     assert_non_null(pair);
+    if (p->shut) {
+        free(pair);
+        env_stream_close(stream, NULL, NULL);
+        return;
+    }
     pair->proxy = p;
     pair->client = stream;
     list_push_back(&p->pairs, &pair->link);

@@ -14,6 +14,7 @@ struct proxy {
     bool swallow;
     uint64_t cut_after;
     unsigned n_cut;
+    bool shut; /* whoever connects is cut at once */
 };
 
 void proxy_open(struct proxy *p, struct env *env, uint16_t to);

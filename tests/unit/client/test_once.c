@@ -367,6 +367,88 @@ static void a_number_that_the_log_does_not_take__begins_one_new_sequence(void **
     harness_close(&h);
 }
 
+/* --- A leader that does not know that it was replaced --- */
+
+struct links {
+    struct proxy at[HARNESS_NODES][HARNESS_NODES]; /* from broker i to broker k */
+};
+
+static void open_links(struct harness *h, struct links *l, const char *extra)
+{
+    harness_open_shards(h, 1, extra);
+    for (unsigned i = 0; i < HARNESS_NODES; i++) {
+        harness_stop_broker(h, i);
+        for (unsigned k = 0; k < HARNESS_NODES; k++) {
+            proxy_open(&l->at[i][k], h->env, h->peer_port[k]);
+            h->peer_via[i][k] = i == k ? 0 : l->at[i][k].port;
+        }
+        harness_configure(h, i, extra);
+    }
+    for (unsigned i = 0; i < HARNESS_NODES; i++) {
+        harness_start_broker(h, i);
+    }
+}
+
+static void isolate(struct links *l, unsigned node)
+{
+    for (unsigned i = 0; i < HARNESS_NODES; i++) {
+        for (unsigned k = 0; k < HARNESS_NODES; k++) {
+            if (i == node || k == node) {
+                l->at[i][k].shut = true;
+                proxy_cut(&l->at[i][k]);
+            }
+        }
+    }
+}
+
+static void close_links(struct links *l)
+{
+    for (unsigned i = 0; i < HARNESS_NODES; i++) {
+        for (unsigned k = 0; k < HARNESS_NODES; k++) {
+            proxy_close(&l->at[i][k]);
+        }
+    }
+}
+
+static int produce_numbered(struct harness *h, unsigned node, int32_t sequence)
+{
+    Weir__BrokerProduce m = WEIR__BROKER_PRODUCE__INIT;
+    static char topic[] = "one";
+    struct batch_producer producer = {.id = 7, .epoch = 0, .sequence = sequence, .records = 1};
+    struct answer a = {0};
+    struct bytes batch;
+    bytes_init(&batch, 4096);
+    harness_batch(&batch, 1, 10);
+    batch_set_producer(batch.data, &producer);
+    m.topic = topic;
+    struct broker_link *link = harness_link(h, node);
+    harness_ask(h, link, BROKER_PRODUCE, &m.base, batch.data, batch.len, BROKER_PRODUCED, &a);
+    harness_close_link(h, link);
+    bytes_close(&batch);
+    bytes_close(&a.attachment);
+    return a.status;
+}
+
+static void leader_that_was_replaced__does_not_call_a_sequence_over(void **state)
+{
+    static struct harness h;
+    static struct links links;
+    (void)state;
+    open_links(&h, &links, "raft.election_ms = 2000\n");
+    unsigned old = harness_leader(&h);
+    assert_int_equal(produce_numbered(&h, old, 0), 0);
+    isolate(&links, old);
+    int rv = WEIR_ENOTLEADER;
+    for (unsigned i = 0; rv != 0; i++) {
+        unsigned node = i % HARNESS_NODES;
+        rv = node != old ? produce_numbered(&h, node, 1) : rv;
+        assert_true(rv == 0 || rv == WEIR_ENOTLEADER || rv == WEIR_EUNKNOWN);
+    }
+    assert_int_equal(produce_numbered(&h, old, 2), WEIR_ENOTLEADER);
+    close_links(&links);
+    harness_close(&h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -376,6 +458,7 @@ int main(void)
         cmocka_unit_test(named_producer__fences_who_had_the_name_before_on_every_partition),
         cmocka_unit_test(named_producer__that_lost_its_name_without_a_word_does_not_take_it_back),
         cmocka_unit_test(a_number_that_the_log_does_not_take__begins_one_new_sequence),
+        cmocka_unit_test(leader_that_was_replaced__does_not_call_a_sequence_over),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
