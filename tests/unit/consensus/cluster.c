@@ -14,7 +14,68 @@
 #include "base/bytes.h"
 #include "base/logging.h"
 
-#define FOR_EVER_NS 60000000000ull
+#define FOR_EVER_NS      300000000000ull
+#define CLOCK_STEP_NS    20000000u /* what may pass between two looks at the clock */
+#define DISK_PATIENCE_NS 50000000u /* that a request may take before the clock waits for it */
+
+/* --- The nodes' clock --- */
+
+/* What a disk works at, in place of the node's own request. */
+struct request {
+    struct env_io io, *whose;
+    uint64_t began_ns;
+    struct list link;
+};
+
+static void turn_clock(struct cluster *c)
+{
+    uint64_t now_ns = uv_hrtime(), step_ns = now_ns - c->looked_ns;
+    c->looked_ns = now_ns;
+    if (!list_empty(&c->requests)) {
+        const struct request *oldest = list_entry(c->requests.next, struct request, link);
+        if (now_ns - oldest->began_ns > DISK_PATIENCE_NS) {
+            return;
+        }
+    }
+    c->clock_ns += step_ns < CLOCK_STEP_NS ? step_ns : CLOCK_STEP_NS;
+}
+
+static struct cluster_node *node_of(const struct env *env)
+{
+    /* The table of operations is the node's own. */
+    return container_of((struct env_ops *)(uintptr_t)env->ops, struct cluster_node, ops);
+}
+
+static uint64_t node_now_ns(struct env *env)
+{
+    struct cluster *c = node_of(env)->cluster;
+    turn_clock(c);
+    return c->clock_ns;
+}
+
+static void on_io(struct env_io *io, int status)
+{
+    struct request *r = container_of(io, struct request, io);
+    struct env_io *whose = r->whose;
+    whose->n_bytes = io->n_bytes;
+    whose->status = status;
+    list_remove(&r->link);
+    free(r);
+    whose->cb(whose, status);
+}
+
+static void start_io(struct cluster_node *n, struct env_file *file, const char *path,
+                     struct env_io *io, enum env_io_kind kind)
+{
+    struct request *r = calloc(1, sizeof(*r));
+    assert_non_null(r);
+    *r = (struct request){.io = *io, .whose = io, .began_ns = uv_hrtime()};
+    r->io.cb = on_io;
+    list_push_back(&n->cluster->requests, &r->link);
+    n->ops_below->io_start(n->env, file, path, &r->io, kind);
+}
+
+/* --- Running --- */
 
 static void heartbeat(uv_timer_t *timer)
 {
@@ -37,6 +98,7 @@ bool cluster_run_until(struct cluster *c, bool (*done)(struct cluster *c))
     bool reached = done(c);
     while (!reached && uv_hrtime() < end_ns) {
         uv_run(&c->loop, UV_RUN_ONCE);
+        turn_clock(c);
         reached = done(c);
     }
     uv_close((uv_handle_t *)timer, free_timer);
@@ -58,9 +120,12 @@ void cluster_init(struct cluster *c)
     assert_int_equal(uv_loop_init(&c->loop), 0);
     snprintf(c->dir, sizeof(c->dir), "/tmp/weir-consensus-XXXXXX");
     assert_non_null(mkdtemp(c->dir));
+    c->clock_ns = c->looked_ns = uv_hrtime();
+    list_init(&c->requests);
     c->inflight_bytes_max = 16 << 20;
     c->n_founders = CLUSTER_NODES;
     for (uint32_t id = 1; id <= CLUSTER_NODES; id++) {
+        c->nodes[id].cluster = c;
         c->nodes[id].id = id;
         c->secret[id] = "a secret of the cluster";
     }
@@ -164,18 +229,13 @@ static void stop_transport(struct cluster *c, struct cluster_node *n)
 
 /* --- Disks that get stuck --- */
 
-static struct cluster_node *node_of(const struct env *env)
-{
-    /* The table of operations is the node's own. */
-    return container_of((struct env_ops *)(uintptr_t)env->ops, struct cluster_node, ops);
-}
-
 static void start_or_keep(struct env *env, struct env_file *file, const char *path,
                           struct env_io *io, enum env_io_kind kind)
 {
     struct cluster_node *n = node_of(env);
+    n->disk_stuck = n->disk_stuck || (n->disk_sticks != NULL && n->disk_sticks(n->cluster));
     if (!n->disk_stuck || kind == ENV_IO_READ) {
-        n->ops_below->io_start(env, file, path, io, kind);
+        start_io(n, file, path, io, kind);
         return;
     }
     io->impl[0] = (void *)(uintptr_t)kind;
@@ -184,13 +244,15 @@ static void start_or_keep(struct env *env, struct env_file *file, const char *pa
     list_push_back(&n->stuck, &io->link);
 }
 
-static void make_disk_stickable(struct cluster_node *n)
+static void take_clock_and_disk(struct cluster_node *n)
 {
     n->ops_below = n->env->ops;
     n->ops = *n->ops_below;
+    n->ops.now_ns = node_now_ns;
     n->ops.io_start = start_or_keep;
     n->env->ops = &n->ops;
     n->disk_stuck = false;
+    n->disk_sticks = NULL;
     list_init(&n->stuck);
 }
 
@@ -199,14 +261,19 @@ void cluster_freeze_disk(struct cluster *c, uint32_t id)
     c->nodes[id].disk_stuck = true;
 }
 
+void cluster_freeze_disk_when(struct cluster *c, uint32_t id, bool (*when)(struct cluster *c))
+{
+    c->nodes[id].disk_sticks = when;
+}
+
 void cluster_thaw_disk(struct cluster *c, uint32_t id)
 {
     struct cluster_node *n = &c->nodes[id];
     n->disk_stuck = false;
+    n->disk_sticks = NULL;
     while (!list_empty(&n->stuck)) {
         struct env_io *io = list_entry(list_pop(&n->stuck), struct env_io, link);
-        n->ops_below->io_start(n->env, io->impl[2], io->impl[1], io,
-                               (enum env_io_kind)(uintptr_t)io->impl[0]);
+        start_io(n, io->impl[2], io->impl[1], io, (enum env_io_kind)(uintptr_t)io->impl[0]);
     }
 }
 
@@ -214,7 +281,7 @@ int cluster_start(struct cluster *c, uint32_t id, struct error *err)
 {
     struct cluster_node *n = &c->nodes[id];
     assert_int_equal(env_uv_new(&c->loop, &n->env, err), 0);
-    make_disk_stickable(n);
+    take_clock_and_disk(n);
     char dir[128];
     snprintf(dir, sizeof(dir), "%s/votes.%u", c->dir, n->id);
     assert_int_equal(vote_log_open(n->env, dir, &n->votes, err), 0);

@@ -1,4 +1,7 @@
-/* Three real nodes (transport, one group, partition on disk) on one libuv loop and loopback. */
+/* Three real nodes (transport, one group, partition on disk) on one libuv loop and loopback.
+ *
+ * Their clock stands still while the machine does: leadership, which the tests take for granted as
+ * long as nobody takes it away, is not lost because a process waits for its turn or for a sync. */
 #ifndef TESTS_CONSENSUS_CLUSTER_H
 #define TESTS_CONSENSUS_CLUSTER_H
 
@@ -10,7 +13,10 @@
 
 #define CLUSTER_NODES 3
 
+struct cluster;
+
 struct cluster_node {
+    struct cluster *cluster;
     uint32_t id;
     struct env *env;
     struct transport *transport;
@@ -19,6 +25,7 @@ struct cluster_node {
     uint16_t port;
     bool group_closed, transport_closed;
     bool disk_stuck;
+    bool (*disk_sticks)(struct cluster *c);
     struct list stuck; /* env_io that the stuck disk owes an answer */
     struct env_ops ops;
     const struct env_ops *ops_below;
@@ -28,6 +35,8 @@ struct cluster_node {
 
 struct cluster {
     uv_loop_t loop;
+    uint64_t clock_ns, looked_ns;
+    struct list requests; /* that the disks work at */
     char dir[64];
     const char *secret[CLUSTER_NODES + 1];
     unsigned shard[CLUSTER_NODES + 1], n_shards[CLUSTER_NODES + 1]; /* 0, one */
@@ -54,11 +63,14 @@ void cluster_stop(struct cluster *c, uint32_t id);
 /* From now on the disk of a running node takes writes and syncs of the append path and answers
  * none, until it is thawed. A node is stopped thawed. */
 void cluster_freeze_disk(struct cluster *c, uint32_t id);
+/* The same from the node's first request on during which the condition holds: no turn of the loop
+ * is too long for it. */
+void cluster_freeze_disk_when(struct cluster *c, uint32_t id, bool (*when)(struct cluster *c));
 void cluster_thaw_disk(struct cluster *c, uint32_t id);
 /* 0 when nobody leads. */
 uint32_t cluster_leader(const struct cluster *c);
 uint32_t cluster_await_leader(struct cluster *c);
-/* Runs the loop until the condition holds; a minute is for ever. */
+/* Runs the loop until the condition holds; five minutes are for ever. */
 bool cluster_run_until(struct cluster *c, bool (*done)(struct cluster *c));
 /* One batch of `records` records of `bytes` bytes at the leader; the return of group_propose. */
 int cluster_propose(struct cluster *c, unsigned records, size_t bytes);

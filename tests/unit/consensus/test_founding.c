@@ -163,33 +163,38 @@ static void recovering_mark__outlives_a_restart(void **state)
 
 static uint32_t on_its_way;
 
-static bool becomes_a_voter(struct cluster *cl)
+static unsigned voters_of(const struct group *g)
 {
     struct group_member members[16];
-    uint32_t leader = cluster_leader(cl);
-    if (leader == 0 || leader == on_its_way) {
-        return false;
-    }
-    struct group *g = cl->nodes[leader].group;
-    struct partition *p = group_partition(g);
     unsigned n = group_members(g, members, 16), voters = 0;
     for (unsigned i = 0; i < n; i++) {
         voters += members[i].role == GROUP_VOTER;
     }
-    return voters == 2 && group_recovering(cl->nodes[on_its_way].group) &&
+    return voters;
+}
+
+/* By the leader's newest configuration, which is not committed. */
+static bool becomes_a_voter(struct cluster *cl)
+{
+    uint32_t leader = cluster_leader(cl);
+    if (leader == 0 || leader == on_its_way) {
+        return false;
+    }
+    struct partition *p = group_partition(cl->nodes[leader].group);
+    return voters_of(cl->nodes[leader].group) == 2 &&
            partition_config_index(p, partition_last_index(p)).v > partition_commit_index(p).v;
+}
+
+static bool becomes_a_voter_again(struct cluster *cl)
+{
+    return becomes_a_voter(cl) && group_recovering(cl->nodes[on_its_way].group);
 }
 
 static bool two_voters_are_well(struct cluster *cl)
 {
-    struct group_member members[16];
     uint32_t leader = cluster_leader(cl);
-    unsigned voters = 0, n = leader != 0 ? group_members(cl->nodes[leader].group, members, 16) : 0;
-    for (unsigned i = 0; i < n; i++) {
-        voters += members[i].role == GROUP_VOTER;
-    }
-    return voters == 2 && !group_recovering(cl->nodes[1].group) &&
-           !group_recovering(cl->nodes[2].group);
+    return leader != 0 && voters_of(cl->nodes[leader].group) == 2 &&
+           !group_recovering(cl->nodes[1].group) && !group_recovering(cl->nodes[2].group);
 }
 
 /* The leader can't commit that it is a voter again without it, nor take it out again. */
@@ -206,8 +211,11 @@ replica_on_its_way_back__may_crash_while_it_becomes_the_second_voter_of_two(void
     wipe(victim);
     on_its_way = victim;
     assert_int_equal(cluster_start(&c, victim, &err), 0);
-    assert_true(cluster_run_until(&c, becomes_a_voter));
+    cluster_freeze_disk_when(&c, victim, becomes_a_voter_again); /* so that it can't be too fast */
+    assert_true(cluster_run_until(&c, becomes_a_voter_again));
+    cluster_thaw_disk(&c, victim);
     cluster_stop(&c, victim);
+    assert_true(becomes_a_voter(&c));
     assert_int_equal(cluster_start(&c, victim, &err), 0);
     assert_true(cluster_run_until(&c, two_voters_are_well));
     cluster_propose_many(&c, 50, 10, 100);
