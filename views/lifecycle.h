@@ -143,10 +143,6 @@ typedef int (*lifecycle_live_cb)(void *data, const struct lifecycle_channel *cha
 int lifecycle_live_each(struct views *views, lifecycle_live_cb cb, void *data);
 /* Append time of the newest claim or part. */
 int64_t lifecycle_active_ms(const struct lifecycle_channel *channel);
-/* Those whose newest claim and newest part are both older than `before_ms` (Unix epoch): candidates
- * for a BroadcastEnd. */
-int lifecycle_channels_stale(struct views *views, int64_t before_ms, lifecycle_live_cb cb,
-                             void *data);
 
 /* By name; NULL when the channel has none of that name. */
 const struct lifecycle_rendition *lifecycle_rendition_find(const struct lifecycle_channel *channel,

@@ -35,25 +35,6 @@ int64_t lifecycle_active_ms(const struct lifecycle_channel *channel)
     return channel->part_ms > channel->session_ms ? channel->part_ms : channel->session_ms;
 }
 
-struct stale {
-    int64_t before_ms;
-    lifecycle_live_cb cb;
-    void *data;
-};
-
-static int stale_one(void *data, const struct lifecycle_channel *channel)
-{
-    const struct stale *s = data;
-    return lifecycle_active_ms(channel) < s->before_ms ? s->cb(s->data, channel) : 0;
-}
-
-int lifecycle_channels_stale(struct views *views, int64_t before_ms, lifecycle_live_cb cb,
-                             void *data)
-{
-    struct stale s = {.before_ms = before_ms, .cb = cb, .data = data};
-    return lifecycle_live_each(views, stale_one, &s);
-}
-
 const struct lifecycle_rendition *lifecycle_rendition_find(const struct lifecycle_channel *channel,
                                                            const char *name)
 {

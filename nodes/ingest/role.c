@@ -1,14 +1,16 @@
 /* The ingest role: encoders' connections, and the end of broadcasts that nobody goes on with.
  *
  * Every ingest node watches all live channels: one that has had neither a claim nor a part for
- * media.grace_ms is ended, with the epoch and the last sign of life that were seen: the fold lets
- * that count once, and not at all when it was this node that had fallen behind. */
+ * media.grace_ms, by this node's clock (silence.h), is ended, with the epoch and the last sign of
+ * life that were seen: the fold lets that count once, and not at all when it was this node that had
+ * fallen behind. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/list.h"
 #include "base/logging.h"
 #include "nodes/ingest/session.h"
+#include "nodes/ingest/silence.h"
 #include "proto/lifecycle.pb-c.h"
 
 #define SESSIONS_MAX 1024
@@ -31,6 +33,7 @@ struct ingest {
     struct node *node;
     struct env_listener *listener;
     struct env_timer watch;
+    struct silence *silence;
     struct view_listener views;
     struct session *sessions[SESSIONS_MAX];
     unsigned n_sessions;
@@ -105,6 +108,7 @@ static void stop_if_done(struct ingest *in)
     if (in->stopping && in->n_endings == 0) {
         void (*stopped)(void *data) = in->stopped;
         void *data = in->stopped_data;
+        silence_free(in->silence);
         free(in);
         stopped(data);
     }
@@ -166,9 +170,20 @@ static int submit_end(struct ingest *in, struct ending *e, const struct lifecycl
                         on_ended);
 }
 
-static int on_stale(void *data, const struct lifecycle_channel *channel)
+/* How long a channel may be silent until this node ends it. */
+static uint64_t patience_ms(const struct ingest *in)
+{
+    const struct config *config = in->node->config;
+    return config->media_grace_ms + (uint64_t)(in->node->self - config->nodes) * STAGGER_MS;
+}
+
+static int on_live(void *data, const struct lifecycle_channel *channel)
 {
     struct ingest *in = data;
+    if (silence_ms(in->silence, channel->name, channel->session_epoch, channel->end_us) <=
+        patience_ms(in)) {
+        return 0;
+    }
     if (is_live_here(in, channel->name) || is_ending(in, channel->name)) {
         return 0;
     }
@@ -183,21 +198,18 @@ static int on_stale(void *data, const struct lifecycle_channel *channel)
             return 0;
         }
     }
-    return 1; /* the next round takes more */
+    return 0; /* the next round takes more */
 }
 
 static void on_watch(struct env_timer *timer)
 {
     struct ingest *in = timer->data;
-    const struct config *config = in->node->config;
     env_timer_start(timer, WATCH_US, on_watch);
     if (!views_ready(in->node->views)) {
         return;
     }
-    int64_t place = in->node->self - config->nodes;
-    int64_t grace_ms = (int64_t)config->media_grace_ms + place * STAGGER_MS;
-    (void)lifecycle_channels_stale(in->node->views, env_wall_ms(in->node->env) - grace_ms, on_stale,
-                                   in);
+    silence_round(in->silence, env_now_ns(in->node->env));
+    (void)lifecycle_live_each(in->node->views, on_live, in);
 }
 
 /* --- Life
@@ -207,8 +219,10 @@ static void on_watch(struct env_timer *timer)
 static int ingest_start(struct node *node, void **ret_state, struct error *err)
 {
     struct ingest *in = calloc(1, sizeof(*in));
-    int rc = in == NULL ? WEIR_ENOMEM : env_timer_init(node->env, &in->watch);
+    int rc = in == NULL ? WEIR_ENOMEM : silence_new(&in->silence);
+    rc = rc == 0 ? env_timer_init(node->env, &in->watch) : rc;
     if (rc < 0) {
+        silence_free(in != NULL ? in->silence : NULL);
         free(in);
         return error_set(err, rc, "ingest role");
     }
@@ -217,6 +231,7 @@ static int ingest_start(struct node *node, void **ret_state, struct error *err)
                     &in->listener, err);
     if (rc < 0) {
         env_timer_close(&in->watch);
+        silence_free(in->silence);
         free(in);
         return rc;
     }
