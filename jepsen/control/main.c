@@ -15,8 +15,9 @@
 #include "jepsen/control/run.h"
 #include "jepsen/control/summary.h"
 
-static const struct workload *const workloads[] = {
-    &workload_log, &workload_register, &workload_ledger, &workload_chat, &workload_lifecycle};
+static const struct workload *const workloads[] = {&workload_log,       &workload_register,
+                                                   &workload_ledger,    &workload_chat,
+                                                   &workload_lifecycle, &workload_broadcast};
 #define FAULT_RUNS  10 /* seeds that are tried */
 #define N_WORKLOADS (sizeof(workloads) / sizeof(workloads[0]))
 

@@ -62,6 +62,8 @@ static void published(struct publisher *pub)
 {
     char text[192];
     uint32_t hold = HOLD_MS + (uint32_t)run_random(pub->stage->run, 2 * HOLD_MS);
+    /* Another one's farewell while this one was dialling may have come before its claim. */
+    pub->same = pub->same && pub->channel->ends == pub->ends;
     at_request(pub, text, sizeof(text));
     if (pub->broadcast[0] != '\0') {
         process_end(pub->p, HISTORY_OK, NULL, "%s, :broadcast \"%s\"}", text, pub->broadcast);
