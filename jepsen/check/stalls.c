@@ -1,15 +1,17 @@
 /* Players: what they were given, and how long their pictures stood still.
  *
  *   :play {:player 7, :channel 1} -> and :edge "n1", :rendition "source", :broadcast "63f5..",
- * :msn, :part, :crc, :session, :size, :stall-ms: for so long the player had nothing to show before
- * it got this part; :jump true: what comes next had been taken from the playlists already
+ * :msn, :part, :crc, :session, :size, :buffer :large, :stall-ms: for so long the player had nothing
+ * to show before it got this part; :jump true: what comes next had been taken from the playlists
+ * already
  *
  *   nonmonotonic-play   a player was given an older part than before
  *   play-gap            a player was given a part that does not follow its last one
  *   old-epoch           a player was shown a session again after its successor
  *   jumped              (told) a player had to go on later: it was away for longer than a window
  *
- * A stall belongs to the fault that began last before its end. */
+ * A stall belongs to the fault that began last before its end. They are told of players with small
+ * and with large buffers apart. */
 #include <stdlib.h>
 
 #include "jepsen/check/lifecycle_priv.h"
@@ -24,6 +26,7 @@ struct stalls {
 
 struct player {
     int64_t number, session, edge;
+    bool small;
     struct stalls s;
 };
 
@@ -99,7 +102,9 @@ static void judge_play(struct lifecycle *l, const struct op *op, struct player *
     lifecycle_content(l, op, part, edn_get(op->value, "crc"), edn_get(op->value, "size"));
 }
 
-static void print_faults(struct lifecycle *l, const struct windows *w, const struct stalls *of)
+/* `of`: by fault, two each. */
+static void print_faults(struct lifecycle *l, const struct windows *w, const struct stalls *of,
+                         const char *buffer)
 {
     for (size_t i = 0; i < w->n; i++) {
         struct stalls sum = {0};
@@ -107,15 +112,17 @@ static void print_faults(struct lifecycle *l, const struct windows *w, const str
         for (size_t k = 0; k < w->n; k++) {
             if (window_same(&w->at[k], &w->at[i])) {
                 told |= k < i;
-                sum.n += of[k].n;
-                sum.total_ms += of[k].total_ms;
+                const struct stalls *one = &of[2 * k];
+                sum.n += one->n;
+                sum.total_ms += one->total_ms;
                 sum.longest_ms =
-                    of[k].longest_ms > sum.longest_ms ? of[k].longest_ms : sum.longest_ms;
+                    one->longest_ms > sum.longest_ms ? one->longest_ms : sum.longest_ms;
             }
         }
         if (!told) {
-            report_figure(l->r, ":stalls/%.*s {:stalls %llu, :longest-ms %lld, :total-ms %lld}",
-                          w->at[i].len, w->at[i].name, (unsigned long long)sum.n,
+            report_figure(l->r,
+                          ":stalls-%s-buffer/%.*s {:stalls %llu, :longest-ms %lld, :total-ms %lld}",
+                          buffer, w->at[i].len, w->at[i].name, (unsigned long long)sum.n,
                           (long long)sum.longest_ms, (long long)sum.total_ms);
         }
     }
@@ -126,10 +133,12 @@ static void print_players(struct lifecycle *l, const struct player *players)
     for (unsigned i = 0; i < PLAYERS_MAX && players[i].number >= 0; i++) {
         const struct stalls *s = &players[i].s;
         report_figure(l->r,
-                      ":player/%lld {:parts %llu, :stalls %llu, :longest-ms %lld, :total-ms %lld, "
+                      ":player/%lld {:buffer :%s, :parts %llu, :stalls %llu, :longest-ms %lld, "
+                      ":total-ms %lld, "
                       ":changed-edge %llu}",
-                      (long long)players[i].number, (unsigned long long)s->parts,
-                      (unsigned long long)s->n, (long long)s->longest_ms, (long long)s->total_ms,
+                      (long long)players[i].number, players[i].small ? "small" : "large",
+                      (unsigned long long)s->parts, (unsigned long long)s->n,
+                      (long long)s->longest_ms, (long long)s->total_ms,
                       (unsigned long long)s->switches);
     }
 }
@@ -139,7 +148,7 @@ void stalls_check(struct lifecycle *l)
     struct player players[PLAYERS_MAX];
     struct windows windows;
     windows_find(&windows, l->ops);
-    struct stalls *of = calloc(windows.n + 1, sizeof(*of));
+    struct stalls *of = calloc(2 * (windows.n + 1), sizeof(*of));
     for (unsigned i = 0; i < PLAYERS_MAX; i++) {
         players[i] = (struct player){.number = -1, .session = -1};
     }
@@ -150,12 +159,14 @@ void stalls_check(struct lifecycle *l)
             int64_t stall_ms = edn_int(edn_get(op->value, "stall-ms"), 0);
             judge_play(l, op, p);
             count(&p->s, stall_ms);
-            count(&of[fault_at(&windows, op->time_ns) + 1], stall_ms);
+            p->small = edn_is(edn_get(op->value, "buffer"), "small");
+            count(&of[2 * (fault_at(&windows, op->time_ns) + 1) + p->small], stall_ms);
         }
     }
     print_players(l, players);
-    if (of != NULL) {
-        print_faults(l, &windows, of + 1);
+    if (of != NULL && l->plays > 0) {
+        print_faults(l, &windows, of + 2, "large");
+        print_faults(l, &windows, of + 3, "small");
     }
     free(of);
     windows_free(&windows);

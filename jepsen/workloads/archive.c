@@ -8,6 +8,7 @@
 #include "base/crc32c.h"
 #include "jepsen/workloads/publisher.h"
 #include "jepsen/workloads/reader.h"
+#include "net/http.h"
 
 #define LAST_MS    4000  /* the last publisher of a channel stays so long */
 #define SETTLE_MS  30000 /* until every edge knows of every end */

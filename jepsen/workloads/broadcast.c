@@ -40,7 +40,8 @@ static int open_players(struct broadcast *b, struct run *run, struct error *err)
         b->players[i] = (struct player){.stage = &b->stage,
                                         .p = run_process(run, first + i),
                                         .channel = &b->stage.channels[i % s->n_channels],
-                                        .rendition = i / s->n_channels % STAGE_RENDITIONS,
+                                        .large = i / s->n_channels % 2 == 0,
+                                        .rendition = i / s->n_channels / 2 % STAGE_RENDITIONS,
                                         .edge = i};
     }
     return 0;

@@ -71,6 +71,10 @@ static const char *take_line(const char *line, struct hls_playlist *p)
         p->first = strtoull(value, NULL, 10);
     } else if ((value = value_of(line, "#EXT-X-TARGETDURATION:")) != NULL) {
         p->target_ms = (uint32_t)strtoul(value, NULL, 10) * 1000;
+    } else if (value_of(line, "#EXT-X-SERVER-CONTROL:") != NULL) {
+        value = strstr(line, "PART-HOLD-BACK=");
+        p->hold_back_ms =
+            value != NULL ? (uint32_t)(strtod(value + strlen("PART-HOLD-BACK="), NULL) * 1000) : 0;
     } else if (value_of(line, "#EXT-X-ENDLIST") != NULL) {
         p->ended = true;
     } else if (value_of(line, "#EXT-X-PRELOAD-HINT:TYPE=PART") != NULL) {

@@ -22,10 +22,10 @@ struct hls_part {
 };
 
 struct hls_playlist {
-    char broadcast[17];  /* of its media; empty: it lists none */
-    uint64_t first;      /* EXT-X-MEDIA-SEQUENCE */
-    uint32_t n_segments; /* whole ones; their numbers follow from `first` */
-    uint32_t target_ms;
+    char broadcast[17];               /* of its media; empty: it lists none */
+    uint64_t first;                   /* EXT-X-MEDIA-SEQUENCE */
+    uint32_t n_segments;              /* whole ones; their numbers follow from `first` */
+    uint32_t target_ms, hold_back_ms; /* PART-HOLD-BACK; 0: none */
     bool ended, hinted;
     struct hls_part next; /* hinted: what comes next */
     struct hls_part parts[HLS_PARTS_MAX];

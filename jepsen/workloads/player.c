@@ -5,12 +5,13 @@
 #include <string.h>
 
 #include "base/crc32c.h"
+#include "net/http.h"
 
 #define MS_NS     UINT64_C(1000000)
 #define EDGE_MS   2000 /* an edge that says nothing for so long is left */
 #define LAG_MS    1500 /* so long it may not know what another one knows */
 #define PAUSE_MS  150
-#define BEHIND    3 /* target durations: where it begins, and the most that it keeps */
+#define BEHIND    3 /* target durations */
 #define PATH_SIZE 192
 
 static void ask(struct player *pl);
@@ -48,22 +49,28 @@ static void begin_anew(struct player *pl)
     pl->due_ns = 0;
 }
 
+static uint32_t buffer_ms(const struct player *pl)
+{
+    const struct hls_playlist *p = &pl->playlist;
+    return pl->large || p->hold_back_ms == 0 ? BEHIND * p->target_ms : p->hold_back_ms;
+}
+
 /* --- A part has come --- */
 
 /* How long it has stood still for want of it; and when the next one is due. */
 static uint64_t take_stall_ms(struct player *pl)
 {
     uint64_t now = stage_now_ns(pl->stage), stall_ns = 0;
-    uint64_t most_ns = BEHIND * pl->playlist.target_ms * MS_NS;
+    uint32_t buffer = buffer_ms(pl);
     if (pl->due_ns == 0) {
-        pl->due_ns = now;
+        pl->due_ns = now + (pl->ahead_ms < buffer ? buffer - pl->ahead_ms : 0) * MS_NS;
     }
     if (now > pl->due_ns) {
         stall_ns = now - pl->due_ns;
         pl->due_ns = now;
     }
     pl->due_ns += pl->next.duration_ms * MS_NS;
-    pl->due_ns = pl->due_ns > now + most_ns ? now + most_ns : pl->due_ns;
+    pl->due_ns = pl->due_ns > now + buffer * MS_NS ? now + buffer * MS_NS : pl->due_ns;
     return stall_ns / MS_NS;
 }
 
@@ -86,13 +93,14 @@ static void played(struct player *pl, const struct http_body *body)
     pl->jump = false;
     pl->next.part++; /* or part 0 of the next segment: the playlist tells */
     find_next(pl);
-    process_end(
-        pl->p, HISTORY_OK, NULL,
-        "{:player %u, :channel %u, :edge \"%s\", :rendition \"%s\", :broadcast \"%s\", "
-        ":msn %" PRIu64 ", :part %u, :crc %" PRIu32 ", :size %zu%s, :stall-ms %" PRIu64 "%s}",
-        pl->p->slot, pl->channel->number, stage_host(pl->stage, pl->edge)->name,
-        stage_renditions[pl->rendition], pl->broadcast, part.msn, part.part,
-        crc32c(0, body->data, body->len), body->len, session, stall_ms, jump ? ", :jump true" : "");
+    process_end(pl->p, HISTORY_OK, NULL,
+                "{:player %u, :channel %u, :edge \"%s\", :rendition \"%s\", :broadcast \"%s\", "
+                ":msn %" PRIu64 ", :part %u, :crc %" PRIu32
+                ", :size %zu%s, :buffer :%s, :stall-ms %" PRIu64 "%s}",
+                pl->p->slot, pl->channel->number, stage_host(pl->stage, pl->edge)->name,
+                stage_renditions[pl->rendition], pl->broadcast, part.msn, part.part,
+                crc32c(0, body->data, body->len), body->len, session, pl->large ? "large" : "small",
+                stall_ms, jump ? ", :jump true" : "");
 }
 
 static void on_part(void *data, int status, struct http_body *body)
@@ -135,18 +143,19 @@ static void find_next(struct player *pl)
     }
 }
 
-/* Three target durations before the end of the playlist. */
+/* Its buffer before the end of the playlist. */
 static void find_first(struct player *pl)
 {
     const struct hls_playlist *p = &pl->playlist;
     uint32_t ms = 0;
     unsigned i = p->n_parts;
-    while (i > 0 && ms < BEHIND * p->target_ms) {
+    while (i > 0 && ms < buffer_ms(pl)) {
         ms += p->parts[--i].duration_ms;
     }
     if (p->n_parts > 0) {
         pl->next = p->parts[i];
         pl->listed = true;
+        pl->ahead_ms = ms;
         memcpy(pl->broadcast, p->broadcast, sizeof(pl->broadcast));
     }
 }

@@ -4,16 +4,19 @@
  * next one for the same.
  *
  *   :play {:player 7, :channel 1} -> and :edge, :rendition, :broadcast, :msn, :part, :crc,
- * :session, :size, :stall-ms; :jump true: the part that it wanted had left the playlists
+ * :session, :size, :buffer :large or :small, :stall-ms; :jump true: the part that it wanted had
+ * left the playlists
  *
- * Stalls are counted as a viewer counts them. A player begins three target durations behind the
- * newest part. From when it has got that first part on, its clock runs, and each part is due when
- * the one before it has been shown for as long as it lasts. A part that comes later than it is due
- * has stalled the player by the difference, which also makes all later ones due so much later.
- * A player never has more than three target durations in advance: what more it got would be a
- * player that falls further and further behind the present, so it is taken to have caught up. A
- * broadcast that ends and another one that follows begin anew; the time between is no stall of the
- * player's (but ending it is an anomaly of the publisher's: broadcast-changed). */
+ * Stalls are counted as a viewer counts them. A player keeps a buffer: a large one of three target
+ * durations, as a player does that knows nothing of low latency, or a small one of the playlist's
+ * PART-HOLD-BACK. It begins so far behind the newest part; what the broadcast does not have yet, it
+ * waits for. Then its clock runs: each part is due when the one before it has been shown for as
+ * long as it lasts. A part that comes later than it is due has stalled the player by the
+ * difference, which also makes all later ones due so much later. A player never has more than its
+ * buffer in advance: more would be one that falls further and further behind the present, so it is
+ * taken to have caught up. A broadcast that ends and another one that follows begin anew; the time
+ * between is no stall of the player's (but ending it is an anomaly of the publisher's:
+ * broadcast-changed). */
 #ifndef JEPSEN_WORKLOADS_PLAYER_H
 #define JEPSEN_WORKLOADS_PLAYER_H
 
@@ -24,7 +27,9 @@ struct player {
     struct process *p;
     struct stage_channel *channel;
     unsigned rendition, edge;
+    bool large;           /* its buffer */
     bool waiting, asking; /* :play is open; a question is */
+    uint32_t ahead_ms;    /* what there was of the broadcast when it began */
     char broadcast[17];   /* empty: it has not begun */
     struct hls_part next; /* what it wants; duration_ms: once a playlist has told */
     bool listed, jump;    /* `next` is in a playlist that it has seen; it is not what it wanted */

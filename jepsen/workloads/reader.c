@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/crc32c.h"
+#include "net/http.h"
 
 #define BLOCKING_MS 8000 /* an edge lets go after three target durations */
 #define PART_MS     3000

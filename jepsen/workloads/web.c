@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "net/http.h"
+
 #define ANSWER_MAX (16u << 20)
 
 struct web {

@@ -5,7 +5,8 @@
 #include <jansson.h>
 
 #include "jepsen/workloads/workload.h"
-#include "net/http.h"
+
+struct http_body; /* net/http.h */
 
 #define WEB_TIMEOUT_MS 5000
 
