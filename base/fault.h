@@ -22,6 +22,7 @@
     X(FAULT_TOMBSTONE_EARLY, "tombstone_early", "compaction waits for nobody to drop tombstones")  \
     X(FAULT_EPOCH_IGNORED, "epoch_ignored", "the fold takes parts of workers that were replaced")  \
     X(FAULT_BAN_AT_GATEWAY, "ban_at_gateway", "bans are checked by gateways, not by the fold")     \
+    X(FAULT_SLOW_AT_GATEWAY, "slow_at_gateway", "slow mode is kept by gateways, not by the fold")  \
     X(FAULT_LEDGER_REPEATS, "ledger_repeats", "an entry is booked again under the same key")       \
     X(FAULT_PLAYLIST_LOCAL, "playlist_local", "an edge numbers segments by what it has seen")
 

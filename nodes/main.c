@@ -2,14 +2,21 @@
  * transcodes, all else is the command line. */
 #include <string.h>
 
+#include "base/fault.h"
 #include "clients/cli/cli.h"
 #include "media/worker.h"
 #include "nodes/node.h"
 
-#define WORKER_FD 3
+#define WORKER_FD  3
+#define EXIT_USAGE 2
 
 int main(int argc, char **argv)
 {
+#ifdef WEIR_FAULTS
+    if (!faults_begin()) {
+        return EXIT_USAGE;
+    }
+#endif
     if (argc >= 2 && strcmp(argv[1], "node") == 0) {
         static char name[] = "weir node";
         argv[1] = name;

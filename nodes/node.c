@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include "base/env_loop.h"
-#include "base/fault.h"
 #include "base/logging.h"
 #include "base/metrics.h"
 #include "net/tls.h"
@@ -285,11 +284,6 @@ int node_main(int argc, char **argv)
     struct arguments a = {.config_path = getenv("WEIR_CONFIG")};
     struct error err = {0};
     argp_err_exit_status = EXIT_USAGE;
-#ifdef WEIR_FAULTS
-    if (!faults_begin()) {
-        return EXIT_USAGE;
-    }
-#endif
     if (argp_parse(&argp, argc, argv, 0, NULL, &a) != 0) {
         return EXIT_USAGE;
     }

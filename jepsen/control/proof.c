@@ -29,6 +29,12 @@ static const struct line lines[] = {
     {"no_checksum", &workload_log, "disk-flip", 20, 1000, 1000, 3, 0,
      "phantom inconsistent-offsets unseen replicas-differ"},
     {"commit_any", &workload_log, "pause-one", 20, 1000, 5000, 5, 0, "group-skip group-unseen"},
+    {"ban_at_gateway", &workload_chat, "none", 15, 0, 0, 3, 0, "banned-message"},
+    {"slow_at_gateway", &workload_chat, "none", 15, 0, 0, 3, 0, "too-fast"},
+    {"epoch_ignored", &workload_lifecycle, "pause-one", 25, 1000, 5000, 3, 0,
+     "old-epoch inconsistent-part playlist-gap broadcast-changed views-differ"},
+    {"playlist_local", &workload_lifecycle, "kill-one", 25, 4000, 500, 3, 0,
+     "nonmonotonic-playlist inconsistent-playlist inconsistent-part"},
     {"ledger_repeats", &workload_ledger, "none", 5, 0, 0, 3, 0, "double-booking wrong-balance"},
 };
 #define N_LINES (sizeof(lines) / sizeof(lines[0]))

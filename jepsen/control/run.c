@@ -518,19 +518,23 @@ static void look_for_crashes(struct run *run)
     }
 }
 
-/* All replicas equal, all views equal to what their log folds to. */
+/* All replicas equal, all views equal to what their log folds to. What compares has the nodes'
+ * faults too, as one that is not known would be everywhere. */
 static void compare_replicas(struct run *run)
 {
     const char *program = run->options->program, *work = run->hosts.work;
+    const char *env = run->options->environment != NULL ? run->options->environment : "";
     if (run->result->reason[0] != '\0') {
         return;
     }
-    if (hosts_runf(&run->hosts, "%s log verify --config %s/client.conf", program, work) != 0) {
+    if (hosts_runf(&run->hosts, "env %s %s log verify --config %s/client.conf", env, program,
+                   work) != 0) {
         find(run, "replicas-differ");
         conclude(run, RUN_INVALID, "weir log verify finds differences (see commands)");
     }
     if (run->options->workload->views &&
-        hosts_runf(&run->hosts, "%s replay --verify --config %s/client.conf", program, work) != 0) {
+        hosts_runf(&run->hosts, "env %s %s replay --verify --config %s/client.conf", env, program,
+                   work) != 0) {
         find(run, "views-differ");
         conclude(run, RUN_INVALID, "weir replay --verify finds differences (see commands)");
     }

@@ -53,6 +53,9 @@ struct edge_channel {
     unsigned n_slots;
     uint32_t changed; /* bits of slots with something new for their waiters */
     struct env_defer wake;
+#ifdef WEIR_FAULTS
+    uint64_t seen_from[LIFECYCLE_RENDITIONS_MAX]; /* FAULT_PLAYLIST_LOCAL; by slot */
+#endif
 };
 
 struct edge_vod; /* rendered playlists of whole broadcasts */

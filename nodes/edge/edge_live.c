@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "nodes/edge/edge.h"
 
 #define URI_BYTES     64
@@ -125,6 +126,9 @@ static unsigned slot_of(struct edge_channel *ch, uint32_t id)
     assert(i < LIFECYCLE_RENDITIONS_MAX);
     if (i == ch->n_slots) {
         ch->slot_ids[ch->n_slots++] = id;
+#ifdef WEIR_FAULTS
+        ch->seen_from[i] = UINT64_MAX;
+#endif
     }
     return i;
 }
@@ -213,6 +217,27 @@ static void window_of(struct edge *e, const struct lifecycle_rendition *r,
     }
 }
 
+#ifdef WEIR_FAULTS
+/* FAULT_PLAYLIST_LOCAL: there is nothing before the first segment that this edge has seen, which
+ * has number 0. */
+static void number_locally(struct edge_channel *ch, const struct lifecycle_rendition *r,
+                           struct playlist_media *p)
+{
+    uint64_t *from = &ch->seen_from[slot_of(ch, r->id)];
+    struct playlist_segment *segments = ch->edge->segments;
+    unsigned n = p->n_segments, skipped = 0;
+    *from = *from == UINT64_MAX && n > 0 ? segments[n - 1].msn : *from;
+    while (skipped < n && segments[skipped].msn < *from) {
+        skipped++;
+    }
+    for (unsigned i = skipped; i < n; i++) {
+        segments[i].msn -= *from;
+    }
+    p->segments += skipped;
+    p->n_segments -= skipped;
+}
+#endif
+
 static unsigned reports_of(const struct lifecycle_channel *c, const struct lifecycle_rendition *r,
                            struct playlist_report reports[LIFECYCLE_RENDITIONS_MAX],
                            char uris[LIFECYCLE_RENDITIONS_MAX][URI_BYTES])
@@ -232,9 +257,10 @@ static unsigned reports_of(const struct lifecycle_channel *c, const struct lifec
     return n;
 }
 
-static int render_playlist(struct edge *e, const struct lifecycle_channel *c,
+static int render_playlist(struct edge_channel *ch, const struct lifecycle_channel *c,
                            const struct lifecycle_rendition *r, bool skip, struct bytes *out)
 {
+    struct edge *e = ch->edge;
     struct playlist_report reports[LIFECYCLE_RENDITIONS_MAX];
     char uris[LIFECYCLE_RENDITIONS_MAX][URI_BYTES];
     char prefix[URI_BYTES];
@@ -247,6 +273,11 @@ static int render_playlist(struct edge *e, const struct lifecycle_channel *c,
                                .reports = reports,
                                .n_reports = reports_of(c, r, reports, uris)};
     window_of(e, r, &p);
+#ifdef WEIR_FAULTS
+    if (fault_on(FAULT_PLAYLIST_LOCAL)) {
+        number_locally(ch, r, &p);
+    }
+#endif
     metric_add(e->renders, 1);
     return playlist_render_media(&p, out);
 }
@@ -260,7 +291,7 @@ static struct http_body *playlist_body(struct edge_channel *ch, struct http_exch
     if (*cached == NULL) {
         struct bytes out;
         bytes_init(&out, EDGE_PLAYLIST_MAX);
-        int rc = render_playlist(ch->edge, c, r, skip, &out);
+        int rc = render_playlist(ch, c, r, skip, &out);
         if (rc != 0) {
             bytes_close(&out);
             edge_fail(ex, rc, "playlist");
