@@ -5,7 +5,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <uv.h>
+
+#include <linux/sockios.h>
 
 #include "base/env_uv.h"
 
@@ -155,6 +158,15 @@ int process_write(struct process *p, const uint8_t *data, size_t n)
 size_t process_queued_bytes(const struct process *p)
 {
     return uv_stream_get_write_queue_size((const uv_stream_t *)&p->pipe);
+}
+
+size_t process_unread_bytes(const struct process *p)
+{
+    uv_os_fd_t fd;
+    int unread = 0;
+    bool known = !p->ended && uv_fileno((const uv_handle_t *)&p->pipe, &fd) == 0 &&
+                 ioctl(fd, SIOCOUTQ, &unread) == 0;
+    return process_queued_bytes(p) + (known ? (size_t)unread : 0);
 }
 
 void process_read_stop(struct process *p)

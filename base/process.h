@@ -31,6 +31,9 @@ int process_spawn(struct env *env, const char *verb, const struct process_events
 /* Copies. WEIR_ENOMEM; a worker that is gone takes nothing more. */
 int process_write(struct process *p, const uint8_t *data, size_t n);
 size_t process_queued_bytes(const struct process *p);
+/* What was written and the worker has not read yet, as the kernel counts it: with what it needs
+ * itself for keeping it, so never less than the bytes. */
+size_t process_unread_bytes(const struct process *p);
 void process_read_stop(struct process *p);
 void process_read_start(struct process *p);
 long process_pid(const struct process *p);

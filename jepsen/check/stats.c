@@ -3,7 +3,7 @@
  *
  * Operations are looked at in lanes: a kind and a key (partition, register, room, channel), for it
  * is a key that has a leader. A lane is down from the first attempt after its last success to its
- * next success: nobody waits while nobody asks. */
+ * next success, or the end of the last attempt that there is: nobody waits while nobody asks. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,6 +25,7 @@ struct kind {
 struct lane {
     unsigned kind;
     int64_t trying_ns; /* first attempt since the last success; NONE: none */
+    int64_t tried_ns;  /* the newest attempt, or its end */
 };
 
 struct down {
@@ -123,6 +124,7 @@ static void take(struct stats *s, const struct op *op)
 {
     struct lane *l = lane_of(s, op->type == HISTORY_INVOKE ? op : op->other);
     struct kind *k = &s->kinds[l->kind];
+    l->tried_ns = op->time_ns;
     if (op->type == HISTORY_INVOKE) {
         l->trying_ns = l->trying_ns == NONE ? op->time_ns : l->trying_ns;
         return;
@@ -229,7 +231,7 @@ void check_stats(const struct ops *ops, struct report *r)
     }
     for (size_t i = 0; i < s.n_lanes; i++) {
         if (s.lanes[i].trying_ns != NONE) {
-            was_down(&s, &s.lanes[i], s.last_ns);
+            was_down(&s, &s.lanes[i], s.lanes[i].tried_ns);
         }
     }
     print_kinds(&s);

@@ -18,6 +18,8 @@
 #define FROM_WORKER_MAX (WIRE_PAYLOAD_MAX + WIRE_HEADER_SIZE + (1u << 20))
 #define INIT_HASH_BYTES 16
 #define KEEP_BUFFER_MAX (1u << 20)
+/* Beats in which a worker reads nothing of what waits for it: it hangs (decision 0381). */
+#define HANG_BEATS 16
 
 struct rendition {
     bool started;
@@ -39,6 +41,9 @@ struct stream {
     struct bytes in; /* from the worker */
     struct rendition renditions[WIRE_RENDITIONS];
     bool link_paused, worker_paused, ended;
+    uint64_t written;    /* to the worker */
+    int64_t read_max;    /* what it has read of that, at the most, as far as is known */
+    unsigned idle_beats; /* since it has read something */
 };
 
 /* A frame on its way to ingest. */
@@ -117,10 +122,28 @@ static void reply_empty(struct stream *s, enum wire_type type)
     bytes_close(&b);
 }
 
+/* There is something to read for the worker, and it reads nothing: it was stopped, or goes round in
+ * circles. One that is slow reads something now and then. */
+static bool worker_hangs(struct stream *s)
+{
+    size_t unread = process_unread_bytes(s->process);
+    int64_t read = (int64_t)s->written - (int64_t)unread;
+    if (unread == 0 || read > s->read_max || s->worker_paused || s->ended) {
+        s->read_max = read;
+        s->idle_beats = 0;
+        return false;
+    }
+    return ++s->idle_beats >= HANG_BEATS;
+}
+
 /* From this loop, so that beats stop with what else the node does for the stream. */
 static void on_beat(struct env_timer *timer)
 {
     struct stream *s = timer->data;
+    if (worker_hangs(s)) {
+        stream_close(s, LOG_WARN, "the worker hangs");
+        return;
+    }
     if (env_stream_queued_bytes(s->link) == 0) { /* else what waits there says the same */
         reply_empty(s, WIRE_BEAT);
     }
@@ -359,6 +382,7 @@ static void on_commit_done(void *data)
 static int forward(struct stream *s, const uint8_t *bytes, size_t n)
 {
     int rc = process_write(s->process, bytes, n);
+    s->written += n;
     if (rc == 0 && process_queued_bytes(s->process) > TO_WORKER_MAX) {
         s->link_paused = true;
         env_stream_read_stop(s->link);

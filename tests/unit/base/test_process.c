@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -118,6 +119,31 @@ static void process_free__kills_and_says_nothing(void **state)
     assert_int_equal(kill(pid, 0), -1);
 }
 
+static void process__that_is_stopped_leaves_what_it_is_sent_unread(void **state)
+{
+    struct seen s;
+    (void)state;
+    open_seen(&s);
+    pid_t pid = (pid_t)process_pid(s.process);
+    assert_int_equal(process_unread_bytes(s.process), 0);
+    assert_int_equal(kill(pid, SIGSTOP), 0);
+    siginfo_t stopped;
+    assert_int_equal(waitid(P_PID, (id_t)pid, &stopped, WSTOPPED | WNOWAIT), 0);
+    assert_int_equal(process_write(s.process, (const uint8_t *)"hello", 5), 0);
+    (void)uv_run(&s.loop, UV_RUN_NOWAIT);
+    size_t unread = process_unread_bytes(s.process);
+    assert_true(unread >= 5);
+    assert_int_equal(process_write(s.process, (const uint8_t *)"again", 5), 0);
+    (void)uv_run(&s.loop, UV_RUN_NOWAIT);
+    assert_true(process_unread_bytes(s.process) >= unread + 5);
+    assert_int_equal(kill(pid, SIGCONT), 0);
+    while (s.n < 10) {
+        (void)uv_run(&s.loop, UV_RUN_ONCE);
+    }
+    assert_int_equal(process_unread_bytes(s.process), 0);
+    close_seen(&s);
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 2 && strcmp(argv[1], "worker") == 0) {
@@ -127,6 +153,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(process__carries_bytes_both_ways_and_tells_the_exit),
         cmocka_unit_test(process__tells_the_signal_that_killed_it),
         cmocka_unit_test(process_free__kills_and_says_nothing),
+        cmocka_unit_test(process__that_is_stopped_leaves_what_it_is_sent_unread),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
