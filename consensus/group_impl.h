@@ -14,6 +14,7 @@
 #include <raft.h>
 
 #include "base/fault.h"
+#include "consensus/append_clock.h"
 #include "consensus/group.h"
 #include "consensus/message.h"
 #include "consensus/vote_log.h"
@@ -235,6 +236,7 @@ struct group {
     struct raft raft;
     struct raft_io io;
     struct raft_fsm fsm;
+    struct append_clock append_clock;
     raft_io_tick_cb raft_tick;
     raft_io_recv_cb raft_recv;
     raft_io_close_cb raft_closed;

@@ -193,9 +193,8 @@ int group_propose(struct group *g, struct group_propose *req, const void *batch,
     /* What this leader has appended counts, committed or not: see log/state.h. */
     struct batch_producer producer = batch_producer_of(batch);
     struct log_offset base;
-    int64_t wall_ms = env_wall_ms(g->env);
-    int64_t newest_ms = partition_last_timestamp_ms(g->partition);
-    int64_t now_ms = wall_ms > newest_ms ? wall_ms : newest_ms;
+    int64_t now_ms = append_clock_stamp(&g->append_clock, env_wall_ms(g->env), env_now_ns(g->env),
+                                        partition_last_timestamp_ms(g->partition));
     if (guard_on(GUARD_REPEAT) && !fault_on(FAULT_NO_DEDUP)) {
         rv = producers_check(partition_producers(g->partition), &producer, now_ms, req->age_ms,
                              &base);

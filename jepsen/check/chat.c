@@ -22,12 +22,18 @@
  *                         twice
  *   wrong-offset          acknowledged at one offset, shown at another
  *   banned-message        of a user, behind the ban
- *   too-fast              two messages of a user closer together than slow mode allows */
+ *   too-fast              two messages of a user closer together than slow mode allows
+ *   kept-silent           refused as too fast, by the rate or by slow mode, although nothing of the
+ *                         user had been accepted for more than twice as long, by the clients' clock
+ */
 #include <stdlib.h>
 #include <string.h>
 
 #include "jepsen/check/check.h"
 #include "jepsen/check/table.h"
+
+/* By the rate alone nobody waits longer than this between two messages. */
+#define RATE_WAIT_NS INT64_C(2500000000)
 
 enum kind { EVENT_MSG, EVENT_BAN, EVENT_UNBAN, EVENT_SLOW };
 static const char *const kinds[] = {"msg", "ban", "unban", "slow"};
@@ -59,8 +65,10 @@ struct chat {
     struct table position; /* process, room -> rank */
     struct table user;     /* room, user -> what judge_rules keeps */
     struct table
-        command;       /* room and kind, user or seconds -> first invocation, whether it may be */
-    uint64_t shown[4]; /* events, by kind */
+        command;         /* room and kind, user or seconds -> first invocation, whether it may be */
+    struct table silent; /* room, user -> how much is open; since when nothing was accepted */
+    uint64_t shown[4];   /* events, by kind */
+    int64_t slow_most_s;
     struct event *events;
     size_t n, cap;
 };
@@ -348,6 +356,7 @@ static void judge_rules(struct chat *c)
         *table_put(&c->rank, e->room, e->offset, 0) = rank;
         if (e->kind == EVENT_SLOW) {
             slow_ms = e->what * 1000;
+            c->slow_most_s = e->what > c->slow_most_s ? e->what : c->slow_most_s;
             *kept(c, e, EXEMPT, 0) = 1;
         } else if (e->kind != EVENT_MSG) {
             *kept(c, e, BANNED, 0) = e->kind == EVENT_BAN ? e->offset : -1;
@@ -384,11 +393,52 @@ static void judge_listeners(struct chat *c)
     }
 }
 
+/* --- Who is refused too long --- */
+
+static int64_t limit_ns(const struct chat *c, const struct op *refused)
+{
+    const struct edn *why = edn_get(refused->value, "refused");
+    if (edn_is(why, "rate_limited")) {
+        return 2 * RATE_WAIT_NS;
+    }
+    return edn_is(why, "slow_mode") ? 2 * (c->slow_most_s * 1000000000 + RATE_WAIT_NS) : INT64_MAX;
+}
+
+/* What may have been accepted while it was not answered, or at any time later, is no silence. */
+static void judge_silence(struct chat *c)
+{
+    enum { OPEN, SINCE };
+    for (size_t i = 0; i < c->ops->n; i++) {
+        const struct op *op = &c->ops->at[i];
+        if (!edn_is(op->f, "say") || op->other == NULL) {
+            continue;
+        }
+        int64_t room = edn_int(edn_get(op->value, "room"), -1);
+        int64_t user = edn_int(edn_get(op->value, "user"), -1);
+        int64_t *open = table_put(&c->silent, room * 2 + OPEN, user, 0);
+        if (op->type == HISTORY_INVOKE) {
+            *open += op_failed(op) ? 0 : 1;
+            continue;
+        }
+        *open -= op->type == HISTORY_OK;
+        bool quiet = *open == 0;
+        int64_t *since = table_put(&c->silent, room * 2 + SINCE, user, INT64_MIN / 4);
+        int64_t silent_ns = op->other->time_ns - *since;
+        if (op->type == HISTORY_OK) {
+            *since = op->time_ns;
+        } else if (op->type == HISTORY_FAIL && quiet && silent_ns > limit_ns(c, op)) {
+            report_anomaly(c->r, "kept-silent", "{:room %lld :user %lld :for-ms %lld :index %lld}",
+                           (long long)room, (long long)user, (long long)(silent_ns / 1000000),
+                           (long long)op->index);
+        }
+    }
+}
+
 void check_chat(const struct ops *ops, struct report *r)
 {
     struct chat c = {.ops = ops, .r = r, .said = calloc(ops->n + 1, sizeof(struct said))};
-    struct table *tables[] = {&c.said_at, &c.place,    &c.event_at, &c.highest,
-                              &c.rank,    &c.position, &c.user,     &c.command};
+    struct table *tables[] = {&c.said_at,  &c.place, &c.event_at, &c.highest, &c.rank,
+                              &c.position, &c.user,  &c.command,  &c.silent};
     if (c.said == NULL) {
         r->unknown = "no memory";
         return;
@@ -411,6 +461,7 @@ void check_chat(const struct ops *ops, struct report *r)
     }
     judge_rules(&c);
     judge_listeners(&c);
+    judge_silence(&c);
     for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++) {
         table_close(tables[i]);
     }

@@ -22,6 +22,7 @@ static void on_event(void *data, const struct view_event *event)
 {
     struct chat *chat = data;
     const struct chat_outcome *outcome = event->outcome;
+    chat->log_ms = event->append_ms > chat->log_ms ? event->append_ms : chat->log_ms;
     if (event->record == NULL) {
         return;
     }

@@ -29,6 +29,7 @@
 #define CHAT_EVENT_MAX          (32u << 10) /* bytes of one event as JSON */
 #define CHAT_BUCKETS            1024
 #define CHAT_RATE_SLOTS         8192
+#define CHAT_CLOCK_BEHIND_MS    1000 /* a clock that is more behind the log does not judge */
 
 struct conn;
 struct room;
@@ -104,6 +105,7 @@ struct chat {
     struct list submissions;
     struct rate_slot rates[CHAT_RATE_SLOTS];
     uint64_t hash_seed;
+    int64_t log_ms;       /* newest append time seen */
     struct bytes scratch; /* one event, as JSON */
     bool stopping;
     void (*stop_cb)(void *data);

@@ -152,12 +152,16 @@ static struct rate_slot *rate_slot(struct chat *chat, const char *user, uint64_t
     return &chat->rates[*ret_hash % CHAT_RATE_SLOTS];
 }
 
-/* Whether the view says now that the message can't pass; then the client has been told. */
+/* Whether the view says now that the message can't pass; then the client has been told. Bans and
+ * slow mode end by the log's time: with a clock behind that they would seem to last longer. */
 static bool refused_now(struct conn *c, const char *room, bool exempt, const char *nonce)
 {
     struct views *views = c->chat->views;
     struct chat_ban ban;
     int64_t wait_ms = 0, now_ms = env_wall_ms(c->chat->env);
+    if (now_ms + CHAT_CLOCK_BEHIND_MS < c->chat->log_ms) {
+        return false;
+    }
     if (chat_ban_of(views, room, c->user, now_ms, &ban) == 0) {
         conn_error(c, "banned", nonce, "you are banned from %s%s%s", room,
                    ban.reason[0] != '\0' ? ": " : "", ban.reason);

@@ -13,7 +13,7 @@
 uv_loop_t loop;
 struct env *env;
 struct node node;
-static struct config config;
+struct config config;
 void *role;
 struct http_client *http;
 static char dir[64];

@@ -22,6 +22,7 @@
 extern uv_loop_t loop;
 extern struct env *env;
 extern struct node node;
+extern struct config config;
 extern void *role;
 extern struct http_client *http;
 extern char tokens[3][ACCOUNT_SECRET_MAX]; /* owner, alice, bob */

@@ -124,6 +124,28 @@ static void slow_mode__takes_whole_seconds_up_to_an_hour(void **state)
     client_free(owner);
 }
 
+static void rules__are_left_to_the_log_while_the_gateways_clock_is_behind_it(void **state)
+{
+    (void)state;
+    struct client *owner = client_auth(0), *bob = client_auth(2);
+    now_ms = env_wall_ms(env) + 3600000;
+    config.chat_rate_ms = 0;
+    say(owner, "{\"type\":\"ban\",\"room\":\"room\",\"user\":\"bob\",\"seconds\":60}");
+    (void)hear(owner, "ack");
+    say(bob, "{\"type\":\"send\",\"room\":\"room\",\"text\":\"x\",\"nonce\":\"n\"}");
+    hear_error(bob, "banned");
+    assert_int_equal(n_pending, 2); /* by the log */
+    now_ms += 60000;
+    say(owner, "{\"type\":\"slow\",\"room\":\"room\",\"seconds\":5}");
+    (void)hear(owner, "ack");
+    (void)feed_message("room", "bob", "through another gateway", "");
+    now_ms += 5000;
+    say(bob, "{\"type\":\"send\",\"room\":\"room\",\"text\":\"x\",\"nonce\":\"m\"}");
+    (void)hear(bob, "ack");
+    client_free(owner);
+    client_free(bob);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -131,6 +153,7 @@ int main(void)
         GATEWAY_TEST(slow_mode__has_everyone_but_the_owner_wait),
         GATEWAY_TEST(slow_mode__does_not_hold_for_the_owner),
         GATEWAY_TEST(slow_mode__that_the_view_decides_says_how_long_to_wait),
+        GATEWAY_TEST(rules__are_left_to_the_log_while_the_gateways_clock_is_behind_it),
         GATEWAY_TEST(slow_mode__takes_whole_seconds_up_to_an_hour),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
