@@ -1,6 +1,7 @@
 #include "consensus/message.h"
 #include "consensus/entry_heap.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -137,7 +138,15 @@ void message_encode_repair(struct bytes *out, const struct peer_repair *repair)
     bytes_put_u8(out, repair->matched);
     bytes_put_le64(out, repair->commit);
     bytes_put_le64(out, repair->begins);
-    encode_entries(out, repair->entries, repair->n);
+    if (repair->begin.first_index.v == 0) {
+        encode_entries(out, repair->entries, repair->n);
+        return;
+    }
+    bytes_put_le32(out, 0);
+    bytes_put_le64(out, repair->begin.prev_term.v);
+    bytes_put_le64(out, (uint64_t)repair->begin.first_offset.v);
+    bytes_put_le64(out, (uint64_t)repair->begin.time_ms);
+    bytes_put_le64(out, repair->begin.config_index.v);
 }
 
 void message_encode_compacted(struct bytes *out, const struct peer_compacted *compacted)
@@ -265,6 +274,28 @@ static int decode_append(struct message *m, struct cursor *c, const uint8_t *dat
     return decode_entries(m, c, data, len, err);
 }
 
+/* No table of entries has that size. */
+#define REPAIR_BEGIN_SIZE (4 + 4 * 8)
+static_assert((REPAIR_BEGIN_SIZE - 4) % MESSAGE_ENTRY_SIZE != 0, "a begin looks like entries");
+
+static int decode_repair_begin(struct peer_repair *r, struct cursor *c, size_t attached,
+                               struct error *err)
+{
+    uint32_t n = cursor_le32(c);
+    r->begin = (struct partition_begin){
+        .first_index = LOG_INDEX(r->begins),
+        .prev_term = LOG_TERM(cursor_le64(c)),
+        .first_offset = LOG_OFFSET(cursor_le64(c)),
+        .time_ms = (int64_t)cursor_le64(c),
+        .config_index = LOG_INDEX(cursor_le64(c)),
+    };
+    r->begin.start_offset = r->begin.first_offset;
+    bool sane = n == 0 && attached == 0 && r->begins > 1 && r->begins <= UINT64_MAX / 2 &&
+                r->begin.prev_term.v != 0 && r->begin.first_offset.v >= 0 &&
+                r->begin.time_ms >= 0 && r->begin.config_index.v < r->begins;
+    return sane ? 0 : error_set(err, WEIR_EPROTO, "wrong begin with entry %llu", r->begins);
+}
+
 static int decode_repair(struct message *m, struct cursor *c, const uint8_t *data, size_t len,
                          struct error *err)
 {
@@ -275,6 +306,9 @@ static int decode_repair(struct message *m, struct cursor *c, const uint8_t *dat
     m->repair.matched = cursor_u8(c) != 0;
     m->repair.commit = cursor_le64(c);
     m->repair.begins = cursor_le64(c);
+    if (cursor_ok(c) && cursor_left(c) == REPAIR_BEGIN_SIZE) {
+        return decode_repair_begin(&m->repair, c, len, err);
+    }
     int rv = decode_entries(m, c, data, len, err);
     m->repair.entries = a->entries;
     m->repair.n = a->n_entries;

@@ -43,10 +43,12 @@
  *   configuration in libraft's encoding (len 0: none).
  *
  *   PEER_REPAIR_ASK: first, last, anchor, anchor_term: entries that can't be read here; the sender
- *   has entry `anchor` of that term behind them.
+ *   has entry `anchor` of that term behind them. last 0: only where the other log begins.
  *
  *   PEER_REPAIR: first as asked, matched u8 (the sender has that anchor too), commit, first index
- * of the sender's log, n u32, then as PEER_APPEND: the answer; n = 0: it can't give them.
+ * of the sender's log, n u32, then as PEER_APPEND: the answer; n = 0: it can't give them. When only
+ * that was asked for, n = 0 is followed by prev_term, first_offset, time_ms and config_index of
+ * where the log begins, if that is not entry 1. An older sender leaves them out.
  *
  *   PEER_COMPACTED: term, commit, compacted offset, tombstones time, clean offset, waits u8: how
  * far the sender has compacted its copy (consensus/retain.c). To its leader, and in front of
@@ -156,6 +158,8 @@ struct peer_repair {
     raft_index first; /* as asked */
     bool matched;
     raft_index commit, begins;
+    /* Where that is; first_index 0: not told. Its start_offset is not sent. */
+    struct partition_begin begin;
     const struct raft_entry *entries; /* of a message that came in: in message.raft */
     unsigned n;
 };

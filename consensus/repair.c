@@ -202,6 +202,17 @@ static void ask(struct group *g, const struct partition_hole *hole, struct group
     r->next_ns = env_now_ns(g->env) + REPEAT_NS;
 }
 
+/* Where does that log begin? It has said that it is behind the hole's begin. */
+static void ask_begin(struct group *g, const struct group_peer *peer, raft_index first)
+{
+    struct peer_repair_ask m = {.first = first};
+    struct bytes body;
+    bytes_init(&body, 64);
+    message_encode_repair_ask(&body, &m);
+    (void)flow_send_body(g, peer->id, PEER_REPAIR_ASK, &body); /* lost: asked again */
+    bytes_close(&body);
+}
+
 /* A leader that can't read its log is not what the others should depend on. */
 static void handed_over(struct group_transfer *req, int status)
 {
@@ -278,6 +289,33 @@ static bool is_of_a_failed_log(const struct group *g, const struct partition_hol
            hole->first.v > known_commit(g);
 }
 
+/* That log's entries before its begin were given up by a committed entry: so they are here, and
+ * what of a hole is before it is not missing. What libraft would load after a crash stays. */
+static void adopt_begin(struct group *g, const struct partition_begin *begin)
+{
+    struct error err = {0};
+    raft_index stored = storage_snapshot_stored(g);
+    int rv = 0;
+    if (begin->first_index.v - 1 > stored) {
+        rv = storage_save_snapshot_later(g, &err); /* asked again */
+        if (rv != 0 && rv != WEIR_ENOMEM) {
+            group_fail(g, &err);
+        }
+        return;
+    }
+    partition_set_keep(g->partition, LOG_INDEX(stored));
+    rv = partition_adopt_begin(g->partition, begin, &err);
+    if (rv == WEIR_EPROTO || rv == WEIR_EIO) {
+        log_warn("raft_begin_not_adopted", "group=%u first=%" PRIu64 " reason=" LOG_Q,
+                 g->options.id, begin->first_index.v, err.text);
+    }
+    if (rv == 0) {
+        g->repair.hopeless = false;
+        g->repair.next_ns = 0;
+        start_if_mended(g);
+    }
+}
+
 static unsigned entries_of(const struct peer_repair *answer, const struct partition_hole *hole,
                            raft_index sure, struct log_entry *ret)
 {
@@ -303,6 +341,10 @@ void repair_answered(struct group *g, struct group_peer *from, const struct peer
     struct repair *r = &g->repair;
     struct partition_hole hole;
     struct error err = {0};
+    if (answer->begin.first_index.v != 0 && (g->phase == GROUP_UP || g->phase == GROUP_REPAIRING)) {
+        adopt_begin(g, &answer->begin);
+        return;
+    }
     if (r->asked != answer->first || r->asked_of != from->id ||
         (g->phase != GROUP_UP && g->phase != GROUP_REPAIRING) || !this_hole(g, &hole) ||
         hole.first.v != r->asked) {
@@ -340,6 +382,7 @@ void repair_answered(struct group *g, struct group_peer *from, const struct peer
             if (answer->begins > hole.first.v) {
                 r->given_up = true;
                 partition_others_begin(g->partition, LOG_INDEX(answer->begins));
+                ask_begin(g, from, hole.first.v);
             }
             if (!answer->matched && is_of_a_failed_log(g, &hole, answer->commit)) {
                 cut_off(g, &hole);
@@ -406,9 +449,16 @@ void repair_asked(struct group *g, struct group_peer *from, const struct peer_re
     struct peer_repair answer;
     repair_head(g, ask, &answer);
     answer.entries = giving->entries;
+    if (ask->last == 0) {
+        partition_begin(g->partition, &answer.begin);
+        answer.begins = answer.begin.first_index.v;
+        if (answer.begins <= 1) {
+            answer.begin.first_index = LOG_INDEX(0); /* nothing to tell */
+        }
+    }
     giving->last = answer.matched ? ask->last : answer.commit;
     giving->last = giving->last < durable ? giving->last : durable;
-    if (ask->first >= answer.begins && ask->first <= giving->last) {
+    if (ask->last > 0 && ask->first >= answer.begins && ask->first <= giving->last) {
         /* Can't be read here either: what was read before it is sent. */
         (void)partition_read(g->partition, LOG_INDEX(ask->first), REPAIR_BYTES, give_entry, giving,
                              NULL);

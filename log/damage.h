@@ -37,6 +37,15 @@ bool partition_in_hole(const struct partition *p, struct log_index index);
  * whole segments lie there. */
 void partition_others_begin(struct partition *p, struct log_index index);
 
+/* The same, when all is known of where that log begins, for a log here that is damaged before it
+ * and ends behind it, committed. This log begins there too then: what is before is no hole any
+ * more, and of one that reaches beyond only that is missing. Durable on return. WEIR_ENOTFOUND:
+ * nothing is damaged before it, or that entry stands within a segment that can be read, or
+ * partition_set_keep does not allow it; WEIR_EPROTO: the offsets differ; WEIR_EBUSY: later;
+ * WEIR_EIO, WEIR_ENOSPC, WEIR_ENOMEM: as it was. Synchronous. */
+int partition_adopt_begin(struct partition *p, const struct partition_begin *begin,
+                          struct error *err);
+
 /* The file that has the entry, and a byte position in it at or before it: for reading the file
  * ahead of a check. WEIR_ENOTFOUND, WEIR_ECORRUPT. */
 int partition_place(struct partition *p, struct log_index index, char *ret_path, size_t size,

@@ -73,8 +73,8 @@ int begin_store(struct partition *p, const struct begin *begin, struct error *er
 
 /* --- Files that are before the begin --- */
 
-/* Notes the first n segments as files to be removed. */
-static int note_leftovers(struct partition *p, uint32_t n, struct error *err)
+/* Memory for n more. */
+static int reserve_leftovers(struct partition *p, uint32_t n, struct error *err)
 {
     if (n == 0) {
         return 0;
@@ -84,21 +84,41 @@ static int note_leftovers(struct partition *p, uint32_t n, struct error *err)
         return error_set(err, WEIR_ENOMEM, "%s: out of memory", p->dir);
     }
     p->leftovers = all;
+    return 0;
+}
+
+/* Notes the first n segments as files to be removed; there is memory. */
+static void note_leftovers(struct partition *p, uint32_t n)
+{
     for (uint32_t i = 0; i < n; i++) {
         p->leftovers[p->n_leftovers++] = p->segments[i]->first_index.v;
     }
-    return 0;
+}
+
+/* How many segments lie wholly before the entry. */
+static uint32_t count_before(const struct partition *p, uint64_t first)
+{
+    uint32_t n = 0;
+    while (n + 1 < p->n_segments && p->segments[n + 1]->first_index.v <= first) {
+        n++;
+    }
+    return n;
+}
+
+static void drop_segments(struct partition *p, uint32_t n)
+{
+    note_leftovers(p, n);
+    if (n > 0) {
+        segments_shift(p, n);
+    }
 }
 
 int begin_drop_segments(struct partition *p, struct error *err)
 {
-    uint32_t n = 0;
-    while (n + 1 < p->n_segments && p->segments[n + 1]->first_index.v <= p->begin.first_index.v) {
-        n++;
-    }
-    int rc = note_leftovers(p, n, err);
-    if (rc == 0 && n > 0) {
-        segments_shift(p, n);
+    uint32_t n = count_before(p, p->begin.first_index.v);
+    int rc = reserve_leftovers(p, n, err);
+    if (rc == 0) {
+        drop_segments(p, n);
     }
     return rc;
 }
@@ -187,8 +207,9 @@ int begin_finish_reset(struct partition *p, struct error *err)
 
 int begin_start_reset(struct partition *p, struct error *err)
 {
-    int rc = note_leftovers(p, p->n_segments, err);
+    int rc = reserve_leftovers(p, p->n_segments, err);
     if (rc == 0) {
+        note_leftovers(p, p->n_segments);
         while (p->n_segments > 1) {
             segment_pop(p);
         }
@@ -287,6 +308,109 @@ int partition_reset(struct partition *p, const struct partition_begin *to, const
         partition_fail(p, rc, why.text);
         return error_set(err, rc, "%s: reset: %s", p->dir, why.text);
     }
+    retention_later(p);
+    return 0;
+}
+
+/* --- Beginning where others do --- */
+
+static bool is_damaged_before(const struct partition *p, uint64_t index)
+{
+    return p->holes.n > 0 && p->holes.all[0].first < index;
+}
+
+/* 0: p->segments[i] is what the log may begin with, at that entry. */
+static int may_adopt(struct partition *p, const struct partition_begin *to, uint32_t i,
+                     struct error *err)
+{
+    const struct segment *seg = p->segments[i];
+    const struct hole *hole = hole_at(&p->holes, to->first_index.v);
+    uint64_t first = to->first_index.v;
+    bool inside = first > seg->first_index.v;
+    if (p->failed) {
+        return error_set(err, WEIR_EIO, "%s: failed before", p->dir);
+    }
+    if (first <= p->begin.first_index.v || first > p->commit || first > p->durable ||
+        first - 1 > p->keep || (inside && !seg->lost) || !is_damaged_before(p, first)) {
+        return error_set(err, WEIR_ENOTFOUND, "%s: begins with %" PRIu64 " for other reasons",
+                         p->dir, p->begin.first_index.v);
+    }
+    if (to->first_offset.v < seg->first_offset.v ||
+        (inside ? hole == NULL || to->first_offset.v > hole->end_offset
+                : to->first_offset.v != seg->first_offset.v)) {
+        return error_set(err, WEIR_EPROTO, "%s: entry %" PRIu64 " has another offset than %" PRId64,
+                         p->dir, first, to->first_offset.v);
+    }
+    bool busy = p->begin_op != NULL;
+    for (uint32_t k = 0; k < i + inside; k++) {
+        busy = busy || p->segments[k]->pins > p->segments[k]->lost;
+    }
+    return busy ? error_set(err, WEIR_EBUSY, "%s: begin: not now", p->dir) : 0;
+}
+
+/* The first segment, which is lost, begins later than it did. */
+static void move_lost(struct partition *p)
+{
+    struct segment *seg = p->segments[0];
+    if (seg->first_index.v == p->begin.first_index.v) {
+        return;
+    }
+    if (p->mending.on && p->mending.segment == seg->first_index.v) {
+        mending_drop(p);
+    }
+    struct hole *hole = hole_at(&p->holes, p->begin.first_index.v);
+    note_leftovers(p, 1);
+    seg->first_index = p->begin.first_index;
+    seg->first_offset = p->begin.first_offset;
+    hole->first = hole->next = hole->segment = seg->first_index.v;
+    hole->first_offset = seg->first_offset.v;
+}
+
+/* What is known of the time before the begin is true of what stands behind it. */
+static void carry_on(struct partition *p)
+{
+    for (uint32_t i = 0; i < p->n_segments; i++) {
+        struct segment_close *s = &p->segments[i]->s;
+        if (s->config_index.v < p->begin.config_index.v) {
+            s->config_index = p->begin.config_index;
+        }
+        if (s->last_time_ms < p->begin.time_ms) {
+            s->last_time_ms = p->begin.time_ms;
+        }
+    }
+}
+
+int partition_adopt_begin(struct partition *p, const struct partition_begin *to, struct error *err)
+{
+    uint32_t n = count_before(p, to->first_index.v);
+    int rc = may_adopt(p, to, n, err);
+    rc = rc == 0 ? reserve_leftovers(p, n + 1, err) : rc;
+    if (rc != 0) {
+        return rc;
+    }
+    struct begin begin = p->begin;
+    begin.first_index = to->first_index;
+    begin.prev_term = to->prev_term;
+    begin.first_offset = to->first_offset;
+    begin.time_ms = to->time_ms;
+    begin.config_index = to->config_index;
+    if (begin.start_offset.v < to->first_offset.v) {
+        begin.start_offset = to->first_offset;
+    }
+    rc = begin_store(p, &begin, err);
+    if (rc != 0) {
+        return rc;
+    }
+    log_warn("log_begin_adopted",
+             "dir=" LOG_Q " had=%" PRIu64 " first=%" PRIu64 " start_offset=%" PRId64, p->dir,
+             p->begin.first_index.v, begin.first_index.v, begin.start_offset.v);
+    p->begin = begin;
+    p->start_stored = begin.start_offset;
+    p->compact.stored = (struct segment_clean){begin.compacted.v, begin.tombstones_ms};
+    drop_segments(p, n);
+    move_lost(p);
+    carry_on(p);
+    state_mended(p);
     retention_later(p);
     return 0;
 }

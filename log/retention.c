@@ -129,20 +129,33 @@ static void on_begin_written(struct env_io *io, int status)
     op_done(op, status);
 }
 
-/* The log without its first n segments. */
-static int begin_behind(struct partition *p, uint32_t n, struct begin *ret_begin)
+/* The log without its first n segments; without fewer, when the term of the entry before it is not
+ * known (partition_adopt_begin). */
+static void begin_behind(struct partition *p, uint32_t n, struct begin *ret_begin)
 {
-    const struct segment *seg = p->segments[n];
+    struct log_term term;
     *ret_begin = p->begin;
+    while (n > 0 && partition_term_at(p, p->segments[n - 1]->s.last_index, &term) != 0) {
+        n--;
+    }
     if (n == 0) {
-        return 0;
+        return;
     }
     const struct segment_close *before = &p->segments[n - 1]->s;
-    ret_begin->first_index = seg->first_index;
-    ret_begin->first_offset = seg->first_offset;
+    ret_begin->first_index = p->segments[n]->first_index;
+    ret_begin->first_offset = p->segments[n]->first_offset;
+    ret_begin->prev_term = term;
     ret_begin->time_ms = before->last_time_ms;
     ret_begin->config_index = before->config_index;
-    return partition_term_at(p, before->last_index, &ret_begin->prev_term);
+}
+
+/* It says something that the file does not. */
+static bool is_news(const struct partition *p, const struct begin *begin)
+{
+    return begin->first_index.v > p->begin.first_index.v ||
+           begin->start_offset.v > p->start_stored.v ||
+           begin->compacted.v > p->compact.stored.upto ||
+           begin->tombstones_ms > p->compact.stored.tombstones_ms;
 }
 
 static void start_writing(struct partition *p, uint32_t n)
@@ -154,11 +167,13 @@ static void start_writing(struct partition *p, uint32_t n)
     *op = (struct begin_op){.env = p->env, .p = p};
     memcpy(op->dir, p->dir, sizeof(op->dir));
     struct error err = {0};
-    int rc = begin_behind(p, n, &op->begin);
-    if (rc == 0) {
-        rc = env_file_open(p->env, partition_path(p, BEGIN_TMP_NAME),
-                           ENV_OPEN_WRITE | ENV_OPEN_CREATE, &op->file, &err);
+    begin_behind(p, n, &op->begin);
+    if (!is_news(p, &op->begin)) {
+        op_free(op);
+        return;
     }
+    int rc = env_file_open(p->env, partition_path(p, BEGIN_TMP_NAME),
+                           ENV_OPEN_WRITE | ENV_OPEN_CREATE, &op->file, &err);
     if (rc != 0) {
         log_warn("log_begin_not_written", "dir=" LOG_Q " error=" LOG_Q, p->dir, error_name(rc));
         op_free(op);
@@ -177,9 +192,7 @@ void retention_work(struct partition *p)
         return;
     }
     uint32_t n = count_old(p, p->keep);
-    if (n > 0 || p->begin.start_offset.v > p->start_stored.v ||
-        p->begin.compacted.v > p->compact.stored.upto ||
-        p->begin.tombstones_ms > p->compact.stored.tombstones_ms) {
+    if (n > 0 || is_news(p, &p->begin)) {
         start_writing(p, n);
     }
 }

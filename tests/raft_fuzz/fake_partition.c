@@ -508,6 +508,14 @@ void partition_others_begin(struct partition *p, struct log_index index)
     (void)index;
 }
 
+int partition_adopt_begin(struct partition *p, const struct partition_begin *begin,
+                          struct error *err)
+{
+    (void)p;
+    return error_set(err, WEIR_ENOTFOUND, "no hole before %llu",
+                     (unsigned long long)begin->first_index.v);
+}
+
 int partition_mend(struct partition *p, struct log_index first, const struct log_entry *entries,
                    unsigned n, struct error *err)
 {

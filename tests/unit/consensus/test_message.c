@@ -206,6 +206,46 @@ static void every_message__has_the_bytes_of_the_golden_file_and_is_understood(vo
     bytes_close(&all);
 }
 
+/* An answer that an older build never asks for. */
+static void repair__tells_where_the_log_begins_as_in_the_golden_file(void **state)
+{
+    (void)state;
+    uint8_t golden[256];
+    struct message m;
+    struct error err;
+    struct peer_repair repair = {
+        .first = 35,
+        .commit = 36,
+        .begins = 37,
+        .begin = {.first_index = {37},
+                  .prev_term = {38},
+                  .first_offset = {39},
+                  .start_offset = {50},
+                  .time_ms = 40,
+                  .config_index = {31}},
+    };
+    message_encode_repair(&body, &repair);
+    assert_int_equal(bytes_error(&body), 0);
+    FILE *f = fopen("tests/golden/consensus/repair_begin_v2.bin", "rb");
+    assert_non_null(f);
+    size_t n = fread(golden, 1, sizeof(golden), f);
+    assert_int_equal(fclose(f), 0);
+    assert_int_equal(n, body.len);
+    assert_memory_equal(golden, body.data, n);
+    assert_int_equal(message_decode(PEER_REPAIR, golden, n, NULL, 0, &m, &err), 0);
+    repair.begin.start_offset = repair.begin.first_offset;
+    assert_memory_equal(&m.repair.begin, &repair.begin, sizeof(repair.begin));
+    assert_int_equal(m.repair.n, 0);
+    message_release(&m);
+    for (size_t len = 0; len < n; len++) {
+        bool plain = len == n - 32; /* the begin is left out */
+        assert_int_equal(message_decode(PEER_REPAIR, golden, len, NULL, 0, &m, &err) == 0, plain);
+    }
+    assert_int_equal(message_decode(PEER_REPAIR, golden, n, "x", 1, &m, &err), WEIR_EPROTO);
+    golden[17] = 1; /* entry 1 */
+    assert_int_equal(message_decode(PEER_REPAIR, golden, n, NULL, 0, &m, &err), WEIR_EPROTO);
+}
+
 static void append__is_refused_when_a_payload_changed(void **state)
 {
     (void)state;
@@ -414,6 +454,7 @@ int main(void)
         TEST(append__comes_back_as_it_was),
         TEST(append__has_the_bytes_of_the_golden_file),
         TEST(every_message__has_the_bytes_of_the_golden_file_and_is_understood),
+        TEST(repair__tells_where_the_log_begins_as_in_the_golden_file),
         TEST(append__is_refused_when_a_payload_changed),
         TEST(append__is_refused_when_cut_or_too_long),
         TEST(append__is_refused_with_an_entry_of_a_later_term),

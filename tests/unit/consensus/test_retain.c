@@ -354,6 +354,64 @@ static void a_replica_that_lost_the_file_begin__takes_over_where_the_others_begi
     assert_true(is_whole(&c));
 }
 
+static bool nothing_is_missing(struct cluster *cl)
+{
+    return !partition_damaged(group_partition(cl->nodes[without_begin].group));
+}
+
+static uint64_t first_of(uint32_t id)
+{
+    return partition_first_index(group_partition(c.nodes[id].group)).v;
+}
+
+/* Nothing is written any more, so retention does not help. */
+static void a_replica_that_lost_the_file_begin__begins_where_the_others_do_at_rest(void **state)
+{
+    (void)state;
+    struct error err;
+    char path[160];
+    c.retain_bytes = 256 << 10;
+    cluster_start_all(&c);
+    uint32_t leader = cluster_await_leader(&c);
+    cluster_propose_many(&c, 500, 50, 1000);
+    assert_true(cluster_run_until(&c, all_begin_late));
+    cluster_await_equal(&c);
+    c.retain_bytes = 0;
+    for (uint32_t id = 1; id <= CLUSTER_NODES; id++) {
+        cluster_stop(&c, id);
+    }
+    cluster_start_all(&c);
+    leader = cluster_await_leader(&c);
+    cluster_await_equal(&c);
+    assert_true(cluster_run_until(&c, nothing_goes));
+    without_begin = leader % CLUSTER_NODES + 1;
+    assert_true(cluster_run_until(&c, files_are_gone));
+    uint64_t first = first_of(without_begin);
+    assert_int_equal(first, first_of(leader));
+    cluster_stop(&c, without_begin);
+    for (int segment_too = 0; segment_too < 2; segment_too++) {
+        (void)snprintf(path, sizeof(path), "%s/%u/begin", c.dir, without_begin);
+        assert_int_equal(unlink(path), 0);
+        if (segment_too) {
+            (void)snprintf(path, sizeof(path), "%s/%u/%020u.log", c.dir, without_begin,
+                           (unsigned)first);
+            assert_int_equal(unlink(path), 0);
+        }
+        assert_int_equal(cluster_start(&c, without_begin, &err), 0);
+        assert_true(partition_damaged(group_partition(c.nodes[without_begin].group)));
+        assert_true(cluster_run_until(&c, nothing_is_missing));
+        assert_int_equal(first_of(without_begin), first);
+        cluster_await_equal(&c);
+        cluster_stop(&c, without_begin);
+        assert_int_equal(cluster_start(&c, without_begin, &err), 0);
+        assert_int_equal(first_of(without_begin), first);
+        assert_false(partition_damaged(group_partition(c.nodes[without_begin].group)));
+        cluster_stop(&c, without_begin);
+    }
+    assert_int_equal(cluster_start(&c, without_begin, &err), 0);
+    cluster_await_equal(&c);
+}
+
 /* --- Compaction --- */
 
 static void status_of(uint32_t id, struct partition_compaction *ret)
@@ -636,6 +694,7 @@ int main(void)
         TEST(replica__gives_up_a_hole_that_the_others_have_given_up),
         TEST(group__brings_back_a_node_whose_entries_the_leader_no_longer_has),
         TEST(a_replica_that_lost_the_file_begin__takes_over_where_the_others_begin),
+        TEST(a_replica_that_lost_the_file_begin__begins_where_the_others_do_at_rest),
     };
     log_set_level(LOG_WARN);
     return cmocka_run_group_tests(tests, NULL, NULL);
