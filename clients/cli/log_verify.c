@@ -53,6 +53,8 @@ struct verify {
     char down[CONFIG_NODES_MAX][ERROR_TEXT_MAX];
     json_t *out;
     uint64_t n_partitions, n_bad, n_entries;
+    uint64_t n_different; /* of the bad ones those of which more is known than that somebody did not
+                             answer */
 };
 
 /* --- One partition --- */
@@ -279,7 +281,7 @@ static void begin(struct verify *v, size_t i, struct replica *replicas, uint64_t
 static void report(struct verify *v, const char *topic, uint32_t partition,
                    const struct replica *replicas, uint64_t last)
 {
-    bool good = true;
+    bool good = true, different = false;
     json_t *list = v->out != NULL ? json_array() : NULL;
     for (unsigned k = 0; k < v->ask.n_nodes; k++) {
         const struct replica *r = &replicas[k];
@@ -288,6 +290,7 @@ static void report(struct verify *v, const char *topic, uint32_t partition,
             continue;
         }
         good &= r->verdict == VERDICT_EQUAL;
+        different |= r->verdict != VERDICT_EQUAL && r->verdict != VERDICT_DOWN;
         if (list != NULL) {
             json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:I, s:s}", "node", n->name,
                                                   "broker", n->address, "result",
@@ -297,6 +300,7 @@ static void report(struct verify *v, const char *topic, uint32_t partition,
     }
     v->n_partitions++;
     v->n_bad += !good;
+    v->n_different += different;
     v->n_entries += last;
     if (list != NULL) {
         json_array_append_new(v->out,
@@ -305,7 +309,10 @@ static void report(struct verify *v, const char *topic, uint32_t partition,
                                         (json_int_t)last, "replicas", list));
         return;
     }
-    printf("%s-%u: %s, %llu entries\n", topic, partition, good ? "equal" : "NOT EQUAL",
+    printf("%s-%u: %s, %llu entries\n", topic, partition,
+           good        ? "equal"
+           : different ? "NOT EQUAL"
+                       : "NOT COMPARED",
            (unsigned long long)last);
     for (unsigned k = 0; k < v->ask.n_nodes && !good; k++) {
         printf("  %-8s %-22s %-8s %s\n", v->ask.nodes[k].name, v->ask.nodes[k].address,
@@ -372,9 +379,11 @@ static enum cli_exit verify_all(struct verify *v)
     } else {
         printf("%llu partitions, %llu entries: %s\n", (unsigned long long)v->n_partitions,
                (unsigned long long)v->n_entries,
-               v->n_bad == 0 ? "all replicas are equal" : "NOT all replicas are equal");
+               v->n_bad == 0         ? "all replicas are equal"
+               : v->n_different == 0 ? "NOT all replicas answered"
+                                     : "NOT all replicas are equal");
     }
-    return v->n_bad == 0 ? CLI_OK : CLI_DIFFERENT;
+    return v->n_bad == 0 ? CLI_OK : v->n_different == 0 ? CLI_UNAVAILABLE : CLI_DIFFERENT;
 }
 
 int log_verify(int argc, char **argv)

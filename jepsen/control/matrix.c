@@ -110,7 +110,10 @@ static const struct {
 } slices[] = {
     {&workload_log, "power-all", "kill-all"},
     {&workload_register, "partition-ring", "pause-one"},
-    {&workload_ledger, "partition-halves", "kill-minority"},
+    {&workload_ledger, "kill-minority", "kill-minority"},
+    {&workload_chat, "partition-one", "restart-rolling"},
+    {&workload_lifecycle, "pause-one", "pause-one"},
+    {&workload_broadcast, "kill-one", "kill-one"},
 };
 
 static void run_slice(struct table *t)

@@ -24,6 +24,10 @@
 #define HEALTH_PAUSE_NS 200000000u
 #define EDN_MAX         (1u << 20)
 #define SECOND_NS       1000000000u
+/* `weir log verify` and `weir replay --verify` */
+#define ANSWERS_LATE     4 /* their exit status when a node did not answer */
+#define COMPARE_TRIES    6
+#define COMPARE_PAUSE_MS 5000
 
 enum phase {
     PHASE_READY, /* nodes start */
@@ -518,23 +522,32 @@ static void look_for_crashes(struct run *run)
     }
 }
 
-/* All replicas equal, all views equal to what their log folds to. What compares has the nodes'
- * faults too, as one that is not known would be everywhere. */
+/* A command of `weir` that compares. When somebody does not answer it is given again: only that
+ * may pass. It has the nodes' faults too, as one that is not known would be everywhere. */
+static int compare(struct run *run, const char *command)
+{
+    const struct run_options *o = run->options;
+    int status = ANSWERS_LATE;
+    for (unsigned i = 0; i < COMPARE_TRIES && status == ANSWERS_LATE; i++) {
+        hosts_pause_ms(i == 0 ? 0 : COMPARE_PAUSE_MS);
+        status = hosts_runf(&run->hosts, "env %s %s %s --config %s/client.conf",
+                            o->environment != NULL ? o->environment : "", o->program, command,
+                            run->hosts.work);
+    }
+    return status;
+}
+
+/* All replicas equal, all views equal to what their log folds to. */
 static void compare_replicas(struct run *run)
 {
-    const char *program = run->options->program, *work = run->hosts.work;
-    const char *env = run->options->environment != NULL ? run->options->environment : "";
     if (run->result->reason[0] != '\0') {
         return;
     }
-    if (hosts_runf(&run->hosts, "env %s %s log verify --config %s/client.conf", env, program,
-                   work) != 0) {
+    if (compare(run, "log verify") != 0) {
         find(run, "replicas-differ");
         conclude(run, RUN_INVALID, "weir log verify finds differences (see commands)");
     }
-    if (run->options->workload->views &&
-        hosts_runf(&run->hosts, "env %s %s replay --verify --config %s/client.conf", env, program,
-                   work) != 0) {
+    if (run->options->workload->views && compare(run, "replay --verify") != 0) {
         find(run, "views-differ");
         conclude(run, RUN_INVALID, "weir replay --verify finds differences (see commands)");
     }

@@ -146,6 +146,26 @@ static void log_produce__that_is_fenced_stops_at_once(void **state)
     harness_close(&h);
 }
 
+/* --- weir log verify --- */
+
+static void log_verify__tells_who_did_not_answer_from_who_differs(void **state)
+{
+    static struct harness h;
+    static struct command c, d;
+    (void)state;
+    harness_open(&h, "log.topic = meta partitions=1\n");
+    harness_until_founded(&h);
+    start(&h, &c, "log verify one");
+    assert_int_equal(until_it_ends(&h, &c), CLI_OK);
+    assert_non_null(strstr(c.text, "all replicas are equal"));
+    harness_stop_broker(&h, 2);
+    start(&h, &d, "log verify one");
+    assert_int_equal(until_it_ends(&h, &d), CLI_UNAVAILABLE);
+    assert_non_null(strstr(d.text, "NOT all replicas answered"));
+    assert_null(strstr(d.text, "NOT EQUAL"));
+    harness_close(&h);
+}
+
 /* --- weir cluster balance --- */
 
 /* The broker that controls the cluster. */
@@ -196,6 +216,7 @@ int main(int argc, char **argv)
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(log_produce__that_is_fenced_stops_at_once),
+        cmocka_unit_test(log_verify__tells_who_did_not_answer_from_who_differs),
         cmocka_unit_test(cluster_balance__waits_on_when_another_node_controls_the_cluster),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
