@@ -210,8 +210,8 @@ void check_lifecycle(const struct ops *ops, struct report *r)
     judge(&l);
     stalls_check(&l);
     archive_check(&l);
-    if (l.playlists + l.plays == 0) {
-        r->unknown = "no playlist was read";
+    if (l.playlists + l.plays + l.segments == 0) {
+        r->unknown = "nothing of any broadcast was read";
     }
     report_figure(r,
                   ":playlists %llu, :parts %llu, :views %llu, :played %llu, :vods %llu, "

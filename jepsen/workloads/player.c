@@ -112,6 +112,11 @@ static void on_part(void *data, int status, struct http_body *body)
     }
     if (status == 200 && body != NULL) {
         played(pl, body);
+    } else if (status == 404 && pl->guessed) {
+        pl->next.msn++;
+        pl->next.part = 0;
+        find_next(pl);
+        ask_again(pl, 0);
     } else if (status >= 400 && status < 600) {
         lagging(pl);
     } else {
@@ -121,24 +126,33 @@ static void on_part(void *data, int status, struct http_body *body)
 
 /* --- A playlist has come --- */
 
+/* The wanted part has left the list, but not the segment that it is of: asked for by number. */
+static bool is_in_segment(const struct player *pl)
+{
+    const struct hls_playlist *p = &pl->playlist;
+    return pl->next.msn >= p->first && pl->next.msn < p->first + p->n_segments;
+}
+
 /* The first listed part at or behind what it wants. */
 static void find_next(struct player *pl)
 {
     const struct hls_playlist *p = &pl->playlist;
-    pl->listed = false;
+    pl->listed = pl->guessed = false;
     for (unsigned i = 0; i < p->n_parts && !pl->listed; i++) {
         const struct hls_part *part = &p->parts[i];
-        bool behind =
-            part->msn > pl->next.msn || (part->msn == pl->next.msn && part->part >= pl->next.part);
-        if (behind) {
-            /* A segment may end at any part; more than that is a jump. */
-            bool same = part->msn == pl->next.msn && part->part == pl->next.part;
-            bool after = part->msn == pl->next.msn + 1 && part->part == 0 && i > 0 &&
-                         p->parts[i - 1].msn == pl->next.msn &&
-                         p->parts[i - 1].part + 1 == pl->next.part;
-            pl->jump = pl->jump || !(same || after);
+        if (part->msn < pl->next.msn || (part->msn == pl->next.msn && part->part < pl->next.part)) {
+            continue;
+        }
+        bool same = part->msn == pl->next.msn && part->part == pl->next.part;
+        /* A segment may end at any part. */
+        bool after = part->msn == pl->next.msn + 1 && part->part == 0 && i > 0 &&
+                     p->parts[i - 1].msn == pl->next.msn &&
+                     p->parts[i - 1].part + 1 == pl->next.part;
+        pl->listed = true;
+        pl->guessed = !same && !after && is_in_segment(pl);
+        pl->jump = pl->jump || !(same || after || pl->guessed);
+        if (!pl->guessed) {
             pl->next = *part;
-            pl->listed = true;
         }
     }
 }

@@ -33,6 +33,7 @@ struct player {
     char broadcast[17];   /* empty: it has not begun */
     struct hls_part next; /* what it wants; duration_ms: once a playlist has told */
     bool listed, jump;    /* `next` is in a playlist that it has seen; it is not what it wanted */
+    bool guessed;         /* the list does not go back to `next`: maybe its segment has ended */
     bool reload;          /* it knows where it stands: blocking reloads */
     struct hls_playlist playlist;
     uint64_t due_ns; /* 0: nothing has been shown */

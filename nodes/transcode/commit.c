@@ -7,13 +7,22 @@
 #include "base/metrics.h"
 #include "views/lifecycle.h"
 
+/* A put that found too few nodes is tried again: to begin anew elsewhere would cost all that this
+ * worker has done, and where nodes are slow it would meet the same ones (decision 0382). */
+#define STORE_TRIES 4
+#define AGAIN_US    250000
+
 struct commit {
     struct list link; /* in its lane, until the record has left */
     struct commits *commits;
     size_t bytes;
     uint64_t begun_ns;
-    bool stored;
+    bool stored, waits;            /* waits: to be stored again */
     Weir__LifecycleRecord *record; /* owned */
+    struct http_body *body;        /* until it is stored */
+    uint64_t position;
+    unsigned tries;
+    char object[COMMIT_OBJECT_MAX];
     /* For a record whose acknowledgement got lost: has it been folded already? */
     uint32_t rendition, part;
     uint64_t msn;
@@ -30,7 +39,8 @@ struct commits {
     size_t bytes;
     unsigned in_flight; /* stores and submits whose callbacks will come */
     unsigned n;
-    bool freed;
+    bool freed, again_set;
+    struct env_timer again;
     struct metric *parts;
     struct metric_histogram *latency;
 };
@@ -39,10 +49,13 @@ int commits_new(struct node *node, const char *channel, int64_t worker_epoch,
                 const struct commits_events *events, struct commits **ret_commits)
 {
     struct commits *c = calloc(1, sizeof(*c));
-    if (c == NULL || (c->channel = strdup(channel)) == NULL) {
+    if (c == NULL || (c->channel = strdup(channel)) == NULL ||
+        env_timer_init(node->env, &c->again) != 0) {
+        free(c != NULL ? c->channel : NULL);
         free(c);
         return WEIR_ENOMEM;
     }
+    c->again.data = c;
     c->node = node;
     c->worker_epoch = worker_epoch;
     c->events = *events;
@@ -61,6 +74,7 @@ static void commit_free(struct commit *m)
     if (m->record != NULL) {
         weir__lifecycle_record__free_unpacked(m->record, NULL);
     }
+    http_body_unref(m->body);
     free(m);
 }
 
@@ -78,13 +92,14 @@ void commits_free(struct commits *c)
         return;
     }
     c->freed = true;
+    env_timer_close(&c->again);
     for (unsigned i = 0; i < COMMIT_LANES; i++) {
         /* Those that are being stored free themselves. */
         LIST_FOREACH_SAFE(it, next, &c->lanes[i])
         {
             struct commit *m = list_entry(it, struct commit, link);
             list_remove(it);
-            if (m->stored) {
+            if (m->stored || m->waits) {
                 commit_free(m);
             }
         }
@@ -229,6 +244,47 @@ static unsigned lane_of(const struct commit *m)
     return m->is_part || m->is_start ? m->rendition : COMMIT_THUMBNAILS;
 }
 
+static void on_stored(void *data, int status, const char *const *nodes, unsigned n);
+
+static int store(struct commit *m, struct error *err)
+{
+    struct commits *c = m->commits;
+    int rc =
+        store_replicate(c->node->store_cluster, m->object, m->position, m->body, on_stored, m, err);
+    c->in_flight += rc == 0;
+    m->tries++;
+    return rc;
+}
+
+static void on_again(struct env_timer *timer)
+{
+    struct commits *c = timer->data;
+    c->again_set = false;
+    for (unsigned lane = 0; lane < COMMIT_LANES; lane++) {
+        LIST_FOREACH(it, &c->lanes[lane])
+        {
+            struct commit *m = list_entry(it, struct commit, link);
+            struct error err = {0};
+            int rc = m->waits ? store(m, &err) : 0;
+            if (rc < 0) {
+                fail(c, rc, err.text);
+                return;
+            }
+            m->waits = false;
+        }
+    }
+}
+
+static void store_again(struct commit *m)
+{
+    struct commits *c = m->commits;
+    m->waits = true;
+    if (!c->again_set) {
+        c->again_set = true;
+        env_timer_start(&c->again, AGAIN_US, on_again);
+    }
+}
+
 static void on_stored(void *data, int status, const char *const *nodes, unsigned n)
 {
     struct commit *m = data;
@@ -239,7 +295,13 @@ static void on_stored(void *data, int status, const char *const *nodes, unsigned
         commits_release(c);
         return;
     }
+    if (status == WEIR_EUNAVAILABLE && m->tries < STORE_TRIES) {
+        store_again(m);
+        return;
+    }
     m->stored = true;
+    http_body_unref(m->body);
+    m->body = NULL;
     int rc = status < 0 ? status : set_nodes(m, nodes, n);
     if (rc < 0) {
         fail(c, rc, "storing");
@@ -290,22 +352,25 @@ int commits_add(struct commits *c, unsigned lane, const char *object, uint64_t p
         m->bytes = len;
         m->begun_ns = env_now_ns(c->node->env);
         m->record = record_copy(c, record);
+        m->body = body;
+        m->position = position;
+        (void)snprintf(m->object, sizeof(m->object), "%s", object);
     }
     int rc = 0;
     if (m == NULL || m->record == NULL || body == NULL) {
         rc = error_set(err, WEIR_ENOMEM, "commit of %zu bytes", len);
     } else {
         describe(m);
-        rc = store_replicate(c->node->store_cluster, object, position, body, on_stored, m, err);
+        rc = store(m, err);
     }
-    http_body_unref(body);
+    if (rc < 0 && m != NULL) {
+        commit_free(m);
+    } else if (rc < 0) {
+        http_body_unref(body);
+    }
     if (rc < 0) {
-        if (m != NULL) {
-            commit_free(m);
-        }
         return rc;
     }
-    c->in_flight++;
     c->n++;
     c->bytes += len;
     list_push_back(&c->lanes[lane], &m->link);
