@@ -51,6 +51,7 @@ struct worker {
     unsigned room, target, seconds,
         number;       /* target: user of a ban; seconds: of it, or slow mode */
     bool open, again; /* again: under the same nonce */
+    bool anew;        /* a command without an answer is given once more */
     bool aimed;       /* `room` is where the owner has just done something */
     uint64_t deadline_ns, said_ns;
     /* A listener's */
@@ -121,6 +122,7 @@ static void finish(struct worker *w, enum history_type type, const char *error, 
     put_request(w, text, sizeof(text));
     w->open = false;
     w->again = type == HISTORY_INFO && w->action == SAY;
+    w->anew = type == HISTORY_INFO && w->action != SAY;
     if (type == HISTORY_OK) {
         process_end(w->p, type, NULL, "%s, :offset %" PRId64 "}", text, offset);
         if (chat->final && w->action == SAY) {
@@ -468,12 +470,13 @@ static void next(void *state, struct process *p)
     if (!w->authed) {
         return;
     }
-    if (!w->again) {
+    w->number += w->anew;
+    if (!w->again && !w->anew) {
         w->number++;
         w->action = SAY;
         w->room = w->aimed ? w->room : (unsigned)run_random(chat->run, ROOMS);
     }
-    if (!w->again && w->role == OWNER) {
+    if (!w->again && !w->anew && w->role == OWNER) {
         draw_command(w);
     }
     ask(w);

@@ -95,12 +95,17 @@ static int see_channel(void *data, const struct account_channel *channel)
 static void read_back(void)
 {
     uint64_t entries = 0;
+    uint32_t slow_s = 0;
+    int64_t wait_ms = 0;
     struct error err;
     if (FUZZ_TOPIC == VIEW_ACCOUNTS) {
         must(accounts_users(one, see_user, NULL));
         must(accounts_channels(one, see_channel, NULL));
     } else if (FUZZ_TOPIC == VIEW_CHAT) {
         must(chat_before(one, "demo", INT64_MAX, 50, see_item, NULL));
+        must(chat_slow(one, "demo", &slow_s));
+        must(chat_slow_wait(one, "demo", "alice", now_ms, &wait_ms));
+        must(slow_s > CHAT_SLOW_SECONDS_MAX || wait_ms > (int64_t)slow_s * 1000);
     } else {
         must(ledger_recompute(one, 0, &entries, &err));
     }
