@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -132,6 +133,47 @@ static void weir_check__hands_the_history_to_an_outside_checker(void **state)
     assert_int_equal(unsetenv("HISTORY_CHECK_CMD"), 0);
 }
 
+/* --- Samples: a run of each workload --- */
+
+#define SAMPLES          "jepsen/store/sample"
+#define SAMPLE_BYTES_MAX 200000
+
+/* "{:valid? true, :checker :kafka" */
+static void judge_sample(const char *name)
+{
+    char path[512], checker[32], arguments[768], plot[64];
+    struct stat st;
+    (void)snprintf(path, sizeof(path), SAMPLES "/%s/verdict.edn", name);
+    FILE *f = fopen(path, "re");
+    assert_non_null(f);
+    assert_int_equal(fscanf(f, "{:valid? true, :checker :%31[a-z]", checker), 1);
+    (void)fclose(f);
+    (void)snprintf(path, sizeof(path), SAMPLES "/%s/history.edn", name);
+    assert_int_equal(stat(path, &st), 0);
+    assert_true(st.st_size > 0 && st.st_size <= SAMPLE_BYTES_MAX);
+    (void)snprintf(plot, sizeof(plot), "/tmp/weir-sample-%d.svg", (int)getpid());
+    (void)snprintf(arguments, sizeof(arguments), "--checker %s --plot %s %s", checker, plot, path);
+    assert_int_equal(run(arguments), 0);
+    assert_int_equal(stat(plot, &st), 0);
+    (void)unlink(plot);
+}
+
+static void samples__are_histories_that_weir_check_accepts(void **state)
+{
+    (void)state;
+    DIR *dir = opendir(SAMPLES);
+    unsigned n = 0;
+    assert_non_null(dir);
+    for (struct dirent *e = readdir(dir); e != NULL; e = readdir(dir)) {
+        if (e->d_name[0] != '.') {
+            judge_sample(e->d_name);
+            n++;
+        }
+    }
+    (void)closedir(dir);
+    assert_int_equal(n, 6);
+}
+
 /* --- Figures --- */
 
 static char *figures_of(const char *text)
@@ -210,6 +252,7 @@ int main(void)
         cmocka_unit_test(golden_histories__have_the_anomalies_that_they_are_named_after),
         cmocka_unit_test(weir_check__says_its_verdict_by_its_exit_status),
         cmocka_unit_test(weir_check__hands_the_history_to_an_outside_checker),
+        cmocka_unit_test(samples__are_histories_that_weir_check_accepts),
         cmocka_unit_test(stats__count_as_down_only_the_time_in_which_somebody_asked),
         cmocka_unit_test(stats__tell_keys_apart),
         cmocka_unit_test(stats__count_recovery_from_the_last_of_several_faults),
