@@ -84,7 +84,8 @@ struct store_range {
 #define STORE_FETCHES_MAX 1024   /* different ranges at once; more are refused with WEIR_EBUSY */
 #define STORE_WAITERS_MAX 262144 /* for all of them together */
 /* From memory, own disk, or one of the nodes; one fetch however many wait for the same range. The
- * range is kept in memory. `range` is copied. */
+ * range is kept in memory, and written to this node's disk anew when it should have been there,
+ * with that checksum, and was not. `range` is copied. */
 int store_fetch(struct store_cluster *cluster, const struct store_range *range, store_get_cb cb,
                 void *data, struct error *err);
 

@@ -443,6 +443,9 @@ struct fetch {
     int status;
     struct http_body *body;
     uint64_t position, size;
+    bool own_named;   /* this node is said to hold it */
+    bool own_missing; /* and does not */
+    bool own_damaged; /* it has other bytes there */
     bool has_crc;
     uint32_t crc32c;
     char object[STORE_OBJECT_NAME_MAX + 1];
@@ -502,10 +505,77 @@ static bool fetch_good(const struct fetch *f, const struct http_body *body)
            (!f->has_crc || crc32c(0, body->data, body->len) == f->crc32c);
 }
 
+/* --- A copy of this node's own that is damaged or gone, written anew --- */
+
+struct mend {
+    struct store *store;
+    struct http_body *body;
+    uint64_t position;
+    char object[STORE_OBJECT_NAME_MAX + 1];
+};
+
+static void mend_free(struct mend *m)
+{
+    http_body_unref(m->body);
+    free(m);
+}
+
+static void mend_put_done(void *data, int status)
+{
+    struct mend *m = data;
+    log_event(status == 0 ? LOG_INFO : LOG_WARN, "store_copy_mended",
+              "object=%s position=%" PRIu64 " size=%zu error=\"%s\"", m->object, m->position,
+              m->body->len, status == 0 ? "" : error_name(status));
+    mend_free(m);
+}
+
+static void mend_put(struct mend *m)
+{
+    if (store_put(m->store, m->object, m->position, m->body, mend_put_done, m, NULL) != 0) {
+        mend_free(m); /* when it is read again */
+    }
+}
+
+static void mend_looked(void *data, int status, struct http_body *body)
+{
+    struct mend *m = data;
+    (void)body;
+    if (status == 0) {
+        mend_put(m);
+    } else {
+        mend_free(m);
+    }
+}
+
+/* Only bytes that were checked, and never behind a gap: what is not there must not read as zeros.
+ */
+static void fetch_mend(const struct fetch *f, struct http_body *body)
+{
+    struct store *store = f->cluster->local;
+    struct mend *m = NULL;
+    if (!f->has_crc || !(f->own_damaged || f->own_missing) || f->cluster->closing ||
+        (m = calloc(1, sizeof(*m))) == NULL) {
+        return;
+    }
+    m->store = store;
+    m->body = http_body_ref(body);
+    m->position = f->position;
+    memcpy(m->object, f->object, sizeof(m->object));
+    if (f->own_damaged || f->position == 0) {
+        mend_put(m);
+    } else if (store_get(store, f->object, f->position - 1, 1, mend_looked, m, NULL) != 0) {
+        mend_free(m);
+    }
+}
+
 static void fetch_next(struct fetch *f);
 
 static void fetch_answered(struct fetch *f, int status, struct http_body *body)
 {
+    if (f->peer == 0 && f->own_named) {
+        f->own_missing = status == WEIR_ENOTFOUND;
+        f->own_damaged = status == 0 && !fetch_good(f, body);
+    }
     if (status == 0 && !fetch_good(f, body)) {
         log_warn("store_bad_copy", "node=%s object=%s position=%" PRIu64 " size=%" PRIu64,
                  peer_name(f->cluster, f->peer), f->object, f->position, f->size);
@@ -513,6 +583,7 @@ static void fetch_answered(struct fetch *f, int status, struct http_body *body)
     }
     if (status == 0) {
         store_cache_keep(f->cluster->local, f->object, f->position, body);
+        fetch_mend(f, body);
         fetch_finish_later(f, 0, body);
         return;
     }
@@ -629,6 +700,7 @@ static struct fetch *fetch_new(struct store_cluster *c, const struct store_range
     list_init(&f->waiters);
     list_push_back(fetch_bucket(c, f->object, f->position), &f->link);
     c->n_fetches++;
+    f->own_named = listed(c, range, 0);
     fetch_candidates(f, range);
     return f;
 }

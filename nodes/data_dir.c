@@ -9,6 +9,8 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include "base/logging.h"
+
 #define PATH_SIZE   (CONFIG_PATH_MAX + 16)
 #define NODE_FORMAT "weir-node 1\nid %u\nname %s\n"
 #define SHARDS_KEY  "\nshards "
@@ -66,6 +68,20 @@ static uint32_t shards_of(const struct config *config)
                                                                             : 1;
 }
 
+/* What one flipped bit or a cut leaves of our own file, and nobody else's: another node differs in
+ * id and in name, one made with other shards in what stands behind them. */
+static bool is_own_damaged(const char *have, size_t n, const char *want, size_t own_len)
+{
+    size_t wrong = 0, len = strlen(want);
+    if (n < len) {
+        return n != own_len && memcmp(have, want, n) == 0;
+    }
+    for (size_t i = 0; n == len && i < own_len; i++) {
+        wrong += have[i] != want[i];
+    }
+    return n == len && wrong == 1 && memcmp(have + own_len, want + own_len, n - own_len) == 0;
+}
+
 static int differs(const struct config *config, char *have, bool same_node, struct error *err)
 {
     const struct config_node *self = config_self(config);
@@ -80,8 +96,9 @@ static int differs(const struct config *config, char *have, bool same_node, stru
         *p = *p == '\n' ? ' ' : *p;
     }
     return error_set(err, WEIR_ECONFIG,
-                     "data folder %s belongs to another node: it says '%.80s', "
-                     "this node is id %u name %s",
+                     "data folder %s belongs to another node: its file node says '%.80s', "
+                     "this node is id %u name %s (if the folder is this node's and that file is "
+                     "damaged, remove the file)",
                      config->data_dir, have, self->id, self->name);
 }
 
@@ -109,6 +126,10 @@ static int check_node(struct env *env, const struct config *config, struct error
         return rv;
     }
     if (n == 0) { /* the process was killed between making the file and writing it */
+        return write_node(env, config->data_dir, path, want, err);
+    }
+    if (is_own_damaged(have, n, want, (size_t)own_len)) {
+        log_warn("data_dir_mended", "file=%s what=\"damaged in one place: written anew\"", path);
         return write_node(env, config->data_dir, path, want, err);
     }
     have[n] = '\0';

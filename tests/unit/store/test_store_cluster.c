@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include <cmocka.h>
 #include <uv.h>
@@ -362,6 +363,28 @@ static void replicate__with_its_own_disk_full_uses_two_others(void **state)
     assert_true(names(&r, "n2") && names(&r, "n3") && !names(&r, "n1"));
 }
 
+static off_t bytes_on_disk(void)
+{
+    char path[160];
+    struct stat st;
+    (void)snprintf(path, sizeof(path), "%s/00/" OBJECT, dir);
+    return stat(path, &st) == 0 ? st.st_size : 0;
+}
+
+/* Without anybody else, and without what is in memory. */
+static void mended_on_disk(uint64_t position, const char *text)
+{
+    close_store();
+    open_store(0);
+    for (unsigned i = 1; i < N; i++) {
+        peers[i].mode = PEER_FAILS;
+    }
+    assert_fetch(position, text, "n1");
+    for (unsigned i = 1; i < N; i++) {
+        peers[i].mode = PEER_GOOD;
+    }
+}
+
 static void fetch__asks_once_however_many_wait(void **state)
 {
     (void)state;
@@ -400,7 +423,7 @@ static void fetch__does_not_believe_bytes_with_a_wrong_checksum(void **state)
     assert_int_equal(peers[2].n_gets, 1);
 }
 
-static void fetch__a_damaged_copy_on_its_own_disk_is_never_shown(void **state)
+static void fetch__a_damaged_copy_on_its_own_disk_is_never_shown_and_mended(void **state)
 {
     (void)state;
     struct result r;
@@ -416,6 +439,27 @@ static void fetch__a_damaged_copy_on_its_own_disk_is_never_shown(void **state)
     assert_null(store_cached(store, OBJECT, 0, 5));
     bytes_put(&peers[2].bytes, "hello", 5);
     assert_fetch(0, "hello", "n1");
+    mended_on_disk(0, "hello");
+}
+
+static void fetch__writes_what_its_own_disk_has_lost_but_never_behind_a_gap(void **state)
+{
+    (void)state;
+    struct result r;
+    bytes_put(&peers[2].bytes, "helloworld", 10);
+    assert_fetch(5, "world", "n1");
+    assert_fetch(0, "hello", "n2"); /* is not said to be here */
+    close_store();
+    open_store(0);
+    assert_int_equal(fetch_start(0, "hello", "n1", &r), 0);
+    wait_for(&r);
+    assert_int_equal(peers[1].n_gets + peers[2].n_gets > 0, 1);
+    mended_on_disk(0, "hello");
+    assert_fetch(5, "world", "n1");
+    while (bytes_on_disk() < 10) {
+        uv_run(&loop, UV_RUN_ONCE);
+    }
+    mended_on_disk(5, "world");
 }
 
 static void fetch__of_what_nobody_has_is_not_found(void **state)
@@ -471,7 +515,8 @@ int main(void)
         TEST(fetch__asks_once_however_many_wait),
         TEST(fetch__asks_the_others_when_the_named_node_fails),
         TEST(fetch__does_not_believe_bytes_with_a_wrong_checksum),
-        TEST(fetch__a_damaged_copy_on_its_own_disk_is_never_shown),
+        TEST(fetch__a_damaged_copy_on_its_own_disk_is_never_shown_and_mended),
+        TEST(fetch__writes_what_its_own_disk_has_lost_but_never_behind_a_gap),
         TEST(fetch__of_what_nobody_has_is_not_found),
         TEST(fetch__prefers_its_own_disk),
         TEST(free__completes_what_is_open),
