@@ -3,7 +3,8 @@
  *
  * Operations are looked at in lanes: a kind and a key (partition, register, room, channel), for it
  * is a key that has a leader. A lane is down from the first attempt after its last success to its
- * next success, or the end of the last attempt that there is: nobody waits while nobody asks. */
+ * next success, or to the end of the last attempt before nobody asks for a second: nobody waits
+ * while nobody asks. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,6 +14,7 @@
 
 #define KINDS_MAX 32
 #define NONE      INT64_MIN
+#define IDLE_NS   1000000000
 
 struct kind {
     const struct edn *f;
@@ -26,6 +28,7 @@ struct lane {
     unsigned kind;
     int64_t trying_ns; /* first attempt since the last success; NONE: none */
     int64_t tried_ns;  /* the newest attempt, or its end */
+    unsigned n_open;
 };
 
 struct down {
@@ -124,7 +127,13 @@ static void take(struct stats *s, const struct op *op)
 {
     struct lane *l = lane_of(s, op->type == HISTORY_INVOKE ? op : op->other);
     struct kind *k = &s->kinds[l->kind];
+    bool idle = l->n_open == 0 && op->time_ns - l->tried_ns > IDLE_NS;
+    if (idle && l->trying_ns != NONE) {
+        was_down(s, l, l->tried_ns);
+        l->trying_ns = NONE;
+    }
     l->tried_ns = op->time_ns;
+    l->n_open += op->type == HISTORY_INVOKE ? 1u : UINT32_MAX;
     if (op->type == HISTORY_INVOKE) {
         l->trying_ns = l->trying_ns == NONE ? op->time_ns : l->trying_ns;
         return;

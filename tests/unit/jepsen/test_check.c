@@ -218,6 +218,19 @@ static void stats__count_as_down_only_the_time_in_which_somebody_asked(void **st
         strstr(figures, ":fault/kill {:times 1, :longest-down-ms 400.0, :recovery-ms 200.0}"));
 }
 
+static void stats__count_nothing_between_attempts_that_are_far_apart(void **state)
+{
+    (void)state;
+    /* Tried in vain for 0.1 s; ten seconds later it goes well at once. */
+    const char *figures = figures_of(
+        "{:index 0, :time 1000000000, :type :invoke, :process 0, :f :write, :value [1 5]}"
+        "{:index 1, :time 1100000000, :type :info, :process 0, :f :write, :value [1 5], :error "
+        ":timeout}"
+        "{:index 2, :time 11000000000, :type :invoke, :process 1, :f :write, :value [1 6]}"
+        "{:index 3, :time 11010000000, :type :ok, :process 1, :f :write, :value [1 6]}");
+    assert_non_null(strstr(figures, ":longest-down-ms 100.0, :down-at-s 1.000"));
+}
+
 static void stats__tell_keys_apart(void **state)
 {
     (void)state;
@@ -254,6 +267,7 @@ int main(void)
         cmocka_unit_test(weir_check__hands_the_history_to_an_outside_checker),
         cmocka_unit_test(samples__are_histories_that_weir_check_accepts),
         cmocka_unit_test(stats__count_as_down_only_the_time_in_which_somebody_asked),
+        cmocka_unit_test(stats__count_nothing_between_attempts_that_are_far_apart),
         cmocka_unit_test(stats__tell_keys_apart),
         cmocka_unit_test(stats__count_recovery_from_the_last_of_several_faults),
     };
