@@ -10,7 +10,8 @@
 #define LEAVE_MS  4000
 #define HOLD_MS   2500 /* at least, and as much again twice at most */
 #define SEEN_MS   20000
-#define PROPER_OF 4 /* one in so many goodbyes is said */
+#define MOVES     4    /* what it may do when its time is over */
+#define ZOMBIE_MS 1000 /* at least, and up to four times as long */
 
 static void at_request(const struct publisher *pub, char *out, size_t size)
 {
@@ -130,6 +131,22 @@ void publisher_leave(struct publisher *pub, bool proper)
     enter(pub, PUBLISHER_LEAVING, LEAVE_MS);
 }
 
+static void stop(struct publisher *pub)
+{
+    process_invoke(pub->p, "zombie", "{:channel %u, :publisher %u, :session %u}",
+                   pub->channel->number, pub->p->slot, pub->session);
+    encoder_signal(&pub->encoder, SIGSTOP);
+    enter(pub, PUBLISHER_STOPPED, ZOMBIE_MS + (uint32_t)run_random(pub->stage->run, 3 * ZOMBIE_MS));
+}
+
+static void go_on(struct publisher *pub)
+{
+    encoder_signal(&pub->encoder, SIGCONT);
+    enter(pub, PUBLISHER_LIVE, HOLD_MS);
+    process_end(pub->p, HISTORY_OK, NULL, "{:channel %u, :publisher %u, :session %u}",
+                pub->channel->number, pub->p->slot, pub->session);
+}
+
 static void cut_off(struct publisher *pub)
 {
     invoke_unpublish(pub, "cut-off");
@@ -147,7 +164,12 @@ void publisher_next(struct publisher *pub)
         cut_off(pub);
     } else if (pub->state == PUBLISHER_LIVE && !pub->hold &&
                stage_now_ns(pub->stage) > pub->deadline_ns) {
-        publisher_leave(pub, run_random(run, PROPER_OF) == 0);
+        uint64_t move = run_random(run, MOVES);
+        if (move == 0) {
+            stop(pub);
+        } else {
+            publisher_leave(pub, move == 1);
+        }
     }
 }
 
@@ -168,6 +190,11 @@ void publisher_sweep(struct publisher *pub)
     case PUBLISHER_ASKING:
         if (late) {
             published(pub);
+        }
+        return;
+    case PUBLISHER_STOPPED:
+        if (late) {
+            go_on(pub);
         }
         return;
     case PUBLISHER_LEAVING:

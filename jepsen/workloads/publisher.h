@@ -6,7 +6,9 @@
  * broadcast, and it was seen a short time ago, so it has to go on; :any: whatever comes is right
  *   :unpublish {:channel 0, :publisher 7, :session 12, :how :ended}
  *     -> :ended: it took leave; :dropped: its line broke; :cut-off: the node broke it, because
- * another publisher has the channel, or died */
+ * another publisher has the channel, or died
+ *   :zombie {:channel 0, :publisher 7, :session 12}
+ *     its process was stopped for the time, and goes on as if nothing had been */
 #ifndef JEPSEN_WORKLOADS_PUBLISHER_H
 #define JEPSEN_WORKLOADS_PUBLISHER_H
 
@@ -17,7 +19,8 @@ enum publisher_state {
     PUBLISHER_DIALLING, /* :publish is open */
     PUBLISHER_ASKING,   /* which broadcast is it? */
     PUBLISHER_LIVE,
-    PUBLISHER_LEAVING /* :unpublish is open */
+    PUBLISHER_STOPPED, /* :zombie is open */
+    PUBLISHER_LEAVING  /* :unpublish is open */
 };
 
 struct publisher {
