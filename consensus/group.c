@@ -19,7 +19,7 @@ uint32_t group_guards_off;
 
 raft_time group_now_ms(const struct group *g)
 {
-    return env_now_ns(g->env) / 1000000;
+    return transport_clock_ns(g->transport) / 1000000;
 }
 
 /* --- The state machine: the log is the state, so applying is counting --- */

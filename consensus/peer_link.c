@@ -126,7 +126,7 @@ static void write_some(struct peer_link *link, struct peer *peer, struct list *q
         memcpy(&iov[n], f->iov, f->n_iov * sizeof(iov[0]));
         n += f->n_iov;
     }
-    link->sent_ns = env_now_ns(link->transport->env);
+    link->sent_ns = transport_clock_ns(link->transport);
     env_stream_send(link->stream, &w->send, iov, n, on_written);
 }
 
@@ -461,7 +461,7 @@ static void on_read(struct env_stream *stream, const uint8_t *data, size_t n, in
                                                   : error_name(status));
         return;
     }
-    link->received_ns = env_now_ns(link->transport->env);
+    link->received_ns = transport_clock_ns(link->transport);
     int rv = frame_parser_feed(&link->parser, data, n);
     if (rv != 0) {
         link_close(link, error_name(rv));
@@ -491,7 +491,7 @@ static struct peer_link *link_new(struct transport *t, enum link_state state)
     }
     link->transport = t;
     link->state = state;
-    link->opened_ns = link->received_ns = link->sent_ns = env_now_ns(t->env);
+    link->opened_ns = link->received_ns = link->sent_ns = transport_clock_ns(t);
     frame_parser_init(&link->parser, UNPROVEN_SIZE_MAX);
     list_push_back(&t->links, &link->link);
     t->n_unproven++;
@@ -548,12 +548,12 @@ int link_dial(struct transport *t, struct peer *peer, struct error *err)
     return 0;
 }
 
-void link_tick(struct peer_link *link, uint64_t now_ns)
+void link_tick(struct peer_link *link)
 {
+    uint64_t now_ns = transport_clock_ns(link->transport);
     if (link->state == LINK_CLOSING) {
         return;
     }
-    /* A link dialled in this very tick is younger than now_ns: sums, not differences. */
     if (link->state != LINK_UP) {
         if (now_ns > link->opened_ns + TRANSPORT_PROOF_NS) {
             link_close(link, "does not prove itself in time");

@@ -26,7 +26,7 @@ static uint64_t patience_ns(const struct group *g)
 void reads_init(struct group *g)
 {
     list_init(&g->reads.waiting);
-    g->reads.heard_ns = env_now_ns(g->env);
+    g->reads.heard_ns = transport_clock_ns(g->transport);
 }
 
 /* --- How far behind --- */
@@ -39,7 +39,7 @@ static void watch_commit(struct group *g)
     raft_index here = partition_commit_index(g->partition).v;
     if (r->watched <= here) {
         r->watched = r->leader_commit > here ? r->leader_commit : 0;
-        r->watched_ns = env_now_ns(g->env);
+        r->watched_ns = transport_clock_ns(g->transport);
     }
 }
 
@@ -48,7 +48,7 @@ void reads_heard(struct group *g, const struct message *m)
     if (m->raft.append_entries.term < g->term) {
         return;
     }
-    g->reads.heard_ns = env_now_ns(g->env);
+    g->reads.heard_ns = transport_clock_ns(g->transport);
     if (m->log_commit > g->reads.leader_commit) {
         g->reads.leader_commit = m->log_commit;
     }
@@ -58,7 +58,7 @@ void reads_heard(struct group *g, const struct message *m)
 bool group_behind(const struct group *g)
 {
     const struct group_reads *r = &g->reads;
-    uint64_t now_ns = env_now_ns(g->env);
+    uint64_t now_ns = transport_clock_ns(g->transport);
     if (group_is_leader(g)) {
         return false;
     }
@@ -195,7 +195,7 @@ void reads_tick(struct group *g)
     uint64_t now_ns = env_now_ns(g->env);
     watch_commit(g);
     if (group_is_leader(g)) {
-        r->heard_ns = now_ns; /* it knows of itself */
+        r->heard_ns = transport_clock_ns(g->transport); /* it knows of itself */
     }
     if (list_empty(&r->waiting)) {
         return;

@@ -48,6 +48,19 @@ struct transport_group *transport_group(struct transport *t, uint32_t id)
     return at < t->n_groups && t->groups[at].id == id ? &t->groups[at] : NULL;
 }
 
+uint64_t transport_clock_ns(const struct transport *t)
+{
+    uint64_t since_ns = env_now_ns(t->env) - t->clock_at_ns, most_ns = 2 * t->tick_us * 1000;
+    return t->clock_ns + (since_ns < most_ns ? since_ns : most_ns);
+}
+
+/* What was counted since the last look stays counted. */
+static void look_at_clock(struct transport *t)
+{
+    t->clock_ns = transport_clock_ns(t);
+    t->clock_at_ns = env_now_ns(t->env);
+}
+
 int transport_attach(struct transport *t, uint32_t group_id, uint32_t tick_ms,
                      const struct transport_handler *handler, struct error *err)
 {
@@ -70,6 +83,7 @@ int transport_attach(struct transport *t, uint32_t group_id, uint32_t tick_ms,
     t->n_groups++;
     uint64_t tick_us = (uint64_t)tick_ms * 1000;
     tick_us = tick_us < TICK_US_MIN ? TICK_US_MIN : tick_us;
+    look_at_clock(t);
     t->tick_us = tick_us < t->tick_us ? tick_us : t->tick_us;
     return 0;
 }
@@ -117,7 +131,7 @@ void transport_link_up(struct peer_link *link)
     }
     link->state = LINK_UP;
     link->transport->n_unproven--;
-    link->received_ns = env_now_ns(link->transport->env);
+    link->received_ns = transport_clock_ns(link->transport);
     frame_parser_set_max(&link->parser, FRAME_SIZE_MAX);
     peer->link = link;
     peer->complain_ns = 0;
@@ -212,6 +226,7 @@ static void tick(struct env_timer *timer)
 {
     struct transport *t = timer->data;
     uint64_t now_ns = env_now_ns(t->env);
+    look_at_clock(t);
     /* After a stall of this loop its peers are not silent: they were not listened to. Read first;
      * but once only, or a loop that is always late would never send a heartbeat. */
     t->tick_put_off = !t->tick_put_off && now_ns > t->tick_due_ns + 2 * t->tick_us * 1000;
@@ -227,7 +242,7 @@ static void tick(struct env_timer *timer)
     }
     LIST_FOREACH_SAFE(el, next, &t->links)
     {
-        link_tick(list_entry(el, struct peer_link, link), now_ns);
+        link_tick(list_entry(el, struct peer_link, link));
     }
     for (unsigned i = 0; i < t->n_groups; i++) {
         t->groups[i].handler.tick(t->groups[i].handler.data);
@@ -448,6 +463,7 @@ int transport_new(struct env *env, const struct transport_options *options,
     t->n_shards = options->n_shards > 0 ? options->n_shards : 1;
     t->queue_bytes_max = options->queue_bytes_max;
     t->tick_us = TICK_US_DEFAULT;
+    t->clock_ns = t->clock_at_ns = env_now_ns(env);
     t->incarnation = ((uint64_t)env_wall_ms(env) << 16) | (env_random_u64(env) & 0xffff);
     t->timer.data = t;
     list_init(&t->links);

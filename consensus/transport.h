@@ -65,6 +65,9 @@ bool transport_connected(const struct transport *t, uint32_t peer_id);
 /* The port listened on (of use when it was 0). */
 uint16_t transport_port(const struct transport *t);
 uint32_t transport_self(const struct transport *t);
+/* A clock by which to judge whether a peer is silent: of a time in which this loop did not run, and
+ * so listened to nobody, at most two ticks count. Monotonic; may be slower than env_now_ns. */
+uint64_t transport_clock_ns(const struct transport *t);
 
 /* --- For groups (consensus/group.c) --- */
 

@@ -110,6 +110,7 @@ struct transport {
     unsigned n_unproven;
     struct env_timer timer;
     uint64_t tick_us, tick_due_ns;
+    uint64_t clock_ns, clock_at_ns; /* transport_clock_ns as of a tick at this time */
     bool tick_put_off;
     bool closing;
     struct env_defer closed;
@@ -137,7 +138,7 @@ void link_accept(struct transport *t, struct env_stream *stream);
 int link_dial(struct transport *t, struct peer *peer, struct error *err);
 /* Says why in the log unless why is NULL. The link is gone later; transport_link_freed follows. */
 void link_close(struct peer_link *link, const char *why);
-void link_tick(struct peer_link *link, uint64_t now_ns);
+void link_tick(struct peer_link *link);
 /* Writes what is queued for the link's peer. */
 void link_flush(struct peer_link *link);
 /* Allocates a frame of the link protocol or of a group. NULL: no memory. */

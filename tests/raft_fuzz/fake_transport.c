@@ -16,6 +16,12 @@ uint32_t transport_self(const struct transport *t)
     return t->node->id;
 }
 
+uint64_t transport_clock_ns(const struct transport *t)
+{
+    (void)t;
+    return sim.now_ns;
+}
+
 bool transport_connected(const struct transport *t, uint32_t peer_id)
 {
     return sim.nodes[peer_id].up && sim.link[t->node->id][peer_id] != 0;

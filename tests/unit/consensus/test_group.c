@@ -12,6 +12,8 @@
 
 #include "base/metrics.h"
 #include "cluster.h"
+#include "consensus/group_impl.h"
+#include "consensus/transport_impl.h"
 
 static struct cluster c;
 
@@ -241,6 +243,71 @@ static void group_open__refuses_options_that_make_no_group(void **state)
     assert_null(g);
 }
 
+static uint64_t ticked_ns;
+
+/* And no disk owes an answer: that one would be late. */
+static bool all_have_ticked(struct cluster *cl)
+{
+    for (uint32_t id = 1; id <= CLUSTER_NODES; id++) {
+        if (cl->nodes[id].transport->clock_at_ns < ticked_ns) {
+            return false;
+        }
+    }
+    return list_empty(&cl->requests);
+}
+
+static bool transfer_is_over;
+
+static void transferred(struct group_transfer *req, int status)
+{
+    (void)req;
+    (void)status;
+    transfer_is_over = true;
+}
+
+static bool is_transferred(struct cluster *cl)
+{
+    (void)cl;
+    return transfer_is_over;
+}
+
+static void give_leadership_to(uint32_t id)
+{
+    static struct group_transfer req;
+    while (cluster_await_leader(&c) != id) {
+        transfer_is_over = false;
+        if (group_transfer(c.nodes[cluster_leader(&c)].group, &req, id, transferred) == 0) {
+            assert_true(cluster_run_until(&c, is_transferred));
+        }
+        cluster_propose_many(&c, 1, 1, 10);
+    }
+}
+
+/* All processes of a machine get no time for a while. Nobody has been silent: nobody listened. Who
+ * looks at the clock first may be the leader, who says something then; so each of them leads. */
+static void loops_that_stand_still__elect_nobody(void **state)
+{
+    (void)state;
+    cluster_start_all(&c);
+    for (uint32_t leader = 1; leader <= CLUSTER_NODES; leader++) {
+        give_leadership_to(leader);
+        cluster_await_equal(&c);
+        uint64_t term = group_term(c.nodes[leader].group).v;
+        for (unsigned i = 0; i < 5; i++) {
+            ticked_ns = env_now_ns(c.nodes[1].env) + 60000000u;
+            assert_true(cluster_run_until(&c, all_have_ticked));
+            const struct group *g = c.nodes[leader].group;
+            raft_time before_ms = group_now_ms(g);
+            c.clock_ns += 10000000000u;
+            assert_true(group_now_ms(g) - before_ms <= 2 * g->transport->tick_us / 1000 + 1);
+        }
+        cluster_propose_many(&c, 10, 5, 10);
+        cluster_await_equal(&c);
+        assert_int_equal(group_term(c.nodes[leader].group).v, term);
+    }
+    assert_int_equal(c.unknown, 0);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -252,6 +319,7 @@ int main(void)
         TEST(group__brings_back_a_node_that_fell_behind_the_leaders_memory),
         TEST(group__catches_up_no_faster_than_its_pace),
         TEST(group__goes_on_when_its_leader_stops),
+        TEST(loops_that_stand_still__elect_nobody),
         TEST(group__bounds_what_is_in_flight),
         TEST(group__refuses_proposals_when_the_disk_is_short),
         TEST(group__mends_a_corrupt_replica_while_the_others_go_on),
