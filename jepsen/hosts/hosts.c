@@ -475,10 +475,10 @@ void hosts_close(struct hosts *h)
     h->n = 0;
 }
 
-/* Tries a line for sh, then undoes it; when it fails its last word is why. */
+/* Tries a line for sh, then undoes it; when it fails the first thing it said is why. */
 static bool can(const char *line, const char *undo, char *why, size_t size)
 {
-    char said[160] = "", full[LINE_MAX_];
+    char said[160] = "", rest[160], full[LINE_MAX_];
     (void)snprintf(full, sizeof(full),
                    "n=wjp%d; d=/tmp/$n; (%s) 2>&1; s=$?; (%s) >/dev/null 2>&1; exit $s",
                    (int)getpid(), line, undo);
@@ -487,7 +487,9 @@ static bool can(const char *line, const char *undo, char *why, size_t size)
         (void)snprintf(why, size, "%s", strerror(errno));
         return false;
     }
-    while (fgets(said, sizeof(said), f) != NULL) {}
+    if (fgets(said, sizeof(said), f) != NULL) {
+        while (fgets(rest, sizeof(rest), f) != NULL) {}
+    }
     int status = pclose(f);
     said[strcspn(said, "\n")] = '\0';
     (void)snprintf(why, size, "%s", status == 0 ? "" : said[0] != '\0' ? said : "it fails");
