@@ -25,7 +25,7 @@ static const struct line lines[] = {
     {"ack_early", &workload_log, "partition-one", 12, 0, 0, 5, 0,
      "lost-write inconsistent-offsets unseen phantom"},
     {"no_dedup", &workload_log, "kill-one", 12, 500, 500, 5, 60, "duplicate"},
-    {"stale_read", &workload_register, "pause-one", 15, 1000, 3000, 5, 30, "nonlinearizable"},
+    {"stale_read", &workload_register, "partition-one", 25, 700, 2500, 3, 20, "nonlinearizable"},
     {"no_checksum", &workload_log, "disk-flip", 20, 1000, 1000, 3, 0,
      "phantom inconsistent-offsets unseen replicas-differ"},
     {"commit_any", &workload_log, "pause-one", 20, 1000, 5000, 5, 0, "group-skip group-unseen"},

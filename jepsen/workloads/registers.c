@@ -6,6 +6,10 @@
  *   :read [k nil] -> [k v]   :write [k v]   :cas [k [old new]]; a :cas that found another value
  * fails without an :error
  *
+ * Now and then a process crashes (:crash nil): its client is gone without a word, and the next one
+ * knows of no leader and asks the node that it begins with. So there are always some who believe a
+ * node that was cut off and still thinks it leads, and some who know better.
+ *
  * Keys are used for a while and then left, so that each has a history that can be judged. */
 #include <inttypes.h>
 #include <stdio.h>
@@ -24,6 +28,7 @@
 #define VALUES       5
 #define RECORD_MAX   80
 #define SWEEP_US     50000u
+#define CRASHES      25 /* one in so many of a process's operations is its death */
 
 enum action { READ, WRITE, CAS };
 
@@ -32,6 +37,7 @@ struct worker {
     struct process *p;
     struct weir_client *client;
     struct weir_consumer *consumers[PARTITIONS];
+    bool stalled[PARTITIONS]; /* its consumer has given up */
     /* The view */
     int64_t folded[PARTITIONS]; /* offset of the next record */
     int8_t values[KEYS_MAX];    /* -1: nil */
@@ -151,12 +157,17 @@ static void on_records(void *data, struct weir_consumer *c, const struct batch_r
     }
 }
 
+/* A new client may ask a replica that is behind what the process has read: it asks again (sweep).
+ */
 static void on_failed(void *data, struct weir_consumer *c, int status, const char *text)
 {
     struct worker *w = data;
-    (void)c;
-    (void)status;
-    run_failed(w->all->run, text);
+    if (status != WEIR_ERANGE) {
+        run_failed(w->all->run, text);
+    }
+    for (uint32_t k = 0; k < PARTITIONS; k++) {
+        w->stalled[k] = w->stalled[k] || w->consumers[k] == c;
+    }
 }
 
 /* --- Operations --- */
@@ -215,11 +226,66 @@ static void begin(struct worker *w)
     }
 }
 
+/* --- Crashes --- */
+
+/* From where the view stands. */
+static int consume(struct worker *w, uint32_t k, struct error *err)
+{
+    struct weir_consumer_events events = {.data = w, .records = on_records, .failed = on_failed};
+    w->stalled[k] = false;
+    return weir_consume(w->client, TOPIC, k, w->folded[k] == 0 ? WEIR_OFFSET_BEGIN : w->folded[k],
+                        &events, &w->consumers[k], err);
+}
+
+static void stop_consuming(struct worker *w, uint32_t k)
+{
+    if (w->consumers[k] != NULL) {
+        weir_consumer_close(w->consumers[k]);
+        w->consumers[k] = NULL;
+    }
+}
+
+static int worker_consume(struct worker *w, struct error *err)
+{
+    int rv = 0;
+    w->client = clients_of(w->all->clients, w->p->slot);
+    if (w->client == NULL) {
+        return error_set(err, WEIR_ENOMEM, "no client");
+    }
+    for (uint32_t k = 0; rv == 0 && k < PARTITIONS; k++) {
+        rv = consume(w, k, err);
+    }
+    return rv;
+}
+
+static void on_dropped(void *data)
+{
+    struct worker *w = data;
+    struct error err = {0};
+    if (worker_consume(w, &err) != 0) {
+        run_failed(w->all->run, err.text);
+    }
+    process_end(w->p, HISTORY_INFO, "crashed", "nil");
+}
+
+static void crash(struct worker *w)
+{
+    process_invoke(w->p, "crash", "nil");
+    for (uint32_t k = 0; k < PARTITIONS; k++) {
+        stop_consuming(w, k);
+    }
+    clients_drop(w->all->clients, w->p->slot, on_dropped, w);
+}
+
 static void next(void *state, struct process *p)
 {
     struct registers *all = state;
     struct worker *w = &all->workers[p->slot];
     struct run *run = all->run;
+    if (run_random(run, CRASHES) == 0) {
+        crash(w);
+        return;
+    }
     uint64_t oldest = all->operations++ / KEY_OPS;
     w->key = (uint32_t)(oldest + run_random(run, KEYS_AT_ONCE)) % KEYS_MAX;
     w->action = (enum action)run_random(run, 3);
@@ -228,13 +294,28 @@ static void next(void *state, struct process *p)
     begin(w);
 }
 
-/* Operations whose view does not come. The client ends those that wait for the log. */
+static void try_again(struct worker *w)
+{
+    struct error err = {0};
+    for (uint32_t k = 0; k < PARTITIONS; k++) {
+        if (w->stalled[k] && w->consumers[k] != NULL) {
+            stop_consuming(w, k);
+            if (consume(w, k, &err) != 0) {
+                run_failed(w->all->run, err.text);
+            }
+        }
+    }
+}
+
+/* Consumers that gave up; operations whose view does not come. The client ends those that wait for
+ * the log. */
 static void on_sweep(struct env_timer *timer)
 {
     struct registers *all = timer->data;
     uint64_t now = env_now_ns(run_env(all->run));
     for (unsigned i = 0; i < all->n; i++) {
         struct worker *w = &all->workers[i];
+        try_again(w);
         if (w->waiting && now > w->deadline_ns) {
             give_up(w, 0);
         }
@@ -259,19 +340,10 @@ static void on_topic(struct weir_topic_req *req, int status, uint32_t n)
 
 static int worker_open(struct worker *w, struct registers *all, unsigned slot, struct error *err)
 {
-    struct weir_consumer_events events = {.data = w, .records = on_records, .failed = on_failed};
-    int rv = 0;
     w->all = all;
     w->p = run_process(all->run, slot);
-    w->client = clients_of(all->clients, slot);
     memset(w->values, -1, sizeof(w->values));
-    if (w->client == NULL) {
-        return error_set(err, WEIR_ENOMEM, "no client");
-    }
-    for (uint32_t k = 0; rv == 0 && k < PARTITIONS; k++) {
-        rv = weir_consume(w->client, TOPIC, k, WEIR_OFFSET_BEGIN, &events, &w->consumers[k], err);
-    }
-    return rv;
+    return worker_consume(w, err);
 }
 
 static int start(struct run *run, void **ret_state, struct error *err)
@@ -321,8 +393,8 @@ static void stop(void *state)
     struct registers *all = state;
     env_timer_close(&all->sweep);
     for (unsigned i = 0; i < all->n; i++) {
-        for (unsigned k = 0; k < PARTITIONS; k++) {
-            weir_consumer_close(all->workers[i].consumers[k]);
+        for (uint32_t k = 0; k < PARTITIONS; k++) {
+            stop_consuming(&all->workers[i], k);
         }
     }
     clients_close(all->clients, on_closed, all);
