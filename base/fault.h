@@ -39,8 +39,8 @@ static inline bool fault_on(enum fault fault)
     return (faults_on >> fault & 1) != 0;
 }
 /* Switches on what the environment's WEIR_FAULTS names, with commas between: the names above,
- * `guard_<number>` (that guard is off) and `guards` (all are). Says so on standard error. False: a
- * name that is not known. */
+ * `guard_<number>` (that guard is off) and `guards` (all of libraft are). Says so on standard
+ * error. False: a name that is not known. */
 bool faults_begin(void);
 #else
 #define fault_on(fault) false

@@ -16,26 +16,30 @@ struct line {
     const char *nemesis;
     uint32_t seconds, quiet_ms, fault_ms; /* of a run */
     unsigned nodes, processes;
-    const char *seen; /* anomalies and findings; any of them proves it */
+    const char *seen;   /* anomalies and findings; any of them proves it */
+    const char *config; /* lines for the nodes, or NULL */
 };
 
 static const struct line lines[] = {
     {"no_fsync", &workload_log, "power-all", 12, 0, 0, 5, 0,
-     "lost-write inconsistent-offsets unseen phantom group-unseen unavailable"},
+     "lost-write inconsistent-offsets unseen phantom group-unseen unavailable", NULL},
     {"ack_early", &workload_log, "partition-one", 12, 0, 0, 5, 0,
-     "lost-write inconsistent-offsets unseen phantom"},
-    {"no_dedup", &workload_log, "kill-one", 12, 500, 500, 5, 60, "duplicate"},
-    {"stale_read", &workload_register, "partition-one", 25, 700, 2500, 3, 20, "nonlinearizable"},
+     "lost-write inconsistent-offsets unseen phantom", NULL},
+    {"no_dedup", &workload_log, "kill-one", 12, 500, 500, 5, 60, "duplicate", NULL},
+    {"stale_read", &workload_register, "partition-one", 30, 2000, 6000, 3, 12, "nonlinearizable",
+     "raft.election_ms = 3000"},
     {"no_checksum", &workload_log, "disk-flip", 20, 1000, 1000, 3, 0,
-     "phantom inconsistent-offsets unseen replicas-differ"},
-    {"commit_any", &workload_log, "pause-one", 20, 1000, 5000, 5, 0, "group-skip group-unseen"},
-    {"ban_at_gateway", &workload_chat, "none", 15, 0, 0, 3, 0, "banned-message"},
-    {"slow_at_gateway", &workload_chat, "none", 15, 0, 0, 3, 0, "too-fast"},
+     "phantom inconsistent-offsets unseen replicas-differ", NULL},
+    {"commit_any", &workload_log, "pause-one", 20, 1000, 5000, 5, 0, "group-skip group-unseen",
+     NULL},
+    {"ban_at_gateway", &workload_chat, "none", 15, 0, 0, 3, 0, "banned-message", NULL},
+    {"slow_at_gateway", &workload_chat, "none", 15, 0, 0, 3, 0, "too-fast", NULL},
     {"epoch_ignored", &workload_lifecycle, "pause-one", 25, 1000, 5000, 3, 0,
-     "old-epoch inconsistent-part playlist-gap broadcast-changed views-differ"},
+     "old-epoch inconsistent-part playlist-gap broadcast-changed views-differ", NULL},
     {"playlist_local", &workload_lifecycle, "kill-one", 25, 4000, 500, 3, 0,
-     "nonmonotonic-playlist inconsistent-playlist inconsistent-part"},
-    {"ledger_repeats", &workload_ledger, "none", 5, 0, 0, 3, 0, "double-booking wrong-balance"},
+     "nonmonotonic-playlist inconsistent-playlist inconsistent-part", NULL},
+    {"ledger_repeats", &workload_ledger, "none", 5, 0, 0, 3, 0, "double-booking wrong-balance",
+     NULL},
 };
 #define N_LINES (sizeof(lines) / sizeof(lines[0]))
 
@@ -133,6 +137,7 @@ static void run_seed(struct proof *p, const struct line *l, uint64_t seed, struc
     o.seed = seed;
     o.dir = dir;
     o.environment = environment;
+    o.config = l->config;
     run_once(&o, r);
     read_anomalies(dir, anomalies, size);
     size_t n = strlen(anomalies);

@@ -6,9 +6,10 @@
  *   :read [k nil] -> [k v]   :write [k v]   :cas [k [old new]]; a :cas that found another value
  * fails without an :error
  *
- * Now and then a process crashes (:crash nil): its client is gone without a word, and the next one
- * knows of no leader and asks the node that it begins with. So there are always some who believe a
- * node that was cut off and still thinks it leads, and some who know better.
+ * Every other process only reads. Now and then a process crashes (:crash nil), and one whose write
+ * takes long does: its client is gone without a word, and the next one knows of no leader and asks
+ * the node that it begins with. So there are always some who believe a node that was cut off and
+ * still thinks it leads, and some who know better.
  *
  * Keys are used for a while and then left, so that each has a history that can be judged. */
 #include <inttypes.h>
@@ -29,6 +30,7 @@
 #define RECORD_MAX   80
 #define SWEEP_US     50000u
 #define CRASHES      25 /* one in so many of a process's operations is its death */
+#define WRITE_NS     UINT64_C(1000000000) /* the patience of who writes */
 
 enum action { READ, WRITE, CAS };
 
@@ -48,7 +50,8 @@ struct worker {
     bool waiting; /* for the view */
     int64_t wanted;
     bool taken; /* what the fold made of our own compare-and-set */
-    uint64_t deadline_ns;
+    uint64_t begun_ns, deadline_ns;
+    bool writing, leaving; /* the log has not answered; the client is being let go */
     struct weir_produce produce;
     struct weir_offsets_req offsets;
 };
@@ -175,6 +178,10 @@ static void on_failed(void *data, struct weir_consumer *c, int status, const cha
 static void on_produced(struct weir_produce *req, int status)
 {
     struct worker *w = req->data;
+    if (w->leaving) {
+        return; /* on_dropped tells */
+    }
+    w->writing = false;
     if (status != 0) {
         give_up(w, status);
         return;
@@ -204,7 +211,9 @@ static void begin(struct worker *w)
     put_value(w->b, b);
     w->number++;
     w->taken = false;
-    w->deadline_ns = env_now_ns(run_env(w->all->run)) + 2u * CLIENT_TIMEOUT_MS * UINT64_C(1000000);
+    w->begun_ns = env_now_ns(run_env(w->all->run));
+    w->deadline_ns = w->begun_ns + 2u * CLIENT_TIMEOUT_MS * UINT64_C(1000000);
+    w->writing = w->action != READ;
     if (w->action == READ) {
         process_invoke(w->p, "read", "[%u nil]", w->key);
         w->offsets.data = w;
@@ -222,6 +231,7 @@ static void begin(struct worker *w)
                           &w->produce, on_produced);
     }
     if (rv != 0) {
+        w->writing = false;
         give_up(w, rv);
     }
 }
@@ -265,12 +275,18 @@ static void on_dropped(void *data)
     if (worker_consume(w, &err) != 0) {
         run_failed(w->all->run, err.text);
     }
-    process_end(w->p, HISTORY_INFO, "crashed", "nil");
+    w->leaving = false;
+    if (w->writing) {
+        w->writing = false;
+        finish(w, HISTORY_INFO, "crashed");
+    } else {
+        process_end(w->p, HISTORY_INFO, "crashed", "nil");
+    }
 }
 
-static void crash(struct worker *w)
+static void leave(struct worker *w)
 {
-    process_invoke(w->p, "crash", "nil");
+    w->leaving = true;
     for (uint32_t k = 0; k < PARTITIONS; k++) {
         stop_consuming(w, k);
     }
@@ -283,12 +299,13 @@ static void next(void *state, struct process *p)
     struct worker *w = &all->workers[p->slot];
     struct run *run = all->run;
     if (run_random(run, CRASHES) == 0) {
-        crash(w);
+        process_invoke(p, "crash", "nil");
+        leave(w);
         return;
     }
     uint64_t oldest = all->operations++ / KEY_OPS;
     w->key = (uint32_t)(oldest + run_random(run, KEYS_AT_ONCE)) % KEYS_MAX;
-    w->action = (enum action)run_random(run, 3);
+    w->action = p->slot % 2 == 1 ? READ : (enum action)run_random(run, 3);
     w->a = w->action == READ ? -1 : (int)run_random(run, VALUES);
     w->b = (int)run_random(run, VALUES);
     begin(w);
@@ -315,7 +332,13 @@ static void on_sweep(struct env_timer *timer)
     uint64_t now = env_now_ns(run_env(all->run));
     for (unsigned i = 0; i < all->n; i++) {
         struct worker *w = &all->workers[i];
+        if (w->leaving) {
+            continue;
+        }
         try_again(w);
+        if (w->writing && now > w->begun_ns + WRITE_NS) {
+            leave(w);
+        }
         if (w->waiting && now > w->deadline_ns) {
             give_up(w, 0);
         }
