@@ -7,9 +7,10 @@
 
 #include "jepsen/control/matrix.h"
 
-/* Every line of the table, or, `fault` not NULL, those of that fault: runs with seeds that count up
- * until it is found, at most options->runs. Prints and keeps (faults.txt in the store) what was
- * found when. The exit status: 0 all were found, 1 one was not, 2 there is no such fault. */
+/* Every line of the table, or, `fault` not NULL, those of these faults (commas between): runs with
+ * seeds that count up until it is found, at most options->runs. Prints and keeps (faults.txt in the
+ * store) what was found when. The exit status: 0 all were found, 1 one was not, 2 there is no such
+ * fault. */
 int proof(const struct matrix_options *options, const char *fault);
 
 #endif

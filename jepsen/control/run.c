@@ -173,6 +173,19 @@ void run_failed(struct run *run, const char *why)
     conclude(run, RUN_UNCHECKED, "%s", why);
 }
 
+static void find(struct run *run, const char *finding)
+{
+    size_t n = strlen(run->result->findings);
+    (void)snprintf(run->result->findings + n, sizeof(run->result->findings) - n, "%s%s",
+                   n > 0 ? " " : "", finding);
+}
+
+void run_found(struct run *run, const char *finding, const char *why)
+{
+    find(run, finding);
+    conclude(run, RUN_INVALID, "%s", why);
+}
+
 void process_invoke(struct process *p, const char *f, const char *format, ...)
 {
     va_list args;
@@ -261,13 +274,6 @@ static void enter(struct run *run, enum phase phase)
 {
     run->phase = phase;
     run->since_ns = env_now_ns(run->env);
-}
-
-static void find(struct run *run, const char *finding)
-{
-    size_t n = strlen(run->result->findings);
-    (void)snprintf(run->result->findings + n, sizeof(run->result->findings) - n, "%s%s",
-                   n > 0 ? " " : "", finding);
 }
 
 /* Gives up: what runs is let go of. */

@@ -124,7 +124,11 @@ static void on_failed(void *data, struct weir_consumer *c, int status, const cha
     char why[256];
     (void)c;
     (void)snprintf(why, sizeof(why), "a consumer stopped: %s: %s", error_name(status), text);
-    run_failed(w->log->run, why);
+    if (status == WEIR_ECORRUPT) {
+        run_found(w->log->run, "unreadable", why);
+    } else {
+        run_failed(w->log->run, why);
+    }
 }
 
 /* What of a key waits to be polled is forgotten. */

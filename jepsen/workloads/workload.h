@@ -57,6 +57,9 @@ bool run_ending(struct run *run); /* no new operations */
 void run_started(struct run *run);
 /* Can't be judged: ends the run as unchecked, with the reason. */
 void run_failed(struct run *run, const char *why);
+/* What must not be, though no operation of the history shows it: the run is invalid. `finding`: one
+ * word. */
+void run_found(struct run *run, const char *finding, const char *why);
 void run_final_done(struct run *run);
 void run_stopped(struct run *run);
 
