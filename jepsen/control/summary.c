@@ -85,6 +85,32 @@ static void keep_bad(struct summary *s, const struct summary_cell *c, const stru
     }
 }
 
+/* ":stalls-large-buffer/kill-one {:stalls 4, :longest-ms 685, :total-ms 1948}" */
+static void take_stalls(struct summary *s, const char *key, const struct edn *value)
+{
+    static const char *const prefixes[] = {"stalls-large-buffer/", "stalls-small-buffer/"};
+    for (unsigned k = 0; k < 2; k++) {
+        size_t len = strlen(prefixes[k]);
+        unsigned i = 0;
+        if (strncmp(key, prefixes[k], len) != 0) {
+            continue;
+        }
+        while (i < s->n_stalls && strcmp(s->stalls[i].name, key + len) != 0) {
+            i++;
+        }
+        if (i == SUMMARY_STALLS_MAX) {
+            return;
+        }
+        s->n_stalls = i == s->n_stalls ? i + 1 : s->n_stalls;
+        struct summary_stalls *t = &s->stalls[i];
+        uint64_t longest_ms = (uint64_t)edn_int(edn_get(value, "longest-ms"), 0);
+        (void)snprintf(t->name, sizeof(t->name), "%s", key + len);
+        t->n[k] += (uint64_t)edn_int(edn_get(value, "stalls"), 0);
+        t->total_ms[k] += (uint64_t)edn_int(edn_get(value, "total-ms"), 0);
+        t->longest_ms[k] = longest_ms > t->longest_ms[k] ? longest_ms : t->longest_ms[k];
+    }
+}
+
 /* ":fault/kill-one {:times 3, :longest-down-ms 12.0, :recovery-ms 0.0}" */
 static void take_faults(struct summary *s, struct summary_cell *run, const struct edn *figures)
 {
@@ -95,6 +121,7 @@ static void take_faults(struct summary *s, struct summary_cell *run, const struc
         run->down_ms = greater(run->down_ms, number(edn_get(value, "longest-down-ms")));
         run->recovery_ms = greater(run->recovery_ms, number(edn_get(value, "recovery-ms")));
         copy_text(name, sizeof(name), key);
+        take_stalls(s, name, value);
         if (strncmp(name, FAULT, strlen(FAULT)) != 0) {
             continue;
         }
@@ -252,6 +279,31 @@ static void print_faults(const struct summary *s, FILE *out)
     (void)fprintf(out, "\n");
 }
 
+static int compare_stalls(const void *a, const void *b)
+{
+    const struct summary_stalls *x = a, *y = b;
+    return strcmp(x->name, y->name);
+}
+
+static void print_stalls(struct summary *s, FILE *out)
+{
+    if (s->n_stalls == 0) {
+        return;
+    }
+    qsort(s->stalls, s->n_stalls, sizeof(s->stalls[0]), compare_stalls);
+    (void)fprintf(out, "\nStalls of players: how many, the longest, all together, s:\n\n"
+                       "| fault | with large buffers | with small buffers |\n|---|---|---|\n");
+    for (unsigned i = 0; i < s->n_stalls; i++) {
+        const struct summary_stalls *t = &s->stalls[i];
+        (void)fprintf(out, "| %s |", t->name);
+        for (unsigned k = 0; k < 2; k++) {
+            (void)fprintf(out, " %llu, %.1f, %.1f |", (unsigned long long)t->n[k],
+                          (double)t->longest_ms[k] / 1e3, (double)t->total_ms[k] / 1e3);
+        }
+        (void)fprintf(out, "\n");
+    }
+}
+
 static void print_bad(const struct summary *s, FILE *out)
 {
     if (s->n_bad > 0) {
@@ -284,5 +336,6 @@ void summary_print(struct summary *s, FILE *out)
     (void)fprintf(out, s->n_unread > 0 ? ", %u could not be read\n\n" : "\n\n", s->n_unread);
     print_cells(s, out);
     print_faults(s, out);
+    print_stalls(s, out);
     print_bad(s, out);
 }

@@ -55,11 +55,14 @@ static void make_store(char store[64])
              "{:outcome :valid, :workload :log, :nemesis \"kill-one\", :seed 1, :seconds 1800.0,\n"
              " :operations 10, :faults 2, :reason \"\"}",
              "{:valid? true :figures {:send {:longest-down-ms 900.0}\n"
+             " :stalls-large-buffer/kill-one {:stalls 1, :longest-ms 300, :total-ms 300}\n"
+             " :stalls-small-buffer/kill-one {:stalls 4, :longest-ms 1500, :total-ms 2000}\n"
              " :fault/kill-one {:times 2, :longest-down-ms 800.5, :recovery-ms 20.0}}}");
     make_run(store, "b",
              "{:outcome :valid, :workload :log, :nemesis \"kill-one\", :seed 2, :seconds 1800.0,\n"
              " :operations 5, :faults 1, :reason \"\"}",
              "{:valid? true :figures {:send {:longest-down-ms 300.0}\n"
+             " :stalls-large-buffer/kill-one {:stalls 2, :longest-ms 400, :total-ms 500}\n"
              " :fault/kill-one {:times 1, :longest-down-ms 300.0, :recovery-ms 120.0}}}");
     make_run(store, "c",
              "{:outcome :invalid, :workload :ledger, :nemesis \"mix\", :seed 3, :seconds 0.0,\n"
@@ -77,6 +80,7 @@ static void summary__adds_the_runs_of_a_cell_and_keeps_the_worst(void **state)
     assert_non_null(strstr(text, "| log | kill-one | 2 | 15 | 3 | valid | 0.9 | 0.1 |\n"));
     assert_non_null(strstr(text, "| ledger | mix | 1 | 7 | 1 | 1 INVALID, 0 unchecked |"));
     assert_non_null(strstr(text, "| kill-one | 3 | | 0.8, 0.1 |\n"));
+    assert_non_null(strstr(text, "| kill-one | 3, 0.4, 0.8 | 4, 1.5, 2.0 |\n"));
     assert_non_null(strstr(text, "- ledger, mix, seed 3: invalid: n1 ended by itself\n"));
     free(text);
     (void)snprintf(line, sizeof(line), "rm -r %s", store);
