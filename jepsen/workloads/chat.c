@@ -51,7 +51,7 @@ struct worker {
     unsigned room, target, seconds,
         number;       /* target: user of a ban; seconds: of it, or slow mode */
     bool open, again; /* again: under the same nonce */
-    bool anew;        /* a command without an answer is given once more */
+    bool anew;        /* a command that was not carried out is given once more */
     bool aimed;       /* `room` is where the owner has just done something */
     uint64_t deadline_ns, said_ns;
     /* A listener's */
@@ -122,7 +122,7 @@ static void finish(struct worker *w, enum history_type type, const char *error, 
     put_request(w, text, sizeof(text));
     w->open = false;
     w->again = type == HISTORY_INFO && w->action == SAY;
-    w->anew = type == HISTORY_INFO && w->action != SAY;
+    w->anew = w->action != SAY && type != HISTORY_OK && !is_one_of(error, rules);
     if (type == HISTORY_OK) {
         process_end(w->p, type, NULL, "%s, :offset %" PRId64 "}", text, offset);
         if (chat->final && w->action == SAY) {
