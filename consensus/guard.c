@@ -13,6 +13,7 @@
 /* A disk that owes an answer and has given none for so many election timeouts is stuck: a second
  * with 500 ms. One that is slow answers now and then, however long its queue is. */
 #define STALL_ELECTIONS 2
+#define STALL_ALONE     5 /* times as long, while the disk answers other groups */
 /* After the disk was full no entries are taken for so long. */
 #define REFUSED_PAUSE_NS 1000000000ull
 #define REFUSED_QUIET_NS 10000000000ull
@@ -669,8 +670,14 @@ bool group_disk_stalls(const struct group *g)
     if (a == NULL) {
         return false;
     }
+    /* Behind a thousand other groups an answer takes its time: as long as those get theirs, the
+     * disk is slow and not stuck. But one file alone may be. */
     uint64_t since_ns = a->started_ns > g->answered_ns ? a->started_ns : g->answered_ns;
-    return env_now_ns(g->env) - since_ns > patience_ns;
+    uint64_t other_ns = vote_log_answered_ns(g->options.vote_log);
+    uint64_t now_ns = env_now_ns(g->env);
+    return now_ns - since_ns > STALL_ALONE * patience_ns ||
+           (now_ns - since_ns > patience_ns &&
+            (other_ns < since_ns || now_ns - other_ns > patience_ns));
 }
 
 static void tick_follower(struct group *g)

@@ -43,6 +43,7 @@ struct vote_log {
     bool writing, wiping, probing, closing;
     uint64_t began_ns, wiped_ns, probed_ns; /* of what is on its way */
     uint64_t asked_ns;                      /* when the disk was last asked for anything */
+    uint64_t answered_ns;                   /* when it last answered a group */
     bool turning;                           /* the write on its way begins a new generation */
     uint8_t *block;
     size_t block_cap;
@@ -390,7 +391,12 @@ static void on_probed(struct env_io *io, int status)
 
 void vote_log_answered(struct vote_log *log)
 {
-    log->asked_ns = env_now_ns(log->env);
+    log->asked_ns = log->answered_ns = env_now_ns(log->env);
+}
+
+uint64_t vote_log_answered_ns(const struct vote_log *log)
+{
+    return log->answered_ns;
 }
 
 void vote_log_probe(struct vote_log *log)

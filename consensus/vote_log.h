@@ -59,5 +59,7 @@ uint64_t vote_log_waits_ns(const struct vote_log *log);
 void vote_log_probe(struct vote_log *log);
 /* Another file of the same disk was synced just now: no need to probe for a while. */
 void vote_log_answered(struct vote_log *log);
+/* When that was last; 0: never. */
+uint64_t vote_log_answered_ns(const struct vote_log *log);
 
 #endif

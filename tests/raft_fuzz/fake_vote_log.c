@@ -66,6 +66,12 @@ void vote_log_answered(struct vote_log *log)
     (void)log;
 }
 
+uint64_t vote_log_answered_ns(const struct vote_log *log)
+{
+    (void)log;
+    return 0;
+}
+
 static void keep(struct sim_votes *v)
 {
     v->durable_term = v->term;

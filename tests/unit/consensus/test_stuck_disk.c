@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "cluster.h"
+#include "consensus/group_impl.h"
 
 #define WAITING 1
 
@@ -121,6 +122,35 @@ static void follower_with_a_stuck_disk__takes_no_leadership(void **state)
     assert_int_equal(group_term(c.nodes[stuck].group).v, term.v);
 }
 
+/* Nothing runs in between: only the clock goes on. */
+static bool stalls_after(struct group *g, unsigned percent, bool others_were_answered)
+{
+    c.clock_ns += (uint64_t)g->options.election_ms * 2 * 1000000 * percent / 100;
+    if (others_were_answered) {
+        vote_log_answered(g->options.vote_log);
+    }
+    return group_disk_stalls(g);
+}
+
+/* As behind a thousand other groups. */
+static void disk_that_answers_other_groups__is_slow_and_not_stuck(void **state)
+{
+    (void)state;
+    struct group *g = c.nodes[cluster_leader(&c)].group;
+    freeze(cluster_leader(&c));
+    assert_int_equal(cluster_propose(&c, 1, 100), 0);
+    assert_false(stalls_after(g, 90, true));
+    assert_false(stalls_after(g, 90, true));
+    assert_false(stalls_after(g, 90, false));
+    assert_true(stalls_after(g, 20, false)); /* now nobody has been for so long */
+    assert_false(stalls_after(g, 0, true));
+    assert_false(stalls_after(g, 90, true));
+    assert_true(stalls_after(g, 150, true)); /* this one waits alone, and too long */
+    cluster_thaw_disk(&c, stuck);
+    cluster_await_equal(&c);
+    assert_false(group_disk_stalls(g));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -128,6 +158,8 @@ int main(void)
             leader_with_a_stuck_disk__gives_up_and_follows_after_the_thaw, setup, teardown),
         cmocka_unit_test_setup_teardown(
             leader_with_a_stuck_disk__gives_up_although_nothing_is_written, setup, teardown),
+        cmocka_unit_test_setup_teardown(disk_that_answers_other_groups__is_slow_and_not_stuck,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(follower_with_a_stuck_disk__takes_no_leadership, setup,
                                         teardown),
     };
