@@ -170,6 +170,11 @@ void catchup_reset(struct group *g, struct group_peer *from, const struct peer_r
     group_stop_raft(g);
     g->recovering = g->recovering || lost;
     int rv = lost ? storage_save_mark(g, g->term, g->vote, &err) : 0;
+    /* Before the log begins anew: nobody has the entries any more that it was made of. */
+    if (rv == 0 && reset->state_len > 0 &&
+        partition_keep_import(g->partition, reset->state, reset->state_len, &err) != 0) {
+        log_warn("raft_reset_state", "group=%u reason=\"%s\"", g->options.id, err.text);
+    }
     if (rv == 0) {
         rv = partition_reset(g->partition, &reset->begin, reset->config, reset->config_len, &err);
     }

@@ -202,6 +202,10 @@ const struct producers *partition_producers(const struct partition *p);
 /* What the committed entries fold to (log/state.h), for a replica that can't have them all any
  * more. Reads a little of the log. Errors also stick in `out`. */
 int partition_export_state(struct partition *p, struct bytes *out, struct error *err);
+/* Durably, for opening after a crash: a state that another replica exported for this partition,
+ * before the partition_reset that it comes with. One that is ahead of the log harms nothing: what
+ * it says is committed. Synchronous; on an error the earlier one may stay. */
+int partition_keep_import(struct partition *p, const void *data, size_t n, struct error *err);
 /* Takes a state that another replica exported for this partition, folded up to an index at or
  * beyond the last one here (whose entries are all committed). WEIR_ECORRUPT, WEIR_EVERSION,
  * WEIR_ENOMEM: nothing is changed. */

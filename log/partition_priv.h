@@ -101,8 +101,9 @@ struct compaction {
 #define STATE_FILES_MAX  8
 struct partition_state {
     struct log_state now;
-    uint64_t guessed; /* from this entry on it passed over a hole; not written then; 0: nowhere */
-    uint64_t floor;   /* it came from another replica, folded up to here; 0: it did not */
+    uint64_t guessed;  /* from this entry on it passed over a hole; not written then; 0: nowhere */
+    uint64_t floor;    /* it came from another replica, folded up to here; 0: it did not */
+    uint64_t imported; /* index of the file of the last reset, as found at opening; 0: none */
     /* Encoded copies from a little earlier: `safe` is committed, `young` perhaps not. Empty: none.
      */
     struct bytes safe, young;

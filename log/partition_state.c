@@ -12,6 +12,11 @@
 
 #define NAME_SIZE 32
 #define TMP_NAME  "state.tmp"
+/* The state that came from another replica with the last reset. Its entries may never have been
+ * here, so it can't be made anew by reading; and it may be ahead of the log's end, where any other
+ * file is of entries that were removed. */
+#define IMPORTED_NAME     "imported.state"
+#define IMPORTED_TMP_NAME "imported.tmp"
 /* A copy per this much log, and per so many times its own size. */
 #define COPY_BYTES (1U << 20)
 #define COPY_TIMES 16
@@ -105,11 +110,11 @@ static void keep_newest(struct partition *p)
     }
 }
 
-static int file_read(struct partition *p, uint64_t index, struct bytes *out, struct error *err)
+static int file_read(struct partition *p, const char *path, struct bytes *out, struct error *err)
 {
     struct env_file *file;
     uint64_t size = 0;
-    int rc = env_file_open(p->env, state_path(p, index), ENV_OPEN_READ, &file, err);
+    int rc = env_file_open(p->env, path, ENV_OPEN_READ, &file, err);
     if (rc != 0) {
         return rc;
     }
@@ -135,7 +140,7 @@ static bool file_load(struct partition *p, uint64_t index, struct log_state *s)
     struct bytes data;
     struct error err = {0};
     bytes_init(&data, STATE_BYTES_MAX);
-    int rc = file_read(p, index, &data, &err);
+    int rc = file_read(p, state_path(p, index), &data, &err);
     if (rc == 0) {
         rc = log_state_decode(s, data.data, data.len, &err);
     }
@@ -148,6 +153,49 @@ static bool file_load(struct partition *p, uint64_t index, struct log_state *s)
                  index, err.text);
     }
     return rc == 0;
+}
+
+/* The file of the last reset; false: there is none that is good. */
+static bool imported_read(struct partition *p, struct log_state *s)
+{
+    struct bytes data;
+    struct error err = {0};
+    bytes_init(&data, STATE_BYTES_MAX);
+    int rc = file_read(p, partition_path(p, IMPORTED_NAME), &data, &err);
+    if (rc == 0) {
+        rc = log_state_decode(s, data.data, data.len, &err);
+    }
+    bytes_close(&data);
+    if (rc != 0 && rc != WEIR_ENOTFOUND) {
+        log_warn("log_state_not_used", "dir=" LOG_Q " file=" IMPORTED_NAME " reason=" LOG_Q, p->dir,
+                 err.text);
+    }
+    return rc == 0;
+}
+
+static bool imported_load(struct partition *p, struct log_state *s)
+{
+    if (imported_read(p, s) && s->index.v == p->state.imported && fits(p, s)) {
+        return true;
+    }
+    log_state_close(s);
+    return false;
+}
+
+int partition_keep_import(struct partition *p, const void *data, size_t n, struct error *err)
+{
+    char from[sizeof(p->path)];
+    struct env_file *file = NULL;
+    memcpy(from, partition_path(p, IMPORTED_TMP_NAME), sizeof(from));
+    int rc = env_file_open(p->env, from, ENV_OPEN_WRITE | ENV_OPEN_CREATE, &file, err);
+    if (rc == 0) {
+        rc = env_file_pwrite(file, data, n, 0, err);
+        rc = rc == 0 ? env_file_truncate(file, n, err) : rc;
+        rc = rc == 0 ? env_file_sync(file, err) : rc;
+        env_file_close(file);
+    }
+    rc = rc == 0 ? env_rename(p->env, from, partition_path(p, IMPORTED_NAME), err) : rc;
+    return rc == 0 ? env_dir_sync(p->env, p->dir, err) : rc;
 }
 
 /* --- Folding what is in the log --- */
@@ -216,6 +264,26 @@ static bool copy_load(const struct bytes *copy, uint64_t index, uint64_t upto, s
     return copy->len > 0 && index <= upto && log_state_decode(s, copy->data, copy->len, NULL) == 0;
 }
 
+/* The newest file, or the state of the last reset when none is newer. */
+static bool stored_load(struct partition *p, uint64_t upto, struct log_state *s)
+{
+    struct partition_state *st = &p->state;
+    bool imported = st->imported != 0 && st->imported <= upto;
+    for (unsigned i = st->n_files; i-- > 0;) {
+        if (imported && st->files[i] < st->imported) {
+            imported = false;
+            if (imported_load(p, s)) {
+                return true;
+            }
+        }
+        if (st->files[i] <= upto && st->files[i] + 1 >= partition_first_index(p).v &&
+            file_load(p, st->files[i], s)) {
+            return true;
+        }
+    }
+    return imported && imported_load(p, s);
+}
+
 /* The state when the log ended at `upto`, or (floor) the earliest that is known. */
 static void state_at(struct partition *p, uint64_t upto, struct log_state *s)
 {
@@ -223,12 +291,7 @@ static void state_at(struct partition *p, uint64_t upto, struct log_state *s)
     uint64_t reach = upto < st->floor ? st->floor : upto;
     if (!copy_load(&st->young, st->young_index, reach, s) &&
         !copy_load(&st->safe, st->safe_index, reach, s)) {
-        bool loaded = false;
-        for (unsigned i = st->n_files; i-- > 0 && !loaded;) {
-            loaded = st->files[i] <= upto && st->files[i] + 1 >= partition_first_index(p).v &&
-                     file_load(p, st->files[i], s);
-        }
-        if (!loaded) {
+        if (!stored_load(p, upto, s)) {
             begin_at_first(p, s);
         }
     }
@@ -248,7 +311,7 @@ void state_reset(struct partition *p)
     bytes_reset(&st->young);
     bytes_reset(&st->waiting);
     st->writing_index = UINT64_MAX; /* what is on its way to a file comes from another life */
-    st->floor = st->since_bytes = 0;
+    st->floor = st->imported = st->since_bytes = 0;
     begin_at_first(p, &st->now);
 }
 
@@ -263,12 +326,36 @@ static void copy_make(const struct log_state *s, struct bytes *copy, uint64_t *r
     *ret_index = s->index.v;
 }
 
+/* The state that came with the last reset; true: it is ahead of the log, and the one to go on
+ * with. */
+static bool load_imported(struct partition *p)
+{
+    struct partition_state *st = &p->state;
+    struct log_state s;
+    log_state_init(&s);
+    bool good = imported_read(p, &s) && s.index.v + 1 >= partition_first_index(p).v;
+    st->imported = good ? s.index.v : 0;
+    bool ahead = good && s.index.v > last_index_of(p);
+    if (ahead) {
+        log_state_close(&st->now);
+        st->now = s;
+        st->floor = s.index.v;
+        copy_make(&st->now, &st->safe, &st->safe_index);
+    } else {
+        log_state_close(&s);
+    }
+    return ahead;
+}
+
 void state_load(struct partition *p)
 {
     struct partition_state *st = &p->state;
     uint64_t last = last_index_of(p);
     while (st->n_files > 0 && st->files[st->n_files - 1] > last) {
         file_remove(p, st->n_files - 1);
+    }
+    if (load_imported(p)) {
+        return;
     }
     state_at(p, last, &st->now);
     copy_make(&st->now, &st->young, &st->young_index); /* who asks for it later need not read */

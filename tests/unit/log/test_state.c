@@ -214,6 +214,134 @@ static void exported_state__serves_a_replica_that_begins_later(void **state)
     harness_close(&h);
 }
 
+static struct harness other;
+static struct bytes shipped, expected;
+static struct log_index shipped_upto;
+
+/* What a replica with a log would ship to one that begins anew. */
+static void ship(void)
+{
+    struct log_state s;
+    begin();
+    harness_append_some(&h, 60, 1);
+    shipped_upto = partition_last_index(h.p);
+    partition_set_commit(h.p, shipped_upto);
+    bytes_init(&shipped, STATE_BYTES_MAX);
+    bytes_init(&expected, STATE_BYTES_MAX);
+    log_state_init(&s);
+    assert_int_equal(partition_export_state(h.p, &shipped, &err), 0);
+    assert_int_equal(log_state_decode(&s, shipped.data, shipped.len, &err), 0);
+    assert_int_equal(s.index.v, shipped_upto.v);
+    producers_encode(&s.producers, &expected);
+    log_state_close(&s);
+    harness_close(&h);
+}
+
+static void ship_end(void)
+{
+    bytes_close(&shipped);
+    bytes_close(&expected);
+}
+
+static void assert_as_shipped(void)
+{
+    struct bytes now;
+    bytes_init(&now, STATE_BYTES_MAX);
+    producers_encode(partition_producers(other.p), &now);
+    assert_int_equal(now.len, expected.len);
+    assert_memory_equal(now.data, expected.data, now.len);
+    bytes_close(&now);
+}
+
+static void close_other(void)
+{
+    partition_close(other.p);
+    other.p = NULL;
+    harness_run(&other);
+}
+
+static int reset_with_state(const struct partition_begin *to)
+{
+    int rc = partition_keep_import(other.p, shipped.data, shipped.len, &err);
+    rc = rc == 0 ? harness_reset(&other, to) : rc;
+    return rc == 0 ? partition_import_state(other.p, shipped.data, shipped.len, &err) : rc;
+}
+
+static void shipped_state__survives_a_power_loss_at_every_step_of_the_reset_it_comes_with(void **st)
+{
+    (void)st;
+    static const enum fault_restart hows[] = {FAULT_KILL, FAULT_LOSE_ALL, FAULT_TEAR};
+    ship();
+    struct partition_begin to = {.first_index = {shipped_upto.v - 20},
+                                 .prev_term = {1},
+                                 .first_offset = {5000},
+                                 .start_offset = {5000},
+                                 .time_ms = 90000};
+    for (unsigned how = 0; how < 3; how++) {
+        bool crashed = true;
+        for (unsigned step = 1; crashed; step++) {
+            harness_init(&other, 2, 1);
+            assert_int_equal(harness_open(&other, &err), 0);
+            harness_append_some(&other, 5, 3);
+            fault_env_crash_at(other.env, fault_env_steps(other.env) + step);
+            int rc = reset_with_state(&to);
+            close_other();
+            crashed = fault_env_crashed(other.env);
+            fault_env_crash_at(other.env, 0);
+            if (crashed) {
+                fault_env_restart(other.env, hows[how]);
+            }
+            assert_int_equal(harness_open(&other, &err), 0);
+            bool begun = partition_first_index(other.p).v == to.first_index.v;
+            assert_true(begun || rc != 0);
+            if (begun) {
+                assert_as_shipped();
+            }
+            harness_close(&other);
+        }
+    }
+    ship_end();
+}
+
+static void shipped_state__is_gone_on_with_when_the_log_has_reached_it(void **st)
+{
+    (void)st;
+    size_t n;
+    ship();
+    struct partition_begin to = {.first_index = {shipped_upto.v - 20},
+                                 .prev_term = {1},
+                                 .first_offset = {5000},
+                                 .start_offset = {5000},
+                                 .time_ms = 90000};
+    harness_init(&other, 2, 1);
+    other.forgetful = true;
+    assert_int_equal(harness_open(&other, &err), 0);
+    assert_int_equal(reset_with_state(&to), 0);
+    for (unsigned i = 0; i < 6; i++) { /* the last of them are behind it */
+        harness_append_some(&other, 8, i);
+        struct bytes before, after;
+        bytes_init(&before, STATE_BYTES_MAX);
+        bytes_init(&after, STATE_BYTES_MAX);
+        producers_encode(partition_producers(other.p), &before);
+        close_other();
+        assert_int_equal(harness_open(&other, &err), 0);
+        producers_encode(partition_producers(other.p), &after);
+        assert_int_equal(before.len, after.len);
+        assert_memory_equal(before.data, after.data, after.len);
+        bytes_close(&before);
+        bytes_close(&after);
+        if (partition_last_index(other.p).v < shipped_upto.v) {
+            assert_as_shipped();
+        }
+    }
+    assert_true(partition_last_index(other.p).v > shipped_upto.v);
+    close_other();
+    fault_env_data(other.env, HARNESS_DIR "/imported.state", &n)[50] ^= 1;
+    assert_int_equal(harness_open(&other, &err), 0); /* only a shortcut */
+    harness_close(&other);
+    ship_end();
+}
+
 static void state_of_version_1__reads_and_writes_the_same(void **state)
 {
     (void)state;
@@ -260,6 +388,9 @@ int main(void)
         cmocka_unit_test(truncation__takes_the_state_back),
         cmocka_unit_test(exported_state__is_in_memory_after_opening),
         cmocka_unit_test(exported_state__serves_a_replica_that_begins_later),
+        cmocka_unit_test(
+            shipped_state__survives_a_power_loss_at_every_step_of_the_reset_it_comes_with),
+        cmocka_unit_test(shipped_state__is_gone_on_with_when_the_log_has_reached_it),
         cmocka_unit_test(state_of_version_1__reads_and_writes_the_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
