@@ -18,26 +18,27 @@ struct line {
     unsigned nodes, processes;
     const char *seen;   /* anomalies and findings; any of them proves it */
     const char *config; /* lines for the nodes, or NULL */
+    bool of_one;        /* only the first node has the fault */
 };
 
 static const struct line lines[] = {
     {"no_fsync", &workload_log, "power-all", 12, 0, 0, 5, 0,
-     "lost-write inconsistent-offsets unseen phantom group-unseen unavailable", NULL},
+     "lost-write inconsistent-offsets unseen phantom group-unseen unavailable", NULL, false},
     {"ack_early", &workload_log, "partition-one", 12, 0, 0, 5, 0,
-     "lost-write inconsistent-offsets unseen phantom", NULL},
-    {"no_dedup", &workload_log, "kill-one", 12, 500, 500, 5, 60, "duplicate", NULL},
+     "lost-write inconsistent-offsets unseen phantom", NULL, false},
+    {"no_dedup", &workload_log, "kill-one", 12, 500, 500, 5, 60, "duplicate", NULL, false},
     {"stale_read", &workload_register, "partition-one", 30, 2000, 6000, 3, 12, "nonlinearizable",
-     "raft.election_ms = 3000"},
+     "raft.election_ms = 3000", false},
     {"no_checksum", &workload_log, "disk-flip", 30, 300, 500, 3, 0,
-     "phantom inconsistent-offsets unseen replicas-differ unreadable", NULL},
-    {"ban_at_gateway", &workload_chat, "none", 15, 0, 0, 3, 0, "banned-message", NULL},
-    {"slow_at_gateway", &workload_chat, "none", 15, 0, 0, 3, 0, "too-fast", NULL},
+     "phantom inconsistent-offsets unseen replicas-differ unreadable", NULL, false},
+    {"ban_at_gateway", &workload_chat, "none", 15, 0, 0, 3, 0, "banned-message", NULL, false},
+    {"slow_at_gateway", &workload_chat, "none", 15, 0, 0, 3, 0, "too-fast", NULL, false},
     {"epoch_ignored", &workload_lifecycle, "pause-one", 25, 1000, 5000, 3, 0,
-     "old-epoch inconsistent-part playlist-gap wrong-segment broadcast-changed", NULL},
+     "old-epoch inconsistent-part playlist-gap wrong-segment views-differ", NULL, true},
     {"playlist_local", &workload_lifecycle, "kill-one", 25, 4000, 500, 3, 0,
-     "nonmonotonic-playlist inconsistent-playlist inconsistent-part", NULL},
+     "nonmonotonic-playlist inconsistent-playlist inconsistent-part", NULL, false},
     {"ledger_repeats", &workload_ledger, "none", 5, 0, 0, 3, 0, "double-booking wrong-balance",
-     NULL},
+     NULL, false},
 };
 #define N_LINES (sizeof(lines) / sizeof(lines[0]))
 
@@ -140,6 +141,7 @@ static void run_seed(struct proof *p, const struct line *l, uint64_t seed, struc
     o.seed = seed;
     o.dir = dir;
     o.environment = environment;
+    o.environment_of_one = l->of_one;
     o.config = l->config;
     run_once(&o, r);
     read_anomalies(dir, anomalies, size);

@@ -461,6 +461,7 @@ static int raise_cluster(struct run *run, struct error *err)
         .program = nemesis_upgrades(o->nemesis) && o->other != NULL ? o->other : o->program,
         .tools = o->tools,
         .environment = o->environment,
+        .environment_of_one = o->environment_of_one,
         .n = o->nodes + spare,
         .founders = o->nodes,
         .disk_mib = DISK_MIB,
@@ -535,12 +536,12 @@ static void look_for_crashes(struct run *run)
 static int compare(struct run *run, const char *command)
 {
     const struct run_options *o = run->options;
+    bool faulty = o->environment != NULL && !o->environment_of_one;
     int status = ANSWERS_LATE;
     for (unsigned i = 0; i < COMPARE_TRIES && status == ANSWERS_LATE; i++) {
         hosts_pause_ms(i == 0 ? 0 : COMPARE_PAUSE_MS);
         status = hosts_runf(&run->hosts, "env %s %s %s --config %s/client.conf",
-                            o->environment != NULL ? o->environment : "", o->program, command,
-                            run->hosts.work);
+                            faulty ? o->environment : "", o->program, command, run->hosts.work);
     }
     return status;
 }
@@ -551,12 +552,14 @@ static void compare_replicas(struct run *run)
     if (run->result->reason[0] != '\0') {
         return;
     }
-    if (compare(run, "log verify") != 0) {
-        find(run, "replicas-differ");
+    int status = compare(run, "log verify");
+    if (status != 0) {
+        find(run, status == ANSWERS_LATE ? "unavailable" : "replicas-differ");
         conclude(run, RUN_INVALID, "weir log verify finds differences (see commands)");
     }
-    if (run->options->workload->views && compare(run, "replay --verify") != 0) {
-        find(run, "views-differ");
+    status = run->options->workload->views ? compare(run, "replay --verify") : 0;
+    if (status != 0) {
+        find(run, status == ANSWERS_LATE ? "unavailable" : "views-differ");
         conclude(run, RUN_INVALID, "weir replay --verify finds differences (see commands)");
     }
 }

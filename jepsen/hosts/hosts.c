@@ -376,8 +376,9 @@ static int make_host(struct hosts *h, unsigned number, const struct hosts_option
     (void)snprintf(host->disk, sizeof(host->disk), "%s/n%u/disk", h->work, number);
     (void)snprintf(host->image, sizeof(host->image), "%s/n%u/image", h->work, number);
     (void)snprintf(host->program, sizeof(host->program), "%s", o->program);
-    (void)snprintf(host->environment, sizeof(host->environment), "%s",
-                   o->environment != NULL ? o->environment : "");
+    (void)snprintf(
+        host->environment, sizeof(host->environment), "%s",
+        o->environment != NULL && (number == 1 || !o->environment_of_one) ? o->environment : "");
     if (mkdir(host->dir, 0755) != 0 || mkdir(host->disk, 0755) != 0) {
         return error_set(err, WEIR_EIO, "%s: %s", host->disk, strerror(errno));
     }

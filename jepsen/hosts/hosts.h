@@ -65,6 +65,7 @@ struct hosts_options {
     const char *program;     /* weir */
     const char *tools;       /* folder of weir-jepsen-delay */
     const char *environment; /* NAME=VALUE, or NULL */
+    bool environment_of_one; /* of the first host alone */
     unsigned n, founders;
     uint32_t disk_mib;
     bool fake_clock, tls;
