@@ -91,9 +91,9 @@ void env_run_deferred(struct list *deferred)
     }
 }
 
-int env_post(struct env *env, void (*fn)(void *arg), void *arg)
+void env_post(struct env *env, struct env_post *post, env_post_cb cb)
 {
-    return env->ops->post(env, fn, arg);
+    env->ops->post(env, post, cb);
 }
 
 int env_file_open(struct env *env, const char *path, int flags, struct env_file **ret_file,

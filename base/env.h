@@ -65,8 +65,18 @@ struct env_defer {
 void env_defer(struct env *env, struct env_defer *defer, env_defer_cb cb);
 void env_defer_cancel(struct env_defer *defer);
 
-/* From any thread: run fn(arg) on env's loop thread, in order of posting. WEIR_ENOMEM. */
-int env_post(struct env *env, void (*fn)(void *arg), void *arg);
+/* From any thread: a call that runs once on env's loop thread, in order of posting. Posting it
+ * again before it runs is one call. Its memory may be freed as soon as cb runs. Zero-initialise
+ * before first use. */
+struct env_post;
+typedef void (*env_post_cb)(struct env_post *post);
+struct env_post {
+    void *data;
+    env_post_cb cb;
+    struct list link;
+    bool posted;
+};
+void env_post(struct env *env, struct env_post *post, env_post_cb cb);
 
 /* --- Disk, synchronous (recovery, metadata) --- */
 

@@ -43,7 +43,7 @@ struct env_ops {
     /* The defer is linked into the list returned; the implementation empties it with
      * env_run_deferred. */
     struct list *(*deferred)(struct env *env);
-    int (*post)(struct env *env, void (*fn)(void *arg), void *arg);
+    void (*post)(struct env *env, struct env_post *post, env_post_cb cb);
 
     int (*file_open)(struct env *env, const char *path, int flags, struct env_file **ret_file,
                      struct error *err);

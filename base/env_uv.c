@@ -168,41 +168,41 @@ static void on_check(uv_check_t *check)
     run_deferred(check->data);
 }
 
-struct post {
-    struct list link;
-    void (*fn)(void *arg);
-    void *arg;
-};
-
-static int uv_env_post(struct env *env, void (*fn)(void *arg), void *arg)
+static void uv_env_post(struct env *env, struct env_post *post, env_post_cb cb)
 {
     struct env_uv *e = env_uv_of(env);
-    struct post *post = malloc(sizeof(*post));
-    if (post == NULL) {
-        return WEIR_ENOMEM;
-    }
-    post->fn = fn;
-    post->arg = arg;
     pthread_mutex_lock(&e->post_lock);
-    list_push_back(&e->posts, &post->link);
+    if (!post->posted) {
+        post->posted = true;
+        post->cb = cb;
+        list_push_back(&e->posts, &post->link);
+    }
     pthread_mutex_unlock(&e->post_lock);
     (void)uv_async_send(&e->async);
-    return 0;
+}
+
+/* Those that are posted meanwhile wait for the next turn. */
+static void run_posted(struct env_uv *e)
+{
+    struct list posts;
+    list_init(&posts);
+    pthread_mutex_lock(&e->post_lock);
+    list_move_all(&posts, &e->posts);
+    while (!list_empty(&posts)) {
+        struct env_post *post = list_entry(list_pop(&posts), struct env_post, link);
+        post->posted = false;
+        env_post_cb cb = post->cb;
+        pthread_mutex_unlock(&e->post_lock);
+        cb(post);
+        pthread_mutex_lock(&e->post_lock);
+    }
+    pthread_mutex_unlock(&e->post_lock);
 }
 
 static void on_async(uv_async_t *async)
 {
     struct env_uv *e = async->data;
-    struct list posts;
-    list_init(&posts);
-    pthread_mutex_lock(&e->post_lock);
-    list_move_all(&posts, &e->posts);
-    pthread_mutex_unlock(&e->post_lock);
-    for (struct list *it; (it = list_pop(&posts)) != NULL;) {
-        struct post post = *list_entry(it, struct post, link);
-        free(list_entry(it, struct post, link));
-        post.fn(post.arg);
-    }
+    run_posted(e);
     io_pool_reap(&e->pool);
 }
 

@@ -14,6 +14,9 @@ struct listener {
     struct env_listener base;
     uv_tcp_t tcp;
     env_accept_cb cb;
+    uv_tcp_t refused; /* a connection for which there was no memory, while it closes */
+    bool refusing, another_waits;
+    unsigned n_handles;
 };
 
 struct stream {
@@ -108,11 +111,17 @@ static uint16_t port_of(const struct sockaddr_storage *addr)
 
 /* --- Listening --- */
 
+static void listener_release(struct listener *l)
+{
+    env_uv_of(l->base.env)->n_handles--;
+    if (--l->n_handles == 0) {
+        free(l);
+    }
+}
+
 static void on_listener_closed(uv_handle_t *handle)
 {
-    struct listener *l = handle->data;
-    env_uv_of(l->base.env)->n_handles--;
-    free(l);
+    listener_release(handle->data);
 }
 
 static void name_peer(struct stream *s)
@@ -136,20 +145,58 @@ static void name_peer(struct stream *s)
                    port_of(&addr));
 }
 
-static void on_connection(uv_stream_t *server, int status)
+static void accept_one(struct listener *l);
+
+static void on_refused_closed(uv_handle_t *handle)
 {
-    struct listener *l = server->data;
-    struct stream *s = status == 0 ? stream_new(l->base.env) : NULL;
-    if (s == NULL) {
-        return; /* out of descriptors or memory: the client waits in the backlog or sees a reset */
+    struct listener *l = handle->data;
+    bool again = l->another_waits && !uv_is_closing((uv_handle_t *)&l->tcp);
+    l->refusing = l->another_waits = false;
+    if (again) {
+        accept_one(l);
     }
-    if (uv_accept(server, (uv_stream_t *)&s->tcp) != 0) {
+    listener_release(l);
+}
+
+/* libuv listens no more until a connection that it has accepted is taken. */
+static void refuse(struct listener *l)
+{
+    if (l->refusing) {
+        l->another_waits = true;
+        return;
+    }
+    struct env_uv *e = env_uv_of(l->base.env);
+    (void)uv_tcp_init(e->loop, &l->refused);
+    l->refused.data = l;
+    l->refusing = true;
+    l->n_handles++;
+    e->n_handles++;
+    (void)uv_accept((uv_stream_t *)&l->tcp, (uv_stream_t *)&l->refused);
+    uv_close((uv_handle_t *)&l->refused, on_refused_closed);
+}
+
+static void accept_one(struct listener *l)
+{
+    struct stream *s = stream_new(l->base.env);
+    if (s == NULL) {
+        refuse(l);
+        return;
+    }
+    if (uv_accept((uv_stream_t *)&l->tcp, (uv_stream_t *)&s->tcp) != 0) {
         net_stream_close(&s->base, NULL, NULL);
         return;
     }
     (void)uv_tcp_nodelay(&s->tcp, 1);
     name_peer(s);
     l->cb(&l->base, &s->base);
+}
+
+static void on_connection(uv_stream_t *server, int status)
+{
+    if (status ==
+        0) { /* else out of descriptors: the client waits in the backlog or sees a reset */
+        accept_one(server->data);
+    }
 }
 
 static int listener_bind(struct listener *l, const char *host, uint16_t port)
@@ -182,6 +229,7 @@ int net_listen(struct env *env, const char *host, uint16_t port, env_accept_cb c
     l->cb = cb;
     (void)uv_tcp_init(e->loop, &l->tcp);
     l->tcp.data = l;
+    l->n_handles = 1;
     e->n_handles++;
     int rc = listener_bind(l, host, port);
     if (rc == UV_EAFNOSUPPORT && host[0] == '\0') {

@@ -40,6 +40,7 @@ struct chat_cli {
  * ------------------------------- */
 
 struct line {
+    struct env_post post;
     struct chat_cli *cli;
     char *text; /* NULL: the end */
 };
@@ -52,9 +53,9 @@ static void finish(struct chat_cli *cli, enum cli_exit status)
     cli_loop_stop(&cli->loop);
 }
 
-static void on_line(void *arg)
+static void on_line(struct env_post *post)
 {
-    struct line *line = arg;
+    struct line *line = post->data;
     struct chat_cli *cli = line->cli;
     char *text = line->text;
     free(line);
@@ -89,8 +90,9 @@ static bool hand_over(struct chat_cli *cli, char *text)
         free(text);
         return false;
     }
-    *line = (struct line){.cli = cli, .text = text};
-    return env_post(cli->loop.env, on_line, line) == 0;
+    *line = (struct line){.post = {.data = line}, .cli = cli, .text = text};
+    env_post(cli->loop.env, &line->post, on_line);
+    return true;
 }
 
 static void *read_lines(void *arg)

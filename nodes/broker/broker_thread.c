@@ -19,6 +19,7 @@ struct broker_thread {
     uint32_t shard;
     pthread_t thread;
     struct env *env;
+    struct env_post stop, reload;
     struct tls_net *tls; /* NULL: plain */
     struct broker *broker;
     bool closed;
@@ -52,14 +53,18 @@ static void on_closed(void *data)
     t->closed = true;
 }
 
-static void stop(void *arg)
+static void stop(struct broker_thread *t)
 {
-    struct broker_thread *t = arg;
     if (t->broker != NULL) {
         broker_close(t->broker, on_closed, t);
     } else {
         t->closed = true;
     }
+}
+
+static void on_stop(struct env_post *post)
+{
+    stop(post->data);
 }
 
 static void *run(void *arg)
@@ -132,9 +137,9 @@ static int thread_start(struct broker_thread *t, struct error *err)
     return 0;
 }
 
-static void reload(void *arg)
+static void on_reload(struct env_post *post)
 {
-    const struct broker_thread *t = arg;
+    const struct broker_thread *t = post->data;
     struct error err = {0};
     if (t->tls == NULL) {
         return;
@@ -149,9 +154,7 @@ static void reload(void *arg)
 void broker_reload(struct broker_threads *all)
 {
     for (uint32_t i = 0; i < all->n; i++) {
-        if (env_post(all->at[i]->env, reload, all->at[i]) != 0) {
-            log_error("tls_reload_failed", "links=log reason=\"out of memory\"");
-        }
+        env_post(all->at[i]->env, &all->at[i]->reload, on_reload);
     }
 }
 
@@ -161,6 +164,7 @@ static int shard_start(struct broker_threads *all, const struct config *config, 
     if (t == NULL) {
         return error_set(err, WEIR_ENOMEM, "no memory for the broker");
     }
+    t->stop.data = t->reload.data = t;
     t->config = config;
     t->hub = all->hub;
     t->shard = all->n;
@@ -200,10 +204,7 @@ void broker_stop(struct broker_threads *all)
 {
     /* All at once: each hands over what it leads. */
     for (uint32_t i = 0; i < all->n; i++) {
-        /* Without memory to say so the process can only go the hard way, which the log survives. */
-        if (env_post(all->at[i]->env, stop, all->at[i]) != 0) {
-            abort();
-        }
+        env_post(all->at[i]->env, &all->at[i]->stop, on_stop);
     }
     for (uint32_t i = 0; i < all->n; i++) {
         (void)pthread_join(all->at[i]->thread, NULL);

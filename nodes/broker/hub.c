@@ -36,6 +36,7 @@ struct hub {
 
 /* One call that is on its way to a loop. */
 struct post {
+    struct env_post call;
     struct hub *hub;
     uint32_t to;
     bool news;
@@ -104,9 +105,9 @@ void hub_detach(struct hub *hub, uint32_t shard, struct env_defer *defer, env_de
     }
 }
 
-static void on_post(void *arg)
+static void on_post(struct env_post *call)
 {
-    struct post *post = arg;
+    struct post *post = call->data;
     struct hub *hub = post->hub;
     struct place *place = &hub->places[post->to];
     pthread_mutex_lock(&hub->lock);
@@ -130,6 +131,7 @@ static struct post *post_new(struct hub *hub, uint32_t to, size_t len)
 {
     struct post *post = calloc(1, sizeof(*post) + len);
     if (post != NULL) {
+        post->call.data = post;
         post->hub = hub;
         post->to = to;
     }
@@ -139,10 +141,10 @@ static struct post *post_new(struct hub *hub, uint32_t to, size_t len)
 /* Under the lock. False: it was not taken. */
 static bool give(struct place *place, struct post *post)
 {
-    if (post == NULL || place->env == NULL || place->n_posted >= HUB_MAIL_MAX ||
-        env_post(place->env, on_post, post) != 0) {
+    if (post == NULL || place->env == NULL || place->n_posted >= HUB_MAIL_MAX) {
         return false;
     }
+    env_post(place->env, &post->call, on_post);
     place->n_posted++;
     return true;
 }

@@ -87,26 +87,23 @@ static struct list *op_deferred(struct env *env)
     return &process_of(env)->deferred;
 }
 
-struct post {
-    struct event event;
-    void (*fn)(void *arg);
-    void *arg;
-};
-
 static void on_post(struct event *event)
 {
-    struct post *post = event->data;
-    post->fn(post->arg);
-    free(post);
+    struct env_post *post = event->data;
+    free(event);
+    post->posted = false;
+    post->cb(post);
 }
 
-static int op_post(struct env *env, void (*fn)(void *arg), void *arg)
+static void op_post(struct env *env, struct env_post *post, env_post_cb cb)
 {
-    struct post *post = sim_alloc(sizeof(*post));
-    post->fn = fn;
-    post->arg = arg;
-    event_at(&post->event, process_of(env), sim.now_ns, on_post, post);
-    return 0;
+    if (post->posted) {
+        return;
+    }
+    struct event *event = sim_alloc(sizeof(*event));
+    post->posted = true;
+    post->cb = cb;
+    event_at(event, process_of(env), sim.now_ns, on_post, post);
 }
 
 /* --- Processes --- */

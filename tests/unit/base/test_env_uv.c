@@ -20,6 +20,15 @@ static uv_loop_t loop;
 static struct env *env;
 static char dir[64];
 static unsigned steps;
+static bool
+    starved; /* no memory on this thread; the linker puts __wrap_calloc in front of calloc */
+
+void *__real_calloc(size_t n, size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_calloc(size_t n, size_t size)
+{
+    return starved ? NULL : __real_calloc(n, size);
+}
 
 static int setup(void **state)
 {
@@ -119,19 +128,19 @@ static void defer__runs_before_the_loop_blocks_also_when_deferred_by_a_deferred_
     assert_int_equal(steps, 4);
 }
 
-static void on_post(void *arg)
+static struct env_post posts[1000];
+
+static void on_post(struct env_post *post)
 {
-    assert_int_equal((unsigned)(uintptr_t)arg, steps);
+    assert_int_equal(post - posts, steps);
     steps++;
 }
 
 static void *post_many(void *arg)
 {
     (void)arg;
-    for (uintptr_t i = 0; i < 1000; i++) {
-        if (env_post(env, on_post, (void *)i) != 0) {
-            abort();
-        }
+    for (size_t i = 0; i < sizeof(posts) / sizeof(posts[0]); i++) {
+        env_post(env, &posts[i], on_post);
     }
     return NULL;
 }
@@ -143,6 +152,27 @@ static void post__runs_on_the_loop_in_order(void **state)
     assert_int_equal(pthread_create(&thread, NULL, post_many, NULL), 0);
     run_until(&steps, 1000);
     assert_int_equal(pthread_join(thread, NULL), 0);
+}
+
+static void post_again_once(struct env_post *post)
+{
+    if (steps++ == 0) {
+        env_post(env, post, post_again_once);
+    }
+}
+
+static void post__again_before_it_runs_is_one_call(void **state)
+{
+    (void)state;
+    struct env_post post = {0};
+    env_post(env, &post, post_again_once);
+    env_post(env, &post, post_again_once);
+    run_until(&steps, 2);
+    for (unsigned i = 0; i < 10; i++) {
+        (void)uv_run(&loop, UV_RUN_NOWAIT);
+    }
+    assert_int_equal(steps, 2);
+    assert_false(post.posted);
 }
 
 /* --- Disk --- */
@@ -458,6 +488,57 @@ static void connect__refused_and_unknown_names_come_with_the_callback(void **sta
     assert_int_equal(steps, 1);
 }
 
+static void on_refused_read(struct env_stream *stream, const uint8_t *data, size_t n, int status)
+{
+    (void)data;
+    (void)n;
+    (void)stream;
+    assert_true(status < 0);
+    steps++;
+}
+
+static void on_dialled(struct env_stream *stream, int status)
+{
+    assert_int_equal(status, 0);
+    env_stream_read_start(stream, on_refused_read);
+}
+
+static unsigned n_taken;
+
+static void on_taken(struct env_listener *l, struct env_stream *stream)
+{
+    (void)l;
+    n_taken++;
+    env_stream_close(stream, NULL, NULL);
+}
+
+static void listener__without_memory_refuses_and_goes_on_afterwards(void **state)
+{
+    (void)state;
+    struct error err;
+    struct env_listener *listener;
+    struct env_stream *dialled[4];
+    n_taken = 0;
+    assert_int_equal(env_listen(env, "127.0.0.1", 0, on_taken, NULL, &listener, &err), 0);
+    for (unsigned i = 0; i < 4; i++) {
+        if (i == 3) {
+            starved = true;
+            run_until(&steps, 3);
+            starved = false;
+            assert_int_equal(n_taken, 0);
+        }
+        assert_int_equal(env_connect(env, "127.0.0.1", env_listener_port(listener), on_dialled,
+                                     NULL, &dialled[i], NULL),
+                         0);
+    }
+    run_until(&steps, 4);
+    assert_int_equal(n_taken, 1);
+    for (unsigned i = 0; i < 4; i++) {
+        env_stream_close(dialled[i], NULL, NULL);
+    }
+    env_listener_close(listener);
+}
+
 /* --- Logs, written past the page cache --- */
 
 #define LOG_SIZE  (3u << 20)
@@ -553,6 +634,7 @@ int main(void)
         T(timer__is_never_early),
         T(defer__runs_before_the_loop_blocks_also_when_deferred_by_a_deferred_call),
         T(post__runs_on_the_loop_in_order),
+        T(post__again_before_it_runs_is_one_call),
         T(file__requests_complete_in_order_and_read_back),
         T(file__error_comes_with_the_callback),
         T(file__names_have_errors_of_their_own),
@@ -561,6 +643,7 @@ int main(void)
         T(stream__close_completes_queued_sends_first),
         T(stream__detached_descriptor_stays_open),
         T(listen__occupied_port_and_unknown_host_are_named),
+        T(listener__without_memory_refuses_and_goes_on_afterwards),
         T(connect__refused_and_unknown_names_come_with_the_callback),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,7 +13,7 @@
 #include "base/logging.h"
 #include "base/shard.h"
 
-#define DEADLINE_US 60000000u
+#define DEADLINE_US 600000000u
 
 /* --- Brokers --- */
 

@@ -18,15 +18,22 @@
 #define PARTITIONS 4
 #define WANTED     400 /* records to be acknowledged at a time while memory is short */
 #define INFLIGHT   64
+/* Then there is memory again: what has failed comes back only then, and who is slow would have lost
+ * two replicas of three before enough is acknowledged. */
+#define FAILURES_MAX 400
 
 static _Atomic unsigned period; /* one allocation in so many fails; 0: none */
-static _Atomic unsigned count, n_failed;
+static _Atomic unsigned count, n_failed, n_left;
+static _Thread_local bool starved; /* every allocation of this thread fails */
 
 static bool fails(void)
 {
     unsigned p = period;
-    bool failed = p > 0 && atomic_fetch_add(&count, 1) % p == p - 1;
+    bool failed = starved || (p > 0 && atomic_fetch_add(&count, 1) % p == p - 1);
     n_failed += failed;
+    if (failed && p > 0 && atomic_fetch_sub(&n_left, 1) == 1) {
+        period = 0;
+    }
     return failed;
 }
 
@@ -196,6 +203,7 @@ static void short_of_memory(unsigned one_in)
     for (unsigned i = 0; i < 2 * HARNESS_NODES; i++) {
         l->wanted += WANTED;
         l->enough = false;
+        n_left = FAILURES_MAX;
         period = one_in;
         produce_more(l);
         join(b, &members[2], seen);
@@ -236,11 +244,23 @@ static void one_allocation_in_101_fails__and_nothing_is_lost(void **state)
     short_of_memory(101);
 }
 
+static void a_broker__is_stopped_by_who_has_no_memory_to_say_so(void **state)
+{
+    struct harness h;
+    (void)state;
+    harness_open(&h, "");
+    starved = true;
+    harness_stop_broker(&h, 0);
+    starved = false;
+    harness_close(&h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_allocation_in_37_fails__and_nothing_is_lost),
         cmocka_unit_test(one_allocation_in_101_fails__and_nothing_is_lost),
+        cmocka_unit_test(a_broker__is_stopped_by_who_has_no_memory_to_say_so),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
