@@ -23,7 +23,7 @@ bool stopped, closed;
 void on_guard(uv_timer_t *timer)
 {
     (void)timer;
-    (void)fprintf(stderr, "nothing happened for 20 s\n");
+    (void)fprintf(stderr, "nothing happened for ten minutes\n");
     abort();
 }
 

@@ -37,6 +37,17 @@ static struct config config;
 static struct peer peers[N]; /* [0] is the node under test: its server is not used */
 static char dir[64];
 
+/* The linker puts this in front of env's: nodes that answer are never late here, however slow the
+ * machine is, and who is silent is noticed in the one test that is about it. */
+static bool notices_silence;
+void __real_env_timer_start(struct env_timer *timer, uint64_t delay_us, env_timer_cb cb);
+void __wrap_env_timer_start(struct env_timer *timer, uint64_t delay_us, env_timer_cb cb);
+void __wrap_env_timer_start(struct env_timer *timer, uint64_t delay_us, env_timer_cb cb)
+{
+    bool hedge = notices_silence && delay_us < 1000000;
+    __real_env_timer_start(timer, hedge ? delay_us : delay_us * 100, cb);
+}
+
 static void ignore_abort(void *data, struct http_exchange *ex)
 {
     (void)data;
@@ -160,6 +171,7 @@ static int setup(void **state)
     assert_int_equal(env_uv_new(&loop, &env, &err), 0);
     struct store_options options = {.dir = dir, .cache_bytes_max = 1 << 20};
     assert_int_equal(store_open(env, &options, &store, &err), 0);
+    notices_silence = false;
     memset(peers, 0, sizeof(peers));
     for (unsigned i = 0; i < N; i++) {
         peer_open(&peers[i]);
@@ -327,6 +339,7 @@ static void replicate__does_not_wait_for_a_silent_node(void **state)
 {
     (void)state;
     peers[1].mode = PEER_SILENT;
+    notices_silence = true;
     struct result r;
     replicate(0, "x", &r);
     assert_int_equal(r.status, 0);
