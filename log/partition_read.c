@@ -63,10 +63,11 @@ static int from_disk(struct walk *w, struct frame *ret_frame, const uint8_t **re
     struct error why;
     const struct hole *hole = hole_at(&w->p->holes, w->next);
     if (hole != NULL) {
-        return hole_error(w->p, hole, err);
+        (void)hole_error(w->p, hole, err);
+        return WEIR_ECORRUPT;
     }
     int rc = walk_seek(w, err);
-    if (rc != 0) {
+    if (rc < 0) {
         return rc;
     }
     rc = segment_reader_skip_to(&w->r, w->next, &why);

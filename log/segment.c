@@ -190,7 +190,7 @@ static int reader_header(struct segment_reader *r, struct frame *f, struct error
         return 0;
     }
     int rc = reader_want(r, FRAME_HEADER_SIZE, &p, err);
-    if (rc != 0) {
+    if (rc < 0) {
         return rc;
     }
     if (p == NULL) {
