@@ -39,7 +39,7 @@ static void on_guard(uv_timer_t *timer)
     do {                                                                                           \
         uv_timer_t guard;                                                                          \
         assert_int_equal(uv_timer_init(&loop, &guard), 0);                                         \
-        assert_int_equal(uv_timer_start(&guard, on_guard, 600000, 0), 0);                           \
+        assert_int_equal(uv_timer_start(&guard, on_guard, 600000, 0), 0);                          \
         while (!(condition)) {                                                                     \
             (void)uv_run(&loop, UV_RUN_ONCE);                                                      \
         }                                                                                          \
