@@ -469,6 +469,7 @@ static int raise_cluster(struct run *run, struct error *err)
         .tls = !o->plain,
         .network = o->network,
         .disks = o->disks,
+        .lose_names = nemesis_loses_names(o->nemesis),
         .config = config};
     (void)snprintf(config, sizeof(config), "%s\n%s", o->workload->config,
                    o->config != NULL ? o->config : "");

@@ -1,4 +1,4 @@
-#include "jepsen/hosts/hosts.h"
+#include "jepsen/hosts/names.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,11 +15,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#define RUNS_MAX   16
-#define ARGV_MAX   32
-#define LINE_MAX_  1024
-#define FAKETIME   "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
-#define OUTPUT_MAX 256
+#define RUNS_MAX        16
+#define ARGV_MAX        32
+#define LINE_MAX_       1024
+#define FAKETIME        "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
+#define OUTPUT_MAX      256
+#define ENVIRONMENT_MAX 12
 
 /* --- Programs --- */
 
@@ -111,28 +112,51 @@ int host_runf(const struct hosts *h, const struct host *host, const char *format
 
 /* --- Nodes --- */
 
+struct environment {
+    char clock[OUTPUT_MAX], preload[2 * OUTPUT_MAX + 16];
+    struct names_environment names;
+};
+
+static void put_environment(const struct hosts *h, const struct host *host, struct environment *e,
+                            const char *ret_env[ENVIRONMENT_MAX])
+{
+    unsigned n = 0;
+    ret_env[n++] = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
+    if (host->environment[0] != '\0') {
+        ret_env[n++] = host->environment;
+    }
+    names_environment(h, host, &e->names);
+    (void)snprintf(e->clock, sizeof(e->clock), "FAKETIME_TIMESTAMP_FILE=%s/clock", host->dir);
+    (void)snprintf(e->preload, sizeof(e->preload), "LD_PRELOAD=%s %s",
+                   h->fake_clock ? FAKETIME : "", h->lose_names ? e->names.library : "");
+    if (h->fake_clock || h->lose_names) {
+        ret_env[n++] = e->preload;
+    }
+    if (h->lose_names) {
+        ret_env[n++] = e->names.log;
+        ret_env[n++] = e->names.disk;
+    }
+    if (h->fake_clock) {
+        ret_env[n++] = e->clock;
+        ret_env[n++] = "FAKETIME_CACHE_DURATION=1";
+        ret_env[n++] = "FAKETIME_DONT_FAKE_MONOTONIC=1";
+        ret_env[n++] = "FAKETIME_DONT_RESET=1";
+    }
+    ret_env[n] = NULL;
+}
+
 int host_start(struct hosts *h, struct host *host, struct error *err)
 {
-    char output[OUTPUT_MAX], config[OUTPUT_MAX], clock[OUTPUT_MAX];
+    char output[OUTPUT_MAX], config[OUTPUT_MAX];
     if (host->pid != 0) {
         return 0;
     }
     (void)snprintf(output, sizeof(output), "%s/output", host->dir);
     (void)snprintf(config, sizeof(config), "%s/node.conf", host->dir);
-    (void)snprintf(clock, sizeof(clock), "FAKETIME_TIMESTAMP_FILE=%s/clock", host->dir);
     const char *const argv[] = {host->program, "node", "--config", config, NULL};
-    const char *env[8] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin"};
-    unsigned n = 1;
-    if (host->environment[0] != '\0') {
-        env[n++] = host->environment;
-    }
-    if (h->fake_clock) {
-        env[n++] = "LD_PRELOAD=" FAKETIME;
-        env[n++] = clock;
-        env[n++] = "FAKETIME_CACHE_DURATION=1";
-        env[n++] = "FAKETIME_DONT_FAKE_MONOTONIC=1";
-        env[n++] = "FAKETIME_DONT_RESET=1";
-    }
+    const char *env[ENVIRONMENT_MAX];
+    struct environment environment;
+    put_environment(h, host, &environment, env);
     pid_t pid = fork();
     if (pid == 0) {
         send_output(output);
@@ -250,7 +274,8 @@ static int make_disk(struct hosts *h, struct host *host, uint32_t mib, struct er
         return error_set(err, WEIR_EIO, "%s: can't make %s (see %s/commands)", host->name,
                          host->image, h->work);
     }
-    return host_mount(h, host, err);
+    int rv = host_mount(h, host, err);
+    return rv == 0 && h->lose_names ? names_prepare(h, host, err) : rv;
 }
 
 /* --- Network --- */
@@ -428,6 +453,7 @@ int hosts_open(struct hosts *h, const struct hosts_options *o, struct error *err
     h->tls = o->tls;
     h->network = o->network;
     h->disks = o->disks;
+    h->lose_names = o->lose_names && o->disks;
     (void)snprintf(h->work, sizeof(h->work), "%s", o->work);
     (void)snprintf(h->tools, sizeof(h->tools), "%s", o->tools);
     (void)snprintf(h->config, sizeof(h->config), "%s", o->config);

@@ -51,6 +51,7 @@ struct hosts {
     int lock_fd;
     bool fake_clock, tls;
     bool network, disks; /* each host's own, rather than shared */
+    bool lose_names;     /* nodes write down which names they change: names.h */
     char work[160];
     char secret[40];
     char tools[200];
@@ -70,7 +71,8 @@ struct hosts_options {
     uint32_t disk_mib;
     bool fake_clock, tls;
     bool network, disks; /* hosts_means */
-    const char *config;  /* lines of configuration for all nodes */
+    bool lose_names;
+    const char *config; /* lines of configuration for all nodes */
 };
 /* What this machine lets us do. What it refuses is tried, and told in words. */
 struct hosts_means {

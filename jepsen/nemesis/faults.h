@@ -17,6 +17,12 @@ FAULT(net_one_way);
 FAULT(net_loss);
 FAULT(net_delay);
 FAULT(net_heal);
+/* `to` hears nothing of `from` any more (indexes); until net_heal. */
+int net_cut_one_way(struct nemesis_world *w, unsigned from, unsigned to, struct error *err);
+
+/* faults_vote.c */
+FAULT(vote_forget);
+FAULT(vote_end);
 
 /* faults_node.c */
 FAULT(node_kill_one);

@@ -5,8 +5,7 @@
 
 #include "jepsen/nemesis/faults.h"
 
-/* `to` hears nothing of `from` any more. */
-static int cut_one_way(struct nemesis_world *w, unsigned from, unsigned to, struct error *err)
+int net_cut_one_way(struct nemesis_world *w, unsigned from, unsigned to, struct error *err)
 {
     const struct host *a = &w->hosts->at[from], *b = &w->hosts->at[to];
     if (host_runf(w->hosts, b, "iptables -w -A INPUT -s %s -j DROP", a->address) != 0) {
@@ -17,8 +16,8 @@ static int cut_one_way(struct nemesis_world *w, unsigned from, unsigned to, stru
 
 static int cut(struct nemesis_world *w, unsigned a, unsigned b, struct error *err)
 {
-    int rv = cut_one_way(w, a, b, err);
-    return rv == 0 ? cut_one_way(w, b, a, err) : rv;
+    int rv = net_cut_one_way(w, a, b, err);
+    return rv == 0 ? net_cut_one_way(w, b, a, err) : rv;
 }
 
 /* Between those that are hit and those that are not; `except` (an index) stays with both. */
@@ -100,7 +99,7 @@ int net_one_way(struct nemesis_world *w, char what[NEMESIS_WHAT_MAX], struct err
     }
     for (unsigned i = 0; rv == 0 && i < w->hosts->n; i++) {
         if (i != one) {
-            rv = deaf ? cut_one_way(w, i, one, err) : cut_one_way(w, one, i, err);
+            rv = deaf ? net_cut_one_way(w, i, one, err) : net_cut_one_way(w, one, i, err);
         }
     }
     (void)snprintf(what, NEMESIS_WHAT_MAX, "[\"%s\" %s]", w->hosts->at[one].name,

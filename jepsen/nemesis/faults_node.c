@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "jepsen/hosts/names.h"
 #include "jepsen/nemesis/faults.h"
 
 static void signal_hit(struct nemesis_world *w, int signal)
@@ -79,9 +80,27 @@ int node_resume(struct nemesis_world *w, char what[NEMESIS_WHAT_MAX], struct err
 
 /* --- Power --- */
 
+static uint64_t draw_name(void *data, uint64_t below)
+{
+    return nemesis_random(data, below);
+}
+
+static int lose_names(struct nemesis_world *w, struct host *host, char what[NEMESIS_WHAT_MAX],
+                      struct error *err)
+{
+    unsigned lost = 0;
+    size_t n = strlen(what);
+    if (!w->hosts->lose_names) {
+        return 0;
+    }
+    int rv = names_lose(w->hosts, host, draw_name, w, &lost, err);
+    (void)snprintf(what + n - 1, NEMESIS_WHAT_MAX - n, " {\"%s\" {:names %u}}]", host->name, lost);
+    return rv;
+}
+
 /* The image as it lies on the machine's disk has what was synced; what the kernel still kept back
- * is not in its copy. */
-static int lose_power(struct nemesis_world *w, struct error *err)
+ * is not in its copy. Names that it holds although nobody synced their folder are taken back. */
+static int lose_power(struct nemesis_world *w, char what[NEMESIS_WHAT_MAX], struct error *err)
 {
     int rv = 0;
     signal_hit(w, SIGKILL);
@@ -101,6 +120,7 @@ static int lose_power(struct nemesis_world *w, struct error *err)
                 return error_set(err, WEIR_EIO, "%s: no new image (see commands)", host->name);
             }
             rv = host_mount(w->hosts, host, err);
+            rv = rv == 0 ? lose_names(w, host, what, err) : rv;
         }
     }
     return rv;
@@ -109,13 +129,13 @@ static int lose_power(struct nemesis_world *w, struct error *err)
 int node_power_one(struct nemesis_world *w, char what[NEMESIS_WHAT_MAX], struct error *err)
 {
     nemesis_choose(w, 1, what);
-    return lose_power(w, err);
+    return lose_power(w, what, err);
 }
 
 int node_power_all(struct nemesis_world *w, char what[NEMESIS_WHAT_MAX], struct error *err)
 {
     nemesis_choose(w, HOSTS_MAX, what);
-    return lose_power(w, err);
+    return lose_power(w, what, err);
 }
 
 /* --- One after the other --- */

@@ -146,6 +146,14 @@ bool nemesis_needs_clock(const char *names)
     CHOSEN_HAS(names, needs_clock);
 }
 
+bool nemesis_loses_names(const char *names)
+{
+    if (strcmp(names, MIX) == 0) {
+        return false;
+    }
+    CHOSEN_HAS(names, loses_names);
+}
+
 bool nemesis_upgrades(const char *names)
 {
     CHOSEN_HAS(names, needs_other);

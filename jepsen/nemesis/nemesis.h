@@ -41,6 +41,7 @@ struct fault {
     const char *about; /* one line */
     uint32_t kinds;
     bool needs_other, needs_spare, needs_clock, needs_media;
+    bool loses_names;     /* that were not synced: hosts/names.h */
     bool needs_disk;      /* of the host's own; FAULT_NETWORK needs a network of its own */
     unsigned members_min; /* of the cluster */
     bool settles; /* afterwards replicas have to be in step again before anything else is damaged */
@@ -85,6 +86,9 @@ const char *nemesis_lacks(const struct fault *f, unsigned members, bool other, b
 /* A fault among these needs a host that is not a member yet; clocks that can be changed. */
 bool nemesis_needs_spare(const char *names);
 bool nemesis_needs_clock(const char *names);
+/* Nodes have to write down what names they change. Not in a mix: what is kept of removed files
+ * takes room that a full disk is about. */
+bool nemesis_loses_names(const char *names);
 /* The nodes are to begin with the other build. */
 bool nemesis_upgrades(const char *names);
 

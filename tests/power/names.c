@@ -1,7 +1,7 @@
-/* LD_PRELOAD for tests/e2e/power.test.mjs: writes down which names a program makes, changes and
- * removes, and when it syncs their folders, so that the test can take back at a power failure what
- * was not synced. A journalling file system makes names durable along with other things; POSIX
- * promises them only after fsync of the folder.
+/* LD_PRELOAD for tests/e2e/power.test.mjs and jepsen's failures of power: writes down which names a
+ * program makes, changes and removes, and when it syncs their folders, so that the test can take
+ * back at a power failure what was not synced. A journalling file system makes names durable along
+ * with other things; POSIX promises them only after fsync of the folder.
  *
  * WEIR_NAMES_LOG: where to. WEIR_NAMES_DIR: only what lies below it counts; files that lose their
  * last name are kept in its folder `kept`. Lines, numbered from 1: N create PATH N unlink PATH KEPT
@@ -38,6 +38,7 @@ __attribute__((constructor)) static void begin(void)
     if (path != NULL && dir != NULL) {
         dir_len = strlen(dir);
         log_fd = NEXT(open)(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
+        (void)unsetenv("WEIR_NAMES_LOG"); /* the program's children write nothing down */
     }
 }
 
