@@ -386,8 +386,8 @@ int storage_bootstrap(struct group *g, struct error *err);
 int storage_open(struct group *g, struct error *err); /* reads term, vote and snapshot */
 /* The partition was reset: what its metadata says counts now. */
 int storage_reopen(struct group *g, struct error *err);
-/* Of a log that does not begin with entry 1, and whose snapshot is lost: what is before its begin
- * was committed, and `conf`, a leader's, is newer. It is written with the next metadata. */
+/* Of a log that does not begin with entry 1, and whose newest snapshot is lost: what is before its
+ * begin was committed, and `conf`, a leader's, is newer. It is written with the next metadata. */
 int storage_begin_as_snapshot(struct group *g, const struct raft_configuration *conf,
                               struct error *err);
 /* Writes the newest snapshot's metadata if the disk does not have it. */

@@ -94,7 +94,7 @@ int storage_begin_as_snapshot(struct group *g, const struct raft_configuration *
     struct partition_begin begin;
     struct raft_buffer config;
     partition_begin(g->partition, &begin);
-    if (g->snapshot.index > 0 || begin.first_index.v <= 1) {
+    if (g->snapshot.index + 1 >= begin.first_index.v) {
         return 0;
     }
     if (raft_configuration_encode(conf, &config) != 0) {
@@ -103,6 +103,7 @@ int storage_begin_as_snapshot(struct group *g, const struct raft_configuration *
     void *copy = malloc(config.len);
     if (copy != NULL) {
         memcpy(copy, config.base, config.len);
+        free(g->snapshot.config);
         g->snapshot = (struct group_snapshot){
             .index = begin.first_index.v - 1,
             .term = begin.prev_term.v,

@@ -113,6 +113,34 @@ static void replica_without_metadata__comes_back_with_a_log_that_begins_late(voi
     cluster_await_equal(&c);
 }
 
+/* Its snapshot ends before the log begins: libraft would have a gap between the two. */
+static void replica_with_older_metadata__comes_back_with_a_log_that_begins_late(void **state)
+{
+    (void)state;
+    struct error err;
+    char command[512];
+    c.retain_bytes = 256 << 10;
+    cluster_start_all(&c);
+    uint32_t away = cluster_await_leader(&c) % CLUSTER_NODES + 1;
+    cluster_propose_many(&c, 50, 50, 1000);
+    cluster_await_equal(&c);
+    cluster_stop(&c, away); /* notes a snapshot */
+    (void)snprintf(command, sizeof(command), "cd %s/%u && cp meta ../older", c.dir, away);
+    assert_int_equal(system(command), 0);
+    assert_int_equal(cluster_start(&c, away, &err), 0);
+    cluster_propose_many(&c, 500, 50, 1000);
+    assert_true(cluster_run_until(&c, all_begin_late));
+    cluster_stop(&c, away);
+    (void)snprintf(command, sizeof(command), "cd %s/%u && cp ../older meta", c.dir, away);
+    assert_int_equal(system(command), 0);
+    assert_int_equal(cluster_start(&c, away, &err), 0);
+    assert_true(group_recovering(c.nodes[away].group));
+    cluster_propose_many(&c, 50, 10, 1000);
+    assert_true(cluster_run_until(&c, nobody_recovers)); /* till then it may begin anew */
+    cluster_propose_many(&c, 50, 10, 1000);
+    cluster_await_equal(&c);
+}
+
 /* --- Holes in what the others have given up --- */
 
 static void run_in_dir(const char *what)
@@ -690,6 +718,7 @@ int main(void)
         TEST(reset__brings_a_node_the_compacted_log),
         TEST(retention__by_age_hides_records_in_the_newest_segment_too),
         TEST(replica_without_metadata__comes_back_with_a_log_that_begins_late),
+        TEST(replica_with_older_metadata__comes_back_with_a_log_that_begins_late),
         TEST(group_recover__asks_first_also_when_libraft_waits_for_repair),
         TEST(replica__gives_up_a_hole_that_the_others_have_given_up),
         TEST(group__brings_back_a_node_whose_entries_the_leader_no_longer_has),
