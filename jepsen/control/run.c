@@ -565,6 +565,22 @@ static void compare_replicas(struct run *run)
     }
 }
 
+/* What the nodes said: in each group's term at most one of them was elected. */
+static void look_for_two_leaders(struct run *run)
+{
+    char line[1024];
+    (void)snprintf(line, sizeof(line),
+                   "awk '/ raft_leader_elected / { match($0, /group=[0-9]+ term=[0-9]+/);"
+                   " k = substr($0, RSTART, RLENGTH);"
+                   " if (k in by && by[k] != FILENAME) { print \"two leaders:\", k; bad = 1 }"
+                   " by[k] = FILENAME } END { exit bad }' %s/n*/output",
+                   run->hosts.work);
+    if (hosts_run(&run->hosts, (const char *const[]){"sh", "-c", line, NULL}) == 1) {
+        find(run, "two-leaders");
+        conclude(run, RUN_INVALID, "two nodes were elected in one term (see commands)");
+    }
+}
+
 static void check_history(struct run *run)
 {
     const struct run_options *o = run->options;
@@ -643,6 +659,7 @@ void run_once(const struct run_options *options, struct run_result *ret_result)
         ret_result->faults = run->world.faults;
         look_for_crashes(run);
         compare_replicas(run);
+        look_for_two_leaders(run);
     }
     close_loop(run);
     hosts_close(&run->hosts);

@@ -40,8 +40,8 @@ struct run_result {
     char reason[512]; /* of an unchecked or invalid one, in words */
     /* What was found beside the history's anomalies, with blanks between: unavailable (the cluster
      * does not come back when all is healed), crashed, replicas-differ, views-differ, unreadable (a
-     * reader was given what is damaged). */
-    char findings[64];
+     * reader was given what is damaged), two-leaders (of one term). */
+    char findings[96];
     double seconds;
     uint64_t operations;
     unsigned faults;

@@ -12,8 +12,8 @@
 #include "jepsen/nemesis/faults.h"
 
 #define ELECTION_MS  500 /* raft.election_ms as it comes */
-#define LATE_MIN_MS  150
-#define LATE_MORE_MS 200
+#define LATE_MIN_MS  200
+#define LATE_MORE_MS 150
 
 struct roles {
     unsigned old, late; /* indexes */
@@ -34,31 +34,32 @@ static struct roles draw_roles(struct nemesis_world *w)
     return r;
 }
 
-static int cut_off(struct nemesis_world *w, unsigned one, struct error *err)
+/* The old leader: the one that is to win hears it longest, so that nobody's log is longer. */
+static int cut_off(struct nemesis_world *w, const struct roles *r, struct error *err)
 {
     int rv = 0;
     for (unsigned i = 0; rv == 0 && i < w->hosts->n; i++) {
-        if (i != one) {
-            rv = net_cut_one_way(w, one, i, err);
-            rv = rv == 0 ? net_cut_one_way(w, i, one, err) : rv;
-        }
+        rv = i != r->old && i != r->late ? net_cut_one_way(w, r->old, i, err) : 0;
+    }
+    rv = rv == 0 ? net_cut_one_way(w, r->old, r->late, err) : rv;
+    for (unsigned i = 0; rv == 0 && i < w->hosts->n; i++) {
+        rv = i != r->old ? net_cut_one_way(w, i, r->old, err) : 0;
     }
     return rv;
 }
 
-static int hear_late(struct nemesis_world *w, unsigned late, unsigned ms, struct error *err)
+static int hear_late(struct nemesis_world *w, const struct roles *r, struct error *err)
 {
-    struct host *host = &w->hosts->at[late];
-    int rv = host_delay_start(w->hosts, host, ms, err);
-    for (unsigned i = 0; rv == 0 && i < w->hosts->n; i++) {
-        if (i != late &&
+    const struct host *host = &w->hosts->at[r->late];
+    for (unsigned i = 0; i < w->hosts->n; i++) {
+        if (votes(w, r, i) &&
             host_runf(w->hosts, host,
                       "iptables -w -A INPUT -s %s -j NFQUEUE --queue-num 0 --queue-bypass",
                       w->hosts->at[i].address) != 0) {
-            rv = error_set(err, WEIR_EIO, "iptables fails on %s (see commands)", host->name);
+            return error_set(err, WEIR_EIO, "iptables fails on %s (see commands)", host->name);
         }
     }
-    return rv;
+    return 0;
 }
 
 /* The voters: first they hear no more of the winner, then they die. */
@@ -97,10 +98,11 @@ int vote_forget(struct nemesis_world *w, char what[NEMESIS_WHAT_MAX], struct err
     unsigned ms = LATE_MIN_MS + (unsigned)nemesis_random(w, LATE_MORE_MS);
     (void)snprintf(what, NEMESIS_WHAT_MAX, "{:old \"%s\" :late \"%s\" :ms %u}",
                    w->hosts->at[r.old].name, w->hosts->at[r.late].name, ms);
-    int rv = cut_off(w, r.old, err);
-    rv = rv == 0 ? hear_late(w, r.late, ms, err) : rv;
+    int rv = host_delay_start(w->hosts, &w->hosts->at[r.late], ms, err);
+    rv = rv == 0 ? cut_off(w, &r, err) : rv;
+    rv = rv == 0 ? hear_late(w, &r, err) : rv;
     if (rv == 0) {
-        hosts_pause_ms(ELECTION_MS + ms + (unsigned)nemesis_random(w, ms));
+        hosts_pause_ms(ELECTION_MS + ms + ms / 2 + (unsigned)nemesis_random(w, ms));
         rv = kill_voters(w, &r, err);
     }
     return rv == 0 ? join(w, &r, err) : rv;
