@@ -111,7 +111,7 @@ test('an invalid batch, an unknown topic and a wrong secret are refused by name'
   const produce = execFile(weir, ['log', 'produce', 'meta', '--config', cluster.nodes[0].config]);
   let said = '';
   produce.stderr.on('data', (d) => { said += d; });
-  const ended = new Promise((done) => produce.once('exit', done));
+  const ended = new Promise((done) => produce.once('close', done));
   produce.stdin.end(`${'x'.repeat(2_000_000)}\n`);
   assert.ok(await ended > 0, 'two megabytes in one record');
   assert.match(said, /too big/);

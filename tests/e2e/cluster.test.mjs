@@ -1,11 +1,12 @@
 // A cluster that grows, drains, shrinks, replaces a disk and is restarted node by node, while a producer writes: nothing that was
 // acknowledged is lost, nothing is stored twice.
 import assert from 'node:assert/strict';
-import { execFile, spawn } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
+import { Child } from './lib/child.mjs';
 import { Cluster, until, weir } from './lib/cluster.mjs';
 
 const CONFIG = ['node.roles = log', 'log.topic = journal partitions=6', 'log.topic = meta partitions=1 compact=yes',
@@ -18,7 +19,6 @@ before(async () => {
   cluster = await Cluster.start(CONFIG);
 });
 after(async () => {
-  producer?.process.kill('SIGKILL');
   await cluster?.stop();
 });
 
@@ -32,25 +32,21 @@ async function cli(...args) {
 /** Writes until it is stopped; what it printed, the longest gap among it. */
 function produce() {
   const acks = join(cluster.dir, 'acks');
-  const child = spawn(weir, ['log', 'produce', 'journal', '--seconds', '600', '--rate', String(RATE), '--size', '100', '--json',
-    '--report', '--ack-log', acks, '--config', cluster.nodes[0].config], { stdio: ['ignore', 'pipe', 'pipe'] });
-  let out = '', err = '';
-  child.stdout.on('data', (d) => { out += d; });
-  child.stderr.on('data', (d) => { err += d; });
-  const exited = new Promise((done) => child.once('exit', done));
+  const child = new Child(weir, ['log', 'produce', 'journal', '--seconds', '600', '--rate', String(RATE), '--size', '100', '--json',
+    '--report', '--ack-log', acks, '--config', cluster.nodes[0].config]);
   return {
     process: child,
     acks,
     /** The longest gap between two acknowledgements in the seconds since the last call, ms. */
     gap() {
-      const gaps = [...err.matchAll(/gap_ms=([\d.]+)/g)].map((m) => Number(m[1]));
-      err = '';
+      const gaps = [...child.err.matchAll(/gap_ms=([\d.]+)/g)].map((m) => Number(m[1]));
+      child.err = '';
       return Math.max(0, ...gaps);
     },
     async stop() {
       child.kill('SIGINT');
-      await exited;
-      return { ...JSON.parse(out), err };
+      await child.ended;
+      return { ...JSON.parse(child.out), err: child.err };
     },
   };
 }

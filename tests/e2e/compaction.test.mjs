@@ -1,10 +1,10 @@
 // A compacted topic under load, with tombstones and a node that is killed: at the end a reader from the begin sees exactly the newest value of each
 // key, the disks have less on them, all replicas are equal (and never seemed to differ), and a node that joins gets the same.
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
 import { closeSync, openSync, readdirSync, readSync, statSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { Child } from './lib/child.mjs';
 import { Cluster, sleep, until, weir } from './lib/cluster.mjs';
 
 const TOPIC = 'state';
@@ -27,11 +27,8 @@ const bytesOf = (node) => segmentsOf(node).reduce((sum, n) => sum + statSync(joi
 
 /** Writes records of random keys, one in ten a tombstone, at a steady rate; when the promise ends all of them are acknowledged. */
 async function produce(n) {
-  const child = spawn(weir, ['log', 'produce', TOPIC, '--key-separator', ':', '--null-empty', '--config', cluster.nodes[0].config],
+  const child = new Child(weir, ['log', 'produce', TOPIC, '--key-separator', ':', '--null-empty', '--config', cluster.nodes[0].config],
     { stdio: ['pipe', 'ignore', 'pipe'] });
-  let err = '';
-  child.stderr.on('data', (d) => { err += d; });
-  const ended = new Promise((done) => child.once('exit', done));
   let bytes = 0;
   const begun = Date.now();
   for (let i = 0; i < n; i++) {
@@ -45,7 +42,7 @@ async function produce(n) {
     if (ahead > 20) await sleep(ahead);
   }
   child.stdin.end();
-  assert.equal(await ended, 0, err);
+  assert.equal((await child.ended).code, 0, child.err);
   return bytes;
 }
 

@@ -1,10 +1,10 @@
 // A consumer group of three on three real nodes: while records come, one consumer is killed and so is the node that coordinates the group. Every
 // record is consumed, and what is committed is right. WEIR_GROUP_RECORDS: how many (300,000).
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
 import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { Child } from './lib/child.mjs';
 import { Cluster, until, weir } from './lib/cluster.mjs';
 
 const RECORDS = Number(process.env.WEIR_GROUP_RECORDS ?? 300_000);
@@ -19,12 +19,11 @@ function consumer(cluster, name, ...more) {
   const file = join(cluster.dir, `${name}.out`);
   const out = openSync(file, 'w');
   const err = openSync(`${file}.err`, 'w');
-  const child = spawn(weir, ['log', 'consume', TOPIC, '--group', GROUP, '--format', 'crc', '--follow', '--session', '5000', ...more,
+  const child = new Child(weir, ['log', 'consume', TOPIC, '--group', GROUP, '--format', 'crc', '--follow', '--session', '5000', ...more,
     '--config', cluster.nodes[0].config], { stdio: ['ignore', out, err] });
   closeSync(out);
   closeSync(err);
-  const ended = new Promise((done) => child.once('exit', (code, signal) => done({ code, signal })));
-  return { child, file, ended, errors: () => readFileSync(`${file}.err`, 'utf8') };
+  return { child, file, ended: child.ended, errors: () => readFileSync(`${file}.err`, 'utf8') };
 }
 
 /** Counts each 'partition offset crc' line of a file in `seen`; the last one may have been cut by a kill. */

@@ -1,10 +1,11 @@
 // What an operator does to consumer groups from the command line, and a command that knows one broker only.
 import assert from 'node:assert/strict';
-import { execFile, spawn } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
+import { Child } from './lib/child.mjs';
 import { Cluster, until, weir } from './lib/cluster.mjs';
 
 const CONFIG = 'node.roles = log\nlog.free_mib_min = 64\nlog.topic = events partitions=3\nlog.topic = one partitions=1\n' +
@@ -84,9 +85,8 @@ test('what makes no sense is refused, and nothing is changed', async () => {
 });
 
 test('a group with members is left alone, also by a coordinator that has not heard of them yet', async () => {
-  const member = spawn(weir, ['log', 'consume', 'events', '--group', 'busy', '--follow', '--config', cluster.nodes[0].config],
+  const member = new Child(weir, ['log', 'consume', 'events', '--group', 'busy', '--follow', '--config', cluster.nodes[0].config],
     { stdio: 'ignore' });
-  const ended = new Promise((done) => member.once('exit', done));
   try {
     await until('it has all partitions', async () => {
       const g = await group('busy');
@@ -104,7 +104,7 @@ test('a group with members is left alone, also by a coordinator that has not hea
     await until('it is back', () => coordinator.healthy());
   } finally {
     member.kill('SIGTERM');
-    await ended;
+    await member.ended;
   }
   await set('busy', 'events=begin');
   assert.equal((await consume('events', '--group', 'busy')).length, 300);

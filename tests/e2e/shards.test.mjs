@@ -1,11 +1,12 @@
 // Nodes whose log runs on three loop threads each: produced, consumed by a group, killed, restarted, grown and drained. Nothing that was acknowledged is
 // lost or stored twice, and each shard's replicas end up equal.
 import assert from 'node:assert/strict';
-import { execFile, spawn } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
+import { Child } from './lib/child.mjs';
 import { Cluster, until, weir } from './lib/cluster.mjs';
 
 const SHARDS = 3;
@@ -16,12 +17,10 @@ const CONFIG = ['node.roles = log', `log.shards = ${SHARDS}`, `log.topic = ${TOP
 const run = promisify(execFile);
 
 let cluster;
-const children = [];
 before(async () => {
   cluster = await Cluster.start(CONFIG, undefined, 3, { shards: SHARDS });
 });
 after(async () => {
-  for (const c of children) c.kill('SIGKILL');
   await cluster?.stop();
 });
 
@@ -33,12 +32,7 @@ async function cli(...args) {
 
 /** A command that runs on; its output, and how it ends. */
 function background(...args) {
-  const child = spawn(weir, [...args, '--config', cluster.nodes[0].config], { stdio: ['ignore', 'pipe', 'pipe'] });
-  const b = { child, out: '', err: '', exited: new Promise((done) => child.once('exit', done)) };
-  child.stdout.on('data', (d) => { b.out += d; });
-  child.stderr.on('data', (d) => { b.err += d; });
-  children.push(child);
-  return b;
+  return new Child(weir, [...args, '--config', cluster.nodes[0].config]);
 }
 
 const lines = (text) => text.split('\n').filter(Boolean);
@@ -69,8 +63,8 @@ test('records of all shards are written, consumed by a group and kept, whoever d
   await cli('cluster', 'remove', 'n1', '--wait');
   await cluster.nodes[0].kill('SIGTERM');
 
-  producer.child.kill('SIGINT');
-  await producer.exited;
+  producer.kill('SIGINT');
+  await producer.ended;
   const result = JSON.parse(producer.out);
   t.diagnostic(`${result.acked} acknowledged, longest gap ${result.longest_ack_gap_ms} ms`);
   assert.equal(result.failed, 0, producer.err);
@@ -81,8 +75,8 @@ test('records of all shards are written, consumed by a group and kept, whoever d
   assert.deepEqual(acked.filter((line) => !stored.has(line)), [], 'acknowledged and not there');
   assert.equal(read.length, acked.length, 'stored twice');
   await until('the group has consumed all', async () => (await group()).lag === 0);
-  consumer.child.kill('SIGTERM');
-  await consumer.exited;
+  consumer.kill('SIGTERM');
+  await consumer.ended;
   const consumed = new Set(lines(consumer.out));
   assert.deepEqual(acked.filter((line) => !consumed.has(line)), [], 'not consumed');
   await until('all replicas are equal', () => cli('log', 'verify'), 20_000, 500);

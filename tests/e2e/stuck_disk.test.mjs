@@ -2,11 +2,11 @@
 // most is frozen): the others take over, it wins nothing, and after the thaw it follows, catches up and leads its share again. Slow: it is slow.
 // Broken (EIO): the others take over, and a new disk makes it whole. Nothing is lost or stored twice.
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { Child } from './lib/child.mjs';
 import { Cluster, sleep, until, weir } from './lib/cluster.mjs';
 import { Disk } from './lib/disk.mjs';
 import { Producer, audit } from './lib/producer.mjs';
@@ -18,7 +18,6 @@ const CONFIG = ['node.roles = log', 'log.free_mib_min = 16', `log.topic = busy p
 
 let folder, cluster;
 const disks = [];
-const readers = [];
 
 before(async () => {
   folder = mkdtempSync(join(process.env.WEIR_E2E_DIR ?? tmpdir(), 'weir-stuck-'));
@@ -30,8 +29,6 @@ before(async () => {
   });
 });
 after(async () => {
-  for (const r of readers) r.kill('SIGKILL');
-  for (const d of disks) d.thaw();
   await cluster?.stop(() => process.env.WEIR_E2E_KEEP || disks.forEach((d) => d.close()));
   if (!process.env.WEIR_E2E_KEEP) rmSync(folder, { recursive: true, force: true });
 });
@@ -51,12 +48,9 @@ function follow(node) {
   const brokers = [node, ...cluster.nodes.filter((n) => n !== node)].map((n) => `127.0.0.1:${n.ports.broker}`).join(',');
   const secret = join(folder, 'secret');
   writeFileSync(secret, cluster.secret);
-  const child = spawn(weir, ['log', 'consume', 'busy', '--follow', '--format', 'crc', '--brokers', brokers, '--secret-file', secret],
+  const child = new Child(weir, ['log', 'consume', 'busy', '--follow', '--format', 'crc', '--brokers', brokers, '--secret-file', secret],
     { stdio: ['ignore', 'pipe', 'inherit'] });
-  let n = 0;
-  child.stdout.on('data', (d) => { n += d.toString('latin1').split('\n').length - 1; });
-  readers.push(child);
-  return { count: () => n };
+  return { count: () => child.out.split('\n').length - 1 };
 }
 
 const acked = [];
@@ -92,8 +86,12 @@ async function busiest() {
 }
 
 const withDisks = (act) => async (t) => {
-  if (disks.length === 3) await act(t);
-  else t.diagnostic('no loop devices here: no disk to break');
+  if (disks.length < 3) return t.diagnostic('no loop devices here: no disk to break');
+  try {
+    await act(t);
+  } finally {
+    for (const d of disks) await d.mend();
+  }
 };
 
 test('a node whose disk is stuck gives up what it leads, and comes back', { timeout: 300_000 }, withDisks(async () => {

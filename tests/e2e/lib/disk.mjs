@@ -59,6 +59,12 @@ export class Disk {
     this.slow = undefined;
   }
 
+  /** Neither stuck nor slow any more, if it was. */
+  async mend() {
+    await this.speedUp();
+    this.thaw();
+  }
+
   /** No block that was not written before can be written any more. */
   fail() {
     try {

@@ -1,27 +1,25 @@
 // `weir log produce` as a load that is stopped at will, and the check of what became of its records.
-import { execFile, spawn } from 'node:child_process';
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { promisify } from 'node:util';
+import { Child } from './child.mjs';
 import { weir } from './cluster.mjs';
 
 const run = promisify(execFile);
 const lines = (text) => text.split('\n').filter(Boolean);
 let first = 0; // no two producers of a test write the same value
 
-export class Producer {
+export class Producer extends Child {
   /** Generated records for `topic` until it is stopped. `acks`: where it writes what was acknowledged. One of the options may be { program }:
    * another version's, that does not know --first. */
   constructor(config, topic, acks, ...options) {
     first += 1e9;
-    this.acks = acks;
-    this.out = this.err = '';
     const other = options.find((o) => o.program);
     const numbered = other ? [] : ['--first', String(first)];
-    this.process = spawn(other?.program ?? weir, ['log', 'produce', topic, '--seconds', '3600', '--json', '--report', '--ack-log', acks,
-      ...numbered, '--config', config, ...options.filter((o) => o !== other)], { stdio: ['ignore', 'pipe', 'pipe'] });
-    this.process.stdout.on('data', (d) => { this.out += d; });
-    this.process.stderr.on('data', (d) => { this.err += d; });
-    this.exited = new Promise((done) => this.process.once('exit', done));
+    super(other?.program ?? weir, ['log', 'produce', topic, '--seconds', '3600', '--json', '--report', '--ack-log', acks,
+      ...numbered, '--config', config, ...options.filter((o) => o !== other)]);
+    this.acks = acks;
   }
 
   /** Records acknowledged so far, as of its last report (one a second). */
@@ -31,13 +29,10 @@ export class Producer {
 
   /** What it printed, and the acknowledged records as lines `partition offset crc`. */
   async stop() {
-    this.process.kill('SIGINT');
-    await this.exited;
-    return { ...JSON.parse(this.out || '{}'), err: this.err, lines: lines(readFileSync(this.acks, 'utf8')) };
-  }
-
-  kill() {
-    this.process.kill('SIGKILL');
+    this.kill('SIGINT');
+    const end = await this.ended;
+    assert.ok(this.out, `it ended without a word: ${JSON.stringify(end)}\n${this.err}`);
+    return { ...JSON.parse(this.out), err: this.err, lines: lines(readFileSync(this.acks, 'utf8')) };
   }
 }
 

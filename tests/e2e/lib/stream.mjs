@@ -1,5 +1,5 @@
 // An encoder: ffmpeg with a test picture.
-import { spawn } from 'node:child_process';
+import { Child } from './child.mjs';
 import { sleep } from './cluster.mjs';
 
 const PICTURE = ['-re', '-f', 'lavfi', '-i', 'testsrc2=size=640x360:rate=30',
@@ -11,11 +11,9 @@ const CODEC = ['-c:v', 'libx264', '-preset', 'ultrafast', '-tune', 'zerolatency'
 /** Streams once. `done` resolves with the exit code and what ffmpeg said. */
 export function publish(url, seconds) {
   const length = seconds ? ['-t', String(seconds)] : [];
-  const child = spawn('ffmpeg', ['-hide_banner', '-loglevel', 'info', '-nostats', '-nostdin',
+  const child = new Child('ffmpeg', ['-hide_banner', '-loglevel', 'info', '-nostats', '-nostdin',
     ...PICTURE, ...length, ...CODEC, url], { stdio: ['ignore', 'ignore', 'pipe'] });
-  let said = '';
-  child.stderr.on('data', (d) => { said += d; });
-  const done = new Promise((ok) => child.once('exit', (code) => ok({ code, said })));
+  const done = child.ended.then(({ code }) => ({ code, said: child.err }));
   return {
     done,
     async stop() {
