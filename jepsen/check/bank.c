@@ -10,7 +10,7 @@
 static int64_t total_of(const struct edn *accounts)
 {
     int64_t total = 0;
-    for (const struct edn *k = accounts->first; k != NULL; k = k->next->next) {
+    for (const struct edn *k = edn_first_key(accounts); k != NULL; k = edn_next_key(k)) {
         total += edn_int(k->next, 0);
     }
     return total;
@@ -18,7 +18,7 @@ static int64_t total_of(const struct edn *accounts)
 
 static const struct edn *account(const struct edn *accounts, const struct edn *name)
 {
-    for (const struct edn *k = accounts->first; k != NULL; k = k->next->next) {
+    for (const struct edn *k = edn_first_key(accounts); k != NULL; k = edn_next_key(k)) {
         if (edn_equal(k, name)) {
             return k->next;
         }
@@ -33,17 +33,18 @@ static void judge(const struct edn *first, const struct op *op, struct report *r
         report_anomaly(r, "wrong-total", "{:total %lld :expected %lld :index %lld}",
                        (long long)total, (long long)wanted, (long long)op->index);
     }
-    for (const struct edn *k = op->value->first; k != NULL; k = k->next->next) {
+    for (const struct edn *k = edn_first_key(op->value); k != NULL; k = edn_next_key(k)) {
         if (account(first, k) == NULL) {
             report_anomaly(r, "unexpected-key", "{:account %.*s :index %lld}", (int)k->len, k->text,
                            (long long)op->index);
         }
-        if (edn_int(k->next, 0) < 0) {
+        int64_t balance = edn_int(k->next, 0);
+        if (balance < 0) {
             report_anomaly(r, "negative-value", "{:account %.*s :value %lld :index %lld}",
-                           (int)k->len, k->text, (long long)k->next->i, (long long)op->index);
+                           (int)k->len, k->text, (long long)balance, (long long)op->index);
         }
     }
-    for (const struct edn *k = first->first; k != NULL; k = k->next->next) {
+    for (const struct edn *k = edn_first_key(first); k != NULL; k = edn_next_key(k)) {
         if (account(op->value, k) == NULL) {
             report_anomaly(r, "missing-key", "{:account %.*s :index %lld}", (int)k->len, k->text,
                            (long long)op->index);

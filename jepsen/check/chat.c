@@ -31,6 +31,7 @@
 
 #include "jepsen/check/check.h"
 #include "jepsen/check/table.h"
+#include "jepsen/history/memory.h"
 
 /* By the rate alone nobody waits longer than this between two messages. */
 #define RATE_WAIT_NS INT64_C(2500000000)
@@ -210,15 +211,7 @@ static void learn_event(struct chat *c, const struct event *e, const struct op *
         }
         return;
     }
-    if (c->n == c->cap) {
-        c->cap = c->cap == 0 ? 1024 : c->cap * 2;
-        struct event *more = realloc(c->events, c->cap * sizeof(*more));
-        if (more == NULL) {
-            (void)fprintf(stderr, "no memory\n");
-            exit(3);
-        }
-        c->events = more;
-    }
+    c->events = memory_grow(c->events, c->n, &c->cap, sizeof(*c->events));
     c->shown[e->kind]++;
     *at = (int64_t)c->n;
     c->events[c->n++] = *e;

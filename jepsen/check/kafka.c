@@ -23,6 +23,7 @@
 
 #include "jepsen/check/check.h"
 #include "jepsen/check/table.h"
+#include "jepsen/history/memory.h"
 
 #define GROUPS_MAX 32
 
@@ -61,20 +62,6 @@ struct kafka {
     int64_t last_key;
 };
 
-static void *more(void *at, size_t n, size_t *cap, size_t size)
-{
-    if (n < *cap) {
-        return at;
-    }
-    *cap = *cap == 0 ? 1024 : *cap * 2;
-    at = realloc(at, *cap * size);
-    if (at == NULL) {
-        (void)fprintf(stderr, "no memory\n");
-        exit(3);
-    }
-    return at;
-}
-
 /* --- Micro-operations --- */
 
 typedef void (*pair_fn)(struct kafka *k, const struct op *op, int64_t key, int64_t offset,
@@ -86,10 +73,7 @@ static void each_polled(struct kafka *k, const struct op *op, pair_fn fn)
     for (const struct edn *mop = op->value != NULL ? op->value->first : NULL; mop != NULL;
          mop = mop->next) {
         const struct edn *polled = edn_is(edn_at(mop, 0), "poll") ? edn_at(mop, 1) : NULL;
-        if (polled == NULL || polled->type != EDN_MAP) {
-            continue;
-        }
-        for (const struct edn *key = polled->first; key != NULL; key = key->next->next) {
+        for (const struct edn *key = edn_first_key(polled); key != NULL; key = edn_next_key(key)) {
             for (const struct edn *pair = key->next->first; pair != NULL; pair = pair->next) {
                 fn(k, op, edn_int(key, -1), edn_int(edn_at(pair, 0), -1),
                    edn_int(edn_at(pair, 1), -1));
@@ -125,7 +109,7 @@ static void take_invoked(struct kafka *k, const struct op *op, int64_t key, int6
         return;
     }
     *slot = (int64_t)k->n_sends;
-    k->sends = more(k->sends, k->n_sends, &k->cap_sends, sizeof(*k->sends));
+    k->sends = memory_grow(k->sends, k->n_sends, &k->cap_sends, sizeof(*k->sends));
     k->sends[k->n_sends++] = (struct send){.invocation = op,
                                            .key = key,
                                            .value = value,
@@ -140,7 +124,7 @@ static void take_place(struct kafka *k, const struct op *op, int64_t key, int64_
     int64_t *at = table_put(&k->value_at, key, offset, INT64_MIN);
     if (*at == INT64_MIN) {
         *at = value;
-        k->known = more(k->known, k->n_known, &k->cap_known, sizeof(*k->known));
+        k->known = memory_grow(k->known, k->n_known, &k->cap_known, sizeof(*k->known));
         k->known[k->n_known++] = (struct known){.key = key, .offset = offset};
     } else if (*at != value) {
         report_anomaly(k->report, "inconsistent-offsets",
@@ -368,9 +352,8 @@ static size_t first_known(const struct kafka *k, int64_t key, int64_t offset)
 static void judge_commit(struct kafka *k, const struct op *op)
 {
     int group = group_number(k, op);
-    const struct edn *key =
-        group >= 0 && op->value != NULL && op->value->type == EDN_MAP ? op->value->first : NULL;
-    for (; key != NULL; key = key->next->next) {
+    const struct edn *key = group >= 0 ? edn_first_key(op->value) : NULL;
+    for (; key != NULL; key = edn_next_key(key)) {
         int64_t id = edn_int(key, -1), next = edn_int(key->next, -1);
         int64_t *from = table_put(&k->committed, group, id, 0);
         for (size_t i = first_known(k, id, *from);

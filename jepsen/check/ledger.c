@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "jepsen/check/check.h"
+#include "jepsen/history/memory.h"
 
 struct booking {
     const struct edn *id;
@@ -108,7 +109,7 @@ static void take_bookings(struct ledger *l, const struct ops *ops)
 static void judge_total(struct ledger *l, const struct op *read, const struct edn *accounts)
 {
     int64_t total = 0;
-    for (const struct edn *k = accounts->first; k != NULL; k = k->next->next) {
+    for (const struct edn *k = edn_first_key(accounts); k != NULL; k = edn_next_key(k)) {
         total += edn_int(k->next, 0);
     }
     if (total != 0) {
@@ -126,12 +127,7 @@ static struct account *account_of(struct ledger *l, const struct edn *name)
             return &l->accounts[i];
         }
     }
-    struct account *more = realloc(l->accounts, (l->n_accounts + 1) * sizeof(*more));
-    if (more == NULL) {
-        (void)fprintf(stderr, "no memory\n");
-        exit(3);
-    }
-    l->accounts = more;
+    l->accounts = memory_need(realloc(l->accounts, (l->n_accounts + 1) * sizeof(*l->accounts)));
     l->accounts[l->n_accounts] = (struct account){.name = name};
     return &l->accounts[l->n_accounts++];
 }
@@ -139,8 +135,7 @@ static struct account *account_of(struct ledger *l, const struct edn *name)
 static void add_postings(struct ledger *l, const struct booking *b)
 {
     const struct edn *postings = edn_get(b->first->value, "postings");
-    for (const struct edn *k = postings != NULL ? postings->first : NULL; k != NULL;
-         k = k->next->next) {
+    for (const struct edn *k = edn_first_key(postings); k != NULL; k = edn_next_key(k)) {
         account_of(l, k)->cents += edn_int(k->next, 0);
     }
 }
@@ -165,7 +160,7 @@ static void judge_entry(struct ledger *l, const struct op *read, const struct ed
 
 static void judge_balances(struct ledger *l, const struct op *read, const struct edn *accounts)
 {
-    for (const struct edn *k = accounts->first; k != NULL; k = k->next->next) {
+    for (const struct edn *k = edn_first_key(accounts); k != NULL; k = edn_next_key(k)) {
         struct account *a = account_of(l, k);
         if (a->cents != edn_int(k->next, 0)) {
             report_anomaly(l->r, "wrong-balance",

@@ -12,6 +12,7 @@
 
 #include "jepsen/check/check.h"
 #include "jepsen/check/table.h"
+#include "jepsen/history/memory.h"
 
 #define NIL       INT64_MIN
 #define STEPS_MAX 30000000u /* of one key: more can't be waited for */
@@ -54,15 +55,6 @@ struct search {
     uint64_t steps;
 };
 
-static void *need(void *p)
-{
-    if (p == NULL) {
-        (void)fprintf(stderr, "no memory\n");
-        exit(3);
-    }
-    return p;
-}
-
 /* --- What led nowhere --- */
 
 static uint64_t mix(uint64_t x)
@@ -76,7 +68,7 @@ static bool memory_put(struct memory *m, uint64_t a, uint64_t b)
 {
     if (m->n * 2 >= m->mask) {
         struct memory wide = {.mask = m->mask * 2 + 1};
-        wide.entries = need(calloc(wide.mask + 1, sizeof(*wide.entries)));
+        wide.entries = memory_need(calloc(wide.mask + 1, sizeof(*wide.entries)));
         for (size_t i = 0; m->entries != NULL && i <= m->mask; i++) {
             if (m->entries[i][0] != 0) {
                 (void)memory_put(&wide, m->entries[i][0], m->entries[i][1]);
@@ -221,10 +213,10 @@ static int compare_events(const void *a, const void *b)
 static void build(struct search *s, const struct op *base)
 {
     unsigned n_events = 0;
-    struct event *events = need(calloc((size_t)s->n * 2 + 1, sizeof(*events)));
-    struct node **begins = need(calloc((size_t)s->n + 1, sizeof(*begins)));
-    s->nodes = need(calloc((size_t)s->n * 2 + 2, sizeof(*s->nodes)));
-    s->stack = need(calloc((size_t)s->n + 1, sizeof(*s->stack)));
+    struct event *events = memory_need(calloc((size_t)s->n * 2 + 1, sizeof(*events)));
+    struct node **begins = memory_need(calloc((size_t)s->n + 1, sizeof(*begins)));
+    s->nodes = memory_need(calloc((size_t)s->n * 2 + 2, sizeof(*s->nodes)));
+    s->stack = memory_need(calloc((size_t)s->n + 1, sizeof(*s->stack)));
     for (unsigned i = 0; i < s->n; i++) {
         events[n_events++] =
             (struct event){.order = s->ops[i].op - base, .number = i, .begin = true};
@@ -326,8 +318,8 @@ static int compare_keyed(const void *a, const void *b)
 void check_linear(const struct ops *ops, struct report *r)
 {
     bool keyed = is_keyed(ops);
-    struct keyed_op *all = need(calloc(ops->n + 1, sizeof(*all)));
-    struct action_op *of_key = need(calloc(ops->n + 1, sizeof(*of_key)));
+    struct keyed_op *all = memory_need(calloc(ops->n + 1, sizeof(*all)));
+    struct action_op *of_key = memory_need(calloc(ops->n + 1, sizeof(*of_key)));
     size_t n = 0;
     unsigned keys = 0;
     for (size_t i = 0; i < ops->n; i++) {

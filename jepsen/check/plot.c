@@ -45,7 +45,8 @@ static void draw_axes(const struct plot *p)
     }
     double step = pow(10, floor(log10(p->end_s)));
     step = p->end_s / step < 3 ? step / 5 : p->end_s / step < 6 ? step / 2 : step;
-    for (double s = 0; s <= p->end_s; s += step) {
+    for (unsigned i = 0; i * step <= p->end_s; i++) {
+        double s = i * step;
         double x = x_of(p, (int64_t)(s * 1e9));
         (void)fprintf(p->out,
                       "<line x1='%.1f' x2='%.1f' y1='%d' y2='%d' stroke='#eee'/>"

@@ -4,14 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "jepsen/history/memory.h"
+
 void report_open(struct report *r)
 {
     memset(r, 0, sizeof(*r));
-    r->figures_out = open_memstream(&r->figures, &r->figures_len);
-    if (r->figures_out == NULL) {
-        (void)fprintf(stderr, "no memory\n");
-        exit(3);
-    }
+    r->figures_out = memory_need(open_memstream(&r->figures, &r->figures_len));
 }
 
 void report_close(struct report *r)

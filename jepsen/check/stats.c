@@ -11,6 +11,7 @@
 #include "jepsen/check/check.h"
 #include "jepsen/check/table.h"
 #include "jepsen/check/windows.h"
+#include "jepsen/history/memory.h"
 
 #define KINDS_MAX 32
 #define NONE      INT64_MIN
@@ -51,20 +52,6 @@ struct stats {
     int64_t first_ns, last_ns;
 };
 
-static void *more(void *at, size_t n, size_t *cap, size_t size)
-{
-    if (n < *cap) {
-        return at;
-    }
-    *cap = *cap == 0 ? 256 : *cap * 2;
-    at = realloc(at, *cap * size);
-    if (at == NULL) {
-        (void)fprintf(stderr, "no memory\n");
-        exit(3);
-    }
-    return at;
-}
-
 static int64_t key_of(const struct op *op)
 {
     static const char *const names[] = {"room", "channel", "key"};
@@ -98,7 +85,7 @@ static struct lane *lane_of(struct stats *s, const struct op *op)
     int64_t *at = table_put(&s->lane_at, kind, key_of(op), -1);
     if (*at < 0) {
         *at = (int64_t)s->n_lanes;
-        s->lanes = more(s->lanes, s->n_lanes, &s->cap_lanes, sizeof(*s->lanes));
+        s->lanes = memory_grow(s->lanes, s->n_lanes, &s->cap_lanes, sizeof(*s->lanes));
         s->lanes[s->n_lanes++] = (struct lane){.kind = kind, .trying_ns = NONE};
     }
     return &s->lanes[*at];
@@ -112,7 +99,7 @@ static void was_down(struct stats *s, const struct lane *l, int64_t end_ns)
     }
     struct kind *k = &s->kinds[l->kind];
     int64_t ns = end_ns - l->trying_ns;
-    s->downs = more(s->downs, s->n_downs, &s->cap_downs, sizeof(*s->downs));
+    s->downs = memory_grow(s->downs, s->n_downs, &s->cap_downs, sizeof(*s->downs));
     s->downs[s->n_downs++] = (struct down){.kind = l->kind,
                                            .start_ns = l->trying_ns,
                                            .end_ns = end_ns,
@@ -145,7 +132,7 @@ static void take(struct stats *s, const struct op *op)
         l->trying_ns = NONE; /* refused by the rules, by somebody who was there */
     }
     if (op->type == HISTORY_OK) {
-        k->latency_ns = more(k->latency_ns, k->n, &k->cap, sizeof(*k->latency_ns));
+        k->latency_ns = memory_grow(k->latency_ns, k->n, &k->cap, sizeof(*k->latency_ns));
         k->latency_ns[k->n++] = op->time_ns - op->other->time_ns;
         if (l->trying_ns != NONE) {
             was_down(s, l, op->time_ns);

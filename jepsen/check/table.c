@@ -1,16 +1,12 @@
 #include "jepsen/check/table.h"
 
-#include <stdio.h>
 #include <stdlib.h>
+
+#include "jepsen/history/memory.h"
 
 static struct table_entry *new_entries(size_t n)
 {
-    struct table_entry *entries = calloc(n, sizeof(*entries));
-    if (entries == NULL) {
-        (void)fprintf(stderr, "no memory\n");
-        exit(3);
-    }
-    return entries;
+    return memory_need(calloc(n, sizeof(struct table_entry)));
 }
 
 void table_open(struct table *t)

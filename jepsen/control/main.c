@@ -196,6 +196,7 @@ struct asked {
     struct matrix_options o;
     bool faults;       /* the table of faults instead of runs */
     const char *fault; /* of it; or of the nodes */
+    char environment[128];
 };
 
 /* 1: no option with a number. */
@@ -311,15 +312,15 @@ static void set_signals(void)
 static int go(struct asked *asked)
 {
     struct matrix_options *o = &asked->o;
-    char environment[128];
     if (asked->faults) {
         o->run.seed = o->run.seed != 0 ? o->run.seed : 1;
         o->runs = o->runs != 0 ? o->runs : FAULT_RUNS;
         return proof(o, asked->fault);
     }
     if (asked->fault != NULL) {
-        (void)snprintf(environment, sizeof(environment), "WEIR_FAULTS=%s", asked->fault);
-        o->run.environment = environment;
+        (void)snprintf(asked->environment, sizeof(asked->environment), "WEIR_FAULTS=%s",
+                       asked->fault);
+        o->run.environment = asked->environment;
     }
     o->runs = o->runs != 0 ? o->runs : 1;
     o->run.seed = o->run.seed != 0 ? o->run.seed : (uint64_t)time(NULL);

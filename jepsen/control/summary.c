@@ -114,8 +114,8 @@ static void take_stalls(struct summary *s, const char *key, const struct edn *va
 /* ":fault/kill-one {:times 3, :longest-down-ms 12.0, :recovery-ms 0.0}" */
 static void take_faults(struct summary *s, struct summary_cell *run, const struct edn *figures)
 {
-    const struct edn *key = figures != NULL && figures->type == EDN_MAP ? figures->first : NULL;
-    for (; key != NULL && key->next != NULL; key = key->next->next) {
+    const struct edn *key = edn_first_key(figures);
+    for (; key != NULL; key = edn_next_key(key)) {
         const struct edn *value = key->next;
         char name[SUMMARY_NAME_MAX];
         run->down_ms = greater(run->down_ms, number(edn_get(value, "longest-down-ms")));

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "jepsen/history/memory.h"
+
 #define BLOCK_BYTES (1u << 20)
 
 /* --- Memory --- */
@@ -20,11 +22,7 @@ void *edn_alloc(struct edn_arena *a, size_t n)
     struct edn_block *b = a->blocks;
     if (b == NULL || b->size - b->used < n) {
         size_t size = n > BLOCK_BYTES ? n : BLOCK_BYTES;
-        b = calloc(1, sizeof(*b) + size);
-        if (b == NULL) {
-            (void)fprintf(stderr, "no memory\n");
-            exit(3);
-        }
+        b = memory_need(calloc(1, sizeof(*b) + size));
         b->size = size;
         b->next = a->blocks;
         a->blocks = b;
@@ -250,12 +248,14 @@ static bool has_text(const struct edn *e, enum edn_type type, const char *text)
            memcmp(e->text, text, e->len) == 0;
 }
 
+const struct edn *edn_first_key(const struct edn *map)
+{
+    return map != NULL && map->type == EDN_MAP ? map->first : NULL;
+}
+
 const struct edn *edn_get(const struct edn *map, const char *keyword)
 {
-    if (map == NULL || map->type != EDN_MAP) {
-        return NULL;
-    }
-    for (const struct edn *k = map->first; k != NULL; k = k->next->next) {
+    for (const struct edn *k = edn_first_key(map); k != NULL; k = edn_next_key(k)) {
         if (has_text(k, EDN_KEYWORD, keyword)) {
             return k->next;
         }

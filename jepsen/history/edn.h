@@ -5,6 +5,7 @@
 #ifndef JEPSEN_HISTORY_EDN_H
 #define JEPSEN_HISTORY_EDN_H
 
+#include <assert.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -48,10 +49,19 @@ void *edn_alloc(struct edn_arena *a, size_t n);
  * then) or when it is no EDN. */
 struct edn *edn_read(struct edn_arena *a, const char **at, const char *end, const char **ret_error);
 
+/* The key behind this one in its map; NULL: none. */
+static inline const struct edn *edn_next_key(const struct edn *key)
+{
+    assert(key->next != NULL); /* edn_read takes no map without it */
+    return key->next->next;
+}
+
 /* --- Looking; all take NULL --- */
 /* NULL: no such key, or no map. */
 const struct edn *edn_get(const struct edn *map, const char *keyword);
 const struct edn *edn_at(const struct edn *collection, uint32_t index);
+/* NULL: it has none, or is no map. A key's value is key->next. */
+const struct edn *edn_first_key(const struct edn *map);
 bool edn_is(const struct edn *e, const char *keyword);
 bool edn_is_int(const struct edn *e);
 bool edn_is_seq(const struct edn *e); /* list or vector */
