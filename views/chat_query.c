@@ -72,7 +72,8 @@ int chat_from(struct views *views, const char *room, int64_t from, unsigned n, c
     return walk_items(views, room, from < 0 ? 0 : from, false, n, cb, data);
 }
 
-int chat_kept_from(struct views *views, const char *room, int64_t *ret_offset)
+/* A room that nothing was said about is all zeros. */
+static int read_room(struct views *views, const char *room, struct chat_room *ret_room)
 {
     struct fold_txn *txn = NULL;
     struct chat_room value = {0};
@@ -82,8 +83,18 @@ int chat_kept_from(struct views *views, const char *room, int64_t *ret_offset)
         views_read_end(txn);
     }
     if (rc == 0 || rc == WEIR_ENOTFOUND) {
-        *ret_offset = value.kept_from;
+        *ret_room = value;
         rc = 0;
+    }
+    return rc;
+}
+
+int chat_kept_from(struct views *views, const char *room, int64_t *ret_offset)
+{
+    struct chat_room value;
+    int rc = read_room(views, room, &value);
+    if (rc == 0) {
+        *ret_offset = value.kept_from;
     }
     return rc;
 }
@@ -123,16 +134,10 @@ int chat_ban_of(struct views *views, const char *room, const char *user, int64_t
 
 int chat_slow(struct views *views, const char *room, uint32_t *ret_seconds)
 {
-    struct fold_txn *txn = NULL;
-    struct chat_room value = {0};
-    int rc = read_begin(views, room, &txn);
+    struct chat_room value;
+    int rc = read_room(views, room, &value);
     if (rc == 0) {
-        rc = chat_room_get(txn, room, &value);
-        views_read_end(txn);
-    }
-    if (rc == 0 || rc == WEIR_ENOTFOUND) {
         *ret_seconds = value.slow_s;
-        rc = 0;
     }
     return rc;
 }

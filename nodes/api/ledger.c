@@ -53,14 +53,13 @@ static json_t *entry_json(const struct ledger_entry *e, bool duplicate)
 /* The same key with another grant is a mistake of the caller, not a repetition. */
 static void reply_entry(const struct api_request *req, const struct ledger_entry *e, bool duplicate)
 {
+    bool same = e->refund || (strcmp(e->after.user, req->user) == 0 &&
+                              strcmp(e->after.channel, req->channel) == 0 && e->tier == req->tier &&
+                              e->months == req->months);
     if (strcmp(e->of, req->of) != 0) {
         api_error(req->ex, 409, "key_reused", "key %s has booked %s before", req->key,
                   e->refund ? "another refund" : "a subscription");
-    } else if (e->refund) {
-        api_reply(req->ex, duplicate ? 200 : 201, entry_json(e, duplicate));
-    } else if (strcmp(e->after.user, req->user) != 0 ||
-               strcmp(e->after.channel, req->channel) != 0 || e->tier != req->tier ||
-               e->months != req->months) {
+    } else if (!same) {
         api_error(req->ex, 409, "key_reused",
                   "key %s has booked tier %u, %u months of %s for %s before", req->key, e->tier,
                   e->months, e->after.channel, e->after.user);

@@ -407,9 +407,10 @@ int coordinator_new(struct broker *b, struct coordinator **ret_coordinator, stru
     co->broker = b;
     uint32_t n = coordinator_topic_partitions(co, CONFIG_TOPIC_GROUPS);
     list_init(&co->inits);
-    co->parts = n > 0 ? calloc(n, sizeof(*co->parts)) : NULL;
-    for (uint32_t i = 0; i < n && co->parts != NULL; i++) {
-        struct groups_part *part = &co->parts[i];
+    struct groups_part *parts = n > 0 ? calloc(n, sizeof(*parts)) : NULL;
+    co->parts = parts;
+    for (uint32_t i = 0; parts != NULL && i < n; i++) {
+        struct groups_part *part = &parts[i];
         part->coordinator = co;
         part->index = i;
         group_view_init(&part->view);
@@ -418,7 +419,6 @@ int coordinator_new(struct broker *b, struct coordinator **ret_coordinator, stru
         if (env_timer_init(b->env, &part->fold) != 0) {
             break;
         }
-        part->fold.data = part;
         co->n_parts++;
     }
     if (co->n_parts != n || n == 0) {

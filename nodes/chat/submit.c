@@ -121,6 +121,14 @@ static struct submission *submission_new(struct conn *c, const char *room, const
     return s;
 }
 
+static Weir__ChatRecord record_of(struct submission *s, Weir__ChatRecord__BodyCase body)
+{
+    Weir__ChatRecord record = WEIR__CHAT_RECORD__INIT;
+    record.room = s->room;
+    record.body_case = body;
+    return record;
+}
+
 /* Packs and hands over; the answer comes later. */
 static bool submission_start(struct submission *s, const Weir__ChatRecord *record)
 {
@@ -196,14 +204,12 @@ void conn_submit_message(struct conn *c, const char *room, const char *text, boo
         make_nonce(c, s->nonce);
     }
     Weir__ChatMessage message = WEIR__CHAT_MESSAGE__INIT;
-    Weir__ChatRecord record = WEIR__CHAT_RECORD__INIT;
+    Weir__ChatRecord record = record_of(s, WEIR__CHAT_RECORD__BODY_MESSAGE);
     message.user = c->user;
     message.display_name = c->display_name;
     message.text = text_of(text);
     message.nonce = s->nonce;
     message.exempt = exempt;
-    record.room = s->room;
-    record.body_case = WEIR__CHAT_RECORD__BODY_MESSAGE;
     record.message = &message;
     if (submission_start(s, &record)) {
         *slot = (struct rate_slot){
@@ -220,13 +226,11 @@ void conn_submit_ban(struct conn *c, const char *room, const char *user, uint32_
         return;
     }
     Weir__ChatBan ban = WEIR__CHAT_BAN__INIT;
-    Weir__ChatRecord record = WEIR__CHAT_RECORD__INIT;
+    Weir__ChatRecord record = record_of(s, WEIR__CHAT_RECORD__BODY_BAN);
     ban.user = text_of(user);
     ban.by = c->user;
     ban.reason = text_of(reason);
     ban.seconds = seconds;
-    record.room = s->room;
-    record.body_case = WEIR__CHAT_RECORD__BODY_BAN;
     record.ban = &ban;
     (void)submission_start(s, &record);
 }
@@ -238,11 +242,9 @@ void conn_submit_unban(struct conn *c, const char *room, const char *user, const
         return;
     }
     Weir__ChatUnban unban = WEIR__CHAT_UNBAN__INIT;
-    Weir__ChatRecord record = WEIR__CHAT_RECORD__INIT;
+    Weir__ChatRecord record = record_of(s, WEIR__CHAT_RECORD__BODY_UNBAN);
     unban.user = text_of(user);
     unban.by = c->user;
-    record.room = s->room;
-    record.body_case = WEIR__CHAT_RECORD__BODY_UNBAN;
     record.unban = &unban;
     (void)submission_start(s, &record);
 }
@@ -254,11 +256,9 @@ void conn_submit_slow(struct conn *c, const char *room, uint32_t seconds, const 
         return;
     }
     Weir__ChatSlow slow = WEIR__CHAT_SLOW__INIT;
-    Weir__ChatRecord record = WEIR__CHAT_RECORD__INIT;
+    Weir__ChatRecord record = record_of(s, WEIR__CHAT_RECORD__BODY_SLOW);
     slow.seconds = seconds;
     slow.by = c->user;
-    record.room = s->room;
-    record.body_case = WEIR__CHAT_RECORD__BODY_SLOW;
     record.slow = &slow;
     (void)submission_start(s, &record);
 }
@@ -270,11 +270,9 @@ void conn_submit_delete(struct conn *c, const char *room, int64_t offset, const 
         return;
     }
     Weir__ChatDelete del = WEIR__CHAT_DELETE__INIT;
-    Weir__ChatRecord record = WEIR__CHAT_RECORD__INIT;
+    Weir__ChatRecord record = record_of(s, WEIR__CHAT_RECORD__BODY_DELETE);
     del.offset = offset;
     del.by = c->user;
-    record.room = s->room;
-    record.body_case = WEIR__CHAT_RECORD__BODY_DELETE;
     record.delete_ = &del;
     (void)submission_start(s, &record);
 }
