@@ -19,22 +19,7 @@ static void round_of(uint32_t disk_of)
             n->transport.handler.tick(n->transport.handler.data);
         }
     }
-    for (int pass = 0; pass < 3; pass++) {
-        for (uint32_t a = 1; a <= NODES; a++) {
-            for (uint32_t b = 1; b <= NODES; b++) {
-                for (int k = 0; k < 50 && sim.net[a][b] != NULL; k++) {
-                    sim_net_deliver(a, b);
-                }
-            }
-        }
-        for (uint32_t id = 1; id <= NODES; id++) {
-            sim_votes_step(&sim.nodes[id]);
-            if (disk_of == 0 || disk_of == id) {
-                (void)sim_disk_step(&sim.nodes[id], 100);
-            }
-        }
-        sim_end_turns(true);
-    }
+    sim_settle(disk_of);
 }
 
 static uint32_t leader(void)

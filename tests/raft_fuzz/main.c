@@ -380,6 +380,26 @@ static void turn_some(void)
 
 /* --- Healing --- */
 
+void sim_settle(uint32_t disk_of)
+{
+    for (int pass = 0; pass < 3; pass++) {
+        for (uint32_t a = 1; a <= sim.n_nodes; a++) {
+            for (uint32_t b = 1; b <= sim.n_nodes; b++) {
+                for (int k = 0; k < 50 && sim.net[a][b] != NULL; k++) {
+                    sim_net_deliver(a, b);
+                }
+            }
+        }
+        for (uint32_t id = 1; id <= sim.n_nodes; id++) {
+            sim_votes_step(&sim.nodes[id]);
+            if (disk_of == 0 || disk_of == id) {
+                (void)sim_disk_step(&sim.nodes[id], 100);
+            }
+        }
+        sim_end_turns(true);
+    }
+}
+
 static void heal_round(unsigned round)
 {
     sim.now_ns += 10000000;
@@ -397,20 +417,7 @@ static void heal_round(unsigned round)
             n->transport.handler.tick(n->transport.handler.data);
         }
     }
-    for (int pass = 0; pass < 3; pass++) {
-        for (uint32_t a = 1; a <= sim.n_nodes; a++) {
-            for (uint32_t b = 1; b <= sim.n_nodes; b++) {
-                for (int k = 0; k < 50 && sim.net[a][b] != NULL; k++) {
-                    sim_net_deliver(a, b);
-                }
-            }
-        }
-        for (uint32_t id = 1; id <= sim.n_nodes; id++) {
-            sim_votes_step(&sim.nodes[id]);
-            (void)sim_disk_step(&sim.nodes[id], 100);
-        }
-        sim_end_turns(true);
-    }
+    sim_settle(0);
     for (uint32_t id = 1; id <= sim.n_nodes && round % 10 == 0 && round < 900; id++) {
         if (sim.nodes[id].up && !sim.nodes[id].closing) {
             sim_produce(&sim.nodes[id]);

@@ -152,6 +152,8 @@ void sim_boot(struct sim_node *n);
 void sim_crash(struct sim_node *n);
 void sim_read(struct sim_node *n);
 void sim_end_turns(bool all);
+/* What is on its way arrives and is written: on all disks, or on the one of a node. */
+void sim_settle(uint32_t disk_of);
 struct sim_node *sim_any_node(void);
 void sim_step_network(void);
 void sim_step_time(void);

@@ -58,20 +58,7 @@ static void whole_round(void)
         sim_env_run_timers(n);
         n->transport.handler.tick(n->transport.handler.data);
     }
-    for (int pass = 0; pass < 3; pass++) {
-        for (uint32_t a = 1; a <= sim.n_nodes; a++) {
-            for (uint32_t b = 1; b <= sim.n_nodes; b++) {
-                for (int k = 0; k < 50 && sim.net[a][b] != NULL; k++) {
-                    sim_net_deliver(a, b);
-                }
-            }
-        }
-        for (uint32_t id = 1; id <= sim.n_nodes; id++) {
-            sim_votes_step(&sim.nodes[id]);
-            (void)sim_disk_step(&sim.nodes[id], 100);
-        }
-        sim_end_turns(true);
-    }
+    sim_settle(0);
 }
 
 static void hold_up(uint32_t from, uint32_t to)

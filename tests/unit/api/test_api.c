@@ -11,6 +11,7 @@
 #include <jansson.h>
 #include <uv.h>
 
+#include "../run_until.h"
 #include "../views/fake_log.h"
 #include "../views/feed.h"
 #include "base/env_uv.h"
@@ -27,25 +28,6 @@ static struct config config;
 static void *role;
 static char dir[64];
 static bool done;
-
-static void on_guard(uv_timer_t *timer)
-{
-    (void)timer;
-    (void)fprintf(stderr, "nothing happened for ten minutes\n");
-    abort();
-}
-
-#define RUN_UNTIL(condition)                                                                       \
-    do {                                                                                           \
-        uv_timer_t guard;                                                                          \
-        assert_int_equal(uv_timer_init(&loop, &guard), 0);                                         \
-        assert_int_equal(uv_timer_start(&guard, on_guard, 600000, 0), 0);                          \
-        while (!(condition)) {                                                                     \
-            (void)uv_run(&loop, UV_RUN_ONCE);                                                      \
-        }                                                                                          \
-        uv_close((uv_handle_t *)&guard, NULL);                                                     \
-        (void)uv_run(&loop, UV_RUN_NOWAIT);                                                        \
-    } while (0)
 
 struct answer {
     bool done;

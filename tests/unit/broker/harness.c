@@ -361,3 +361,46 @@ void harness_batch(struct bytes *out, unsigned n, size_t value_size)
     assert_true(batch_finish(&b) > 0);
     free(value);
 }
+
+unsigned harness_controller(struct harness *h)
+{
+    Weir__ClusterDescribe m = WEIR__CLUSTER_DESCRIBE__INIT;
+    struct answer a = {0};
+    for (unsigned i = 0;; i = (i + 1) % HARNESS_NODES) {
+        if (h->broker[i] == NULL) {
+            continue;
+        }
+        struct broker_link *link = harness_link(h, i);
+        harness_ask(h, link, BROKER_CLUSTER_DESCRIBE, &m.base, NULL, 0, BROKER_CLUSTER, &a);
+        harness_close_link(h, link);
+        bytes_close(&a.attachment);
+        if (a.status == 0) {
+            return i;
+        }
+    }
+}
+
+struct produced {
+    struct weir_produce req;
+    bool done;
+    int status;
+};
+
+static void on_produced(struct weir_produce *req, int status)
+{
+    struct produced *p = req->data;
+    p->status = status;
+    p->done = true;
+}
+
+int harness_produce(struct harness *h, struct weir_client *client, const char *topic,
+                    uint32_t partition)
+{
+    struct produced p = {.req = {.data = &p}};
+    int rv = weir_produce(client, topic, partition, NULL, 0, "value", 5, &p.req, on_produced);
+    if (rv == 0) {
+        harness_run_until(h, &p.done);
+        rv = p.status;
+    }
+    return rv;
+}

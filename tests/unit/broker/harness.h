@@ -43,6 +43,9 @@ void harness_run_until(struct harness *h, const bool *flag);
 /* A log client of all three. */
 struct weir_client *harness_client(struct harness *h, const struct weir_client_options *options);
 void harness_free_client(struct harness *h, struct weir_client *client);
+/* One record, acknowledged, or the status. */
+int harness_produce(struct harness *h, struct weir_client *client, const char *topic,
+                    uint32_t partition);
 
 /* One link to broker i, ready. */
 struct broker_link *harness_link(struct harness *h, unsigned i);
@@ -71,6 +74,8 @@ void harness_ask(struct harness *h, struct broker_link *link, enum message_type 
                  enum message_type expected, struct answer *ret_answer);
 /* Index of the broker that leads partition 0 of `one`; waits for it. */
 unsigned harness_leader(struct harness *h);
+/* Index of the broker that controls the cluster, among those that run; waits for it. */
+unsigned harness_controller(struct harness *h);
 /* Waits until `meta` says who is who: configurations alone count for nothing from here on. */
 void harness_until_founded(struct harness *h);
 /* A batch of n records "0".."n-1" in *out. */

@@ -29,25 +29,6 @@ static int remove_dead(struct harness *h, unsigned i, unsigned n, char *ret_text
     return a.status;
 }
 
-/* The broker that controls the cluster, among those that run. */
-static unsigned controller(struct harness *h)
-{
-    Weir__ClusterDescribe m = WEIR__CLUSTER_DESCRIBE__INIT;
-    struct answer a = {0};
-    for (unsigned i = 0;; i = (i + 1) % HARNESS_NODES) {
-        if (h->broker[i] == NULL) {
-            continue;
-        }
-        struct broker_link *link = harness_link(h, i);
-        harness_ask(h, link, BROKER_CLUSTER_DESCRIBE, &m.base, NULL, 0, BROKER_CLUSTER, &a);
-        harness_close_link(h, link);
-        bytes_close(&a.attachment);
-        if (a.status == 0) {
-            return i;
-        }
-    }
-}
-
 /* It has not heard of anybody yet: nobody is dead for that. */
 static void a_new_controller__takes_nobody_for_dead(void **state)
 {
@@ -56,7 +37,8 @@ static void a_new_controller__takes_nobody_for_dead(void **state)
     (void)state;
     harness_open(&h, "log.replicas = 2\nlog.topic = meta partitions=1\n");
     harness_until_founded(&h);
-    unsigned gone = controller(&h), i = (gone + 1) % HARNESS_NODES, k = (gone + 2) % HARNESS_NODES;
+    unsigned gone = harness_controller(&h), i = (gone + 1) % HARNESS_NODES,
+             k = (gone + 2) % HARNESS_NODES;
     harness_stop_broker(&h, gone);
     int status = WEIR_ENOTLEADER;
     while (status == WEIR_ENOTLEADER) {

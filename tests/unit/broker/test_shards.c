@@ -170,26 +170,9 @@ static void hub_take__gives_a_copy_of_what_was_published_last(void **state)
 
 #define META "log.topic = meta partitions=1\n"
 
-struct produced {
-    struct weir_produce req;
-    bool done;
-    int status;
-};
-
-static void on_produced(struct weir_produce *req, int status)
-{
-    struct produced *p = req->data;
-    p->status = status;
-    p->done = true;
-}
-
 static void produce(struct harness *h, struct weir_client *client, uint32_t partition)
 {
-    struct produced p = {.req = {.data = &p}};
-    assert_int_equal(
-        weir_produce(client, "many", partition, NULL, 0, "value", 5, &p.req, on_produced), 0);
-    harness_run_until(h, &p.done);
-    assert_int_equal(p.status, 0);
+    assert_int_equal(harness_produce(h, client, "many", partition), 0);
 }
 
 struct reader {

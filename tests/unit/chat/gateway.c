@@ -20,13 +20,6 @@ static char dir[64];
 char tokens[3][ACCOUNT_SECRET_MAX];
 bool stopped, closed;
 
-void on_guard(uv_timer_t *timer)
-{
-    (void)timer;
-    (void)fprintf(stderr, "nothing happened for ten minutes\n");
-    abort();
-}
-
 struct pending pending[64];
 unsigned n_pending;
 bool hold, twice;

@@ -12,6 +12,7 @@
 #include <jansson.h>
 #include <uv.h>
 
+#include "../run_until.h"
 #include "net/ws_client.h"
 #include "nodes/role.h"
 #include "views/accounts.h"
@@ -33,20 +34,6 @@ int gateway_teardown(void **state);
 #define GATEWAY_TEST(f) cmocka_unit_test_setup_teardown(f, gateway_setup, gateway_teardown)
 /* Sets the bool at `data`. */
 void on_done(void *data);
-
-/* Aborts when nothing happens for 20 s. */
-void on_guard(uv_timer_t *timer);
-#define RUN_UNTIL(condition)                                                                       \
-    do {                                                                                           \
-        uv_timer_t guard;                                                                          \
-        assert_int_equal(uv_timer_init(&loop, &guard), 0);                                         \
-        assert_int_equal(uv_timer_start(&guard, on_guard, 600000, 0), 0);                          \
-        while (!(condition)) {                                                                     \
-            (void)uv_run(&loop, UV_RUN_ONCE);                                                      \
-        }                                                                                          \
-        uv_close((uv_handle_t *)&guard, NULL);                                                     \
-        (void)uv_run(&loop, UV_RUN_NOWAIT);                                                        \
-    } while (0)
 
 /* Instead of the cluster: what was submitted is in the log in the loop's next turn, or twice, or
  * when the test takes it. */

@@ -113,19 +113,6 @@ static int until_it_ends(struct harness *h, struct command *c)
 
 /* --- weir log produce --- */
 
-struct produced {
-    struct weir_produce req;
-    bool done;
-    int status;
-};
-
-static void on_produced(struct weir_produce *req, int status)
-{
-    struct produced *p = req->data;
-    p->status = status;
-    p->done = true;
-}
-
 static void log_produce__that_is_fenced_stops_at_once(void **state)
 {
     static struct harness h;
@@ -136,10 +123,7 @@ static void log_produce__that_is_fenced_stops_at_once(void **state)
     until_it_says(&h, &c, "acked=1"); /* or more than ten */
     struct weir_client_options options = {.producer_name = "payments"};
     struct weir_client *young = harness_client(&h, &options);
-    struct produced p = {.req.data = &p};
-    assert_int_equal(weir_produce(young, "one", 0, NULL, 0, "mine", 4, &p.req, on_produced), 0);
-    harness_run_until(&h, &p.done);
-    assert_int_equal(p.status, 0);
+    assert_int_equal(harness_produce(&h, young, "one", 0), 0);
     assert_int_equal(until_it_ends(&h, &c), CLI_FAILED);
     assert_non_null(strstr(c.text, "somebody else writes as 'payments' now"));
     harness_free_client(&h, young);
@@ -168,22 +152,6 @@ static void log_verify__tells_who_did_not_answer_from_who_differs(void **state)
 
 /* --- weir cluster balance --- */
 
-/* The broker that controls the cluster. */
-static unsigned controller(struct harness *h)
-{
-    Weir__ClusterDescribe m = WEIR__CLUSTER_DESCRIBE__INIT;
-    struct answer a = {0};
-    for (unsigned i = 0;; i = (i + 1) % HARNESS_NODES) {
-        struct broker_link *link = harness_link(h, i);
-        harness_ask(h, link, BROKER_CLUSTER_DESCRIBE, &m.base, NULL, 0, BROKER_CLUSTER, &a);
-        harness_close_link(h, link);
-        bytes_close(&a.attachment);
-        if (a.status == 0) {
-            return i;
-        }
-    }
-}
-
 /* With one replica a partition, what is on the node that is down has no leader: that is waited for.
  * Then all links that there were when it began are gone, one after another. */
 static void cluster_balance__waits_on_when_another_node_controls_the_cluster(void **state)
@@ -193,7 +161,7 @@ static void cluster_balance__waits_on_when_another_node_controls_the_cluster(voi
     (void)state;
     harness_open(&h, "log.replicas = 1\nlog.topic = meta partitions=1\n");
     harness_until_founded(&h);
-    unsigned first = controller(&h);
+    unsigned first = harness_controller(&h);
     unsigned down = (first + 1) % HARNESS_NODES, other = (first + 2) % HARNESS_NODES;
     harness_stop_broker(&h, down);
     start(&h, &c, "cluster balance --wait");

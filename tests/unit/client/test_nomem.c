@@ -1,6 +1,5 @@
 /* Three brokers and a group's members while memory runs out, on every thread at any place: nothing
- * crashes, nothing that was acknowledged is lost, and all goes on when there is memory again. The
- * linker puts these functions in front of the C library's. */
+ * crashes, nothing that was acknowledged is lost, and all goes on when there is memory again. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -12,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "../nomem.h"
 #include "base/logging.h"
 #include "harness.h"
 
@@ -26,7 +26,7 @@ static _Atomic unsigned period; /* one allocation in so many fails; 0: none */
 static _Atomic unsigned count, n_failed, n_left;
 static _Thread_local bool starved; /* every allocation of this thread fails */
 
-static bool fails(void)
+static bool allocation_fails(void)
 {
     unsigned p = period;
     bool failed = starved || (p > 0 && atomic_fetch_add(&count, 1) % p == p - 1);
@@ -35,28 +35,6 @@ static bool fails(void)
         period = 0;
     }
     return failed;
-}
-
-void *__real_malloc(size_t n);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *p, size_t n);
-void *__wrap_malloc(size_t n);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *p, size_t n);
-
-void *__wrap_malloc(size_t n)
-{
-    return fails() ? NULL : __real_malloc(n);
-}
-
-void *__wrap_calloc(size_t n, size_t size)
-{
-    return fails() ? NULL : __real_calloc(n, size);
-}
-
-void *__wrap_realloc(void *p, size_t n)
-{
-    return fails() ? NULL : __real_realloc(p, n);
 }
 
 /* --- A producer that goes on --- */

@@ -254,29 +254,9 @@ static void answers_lost_beyond_the_timeout__is_unknown_and_the_partition_goes_o
     close_once(&o);
 }
 
-struct named_send {
-    struct weir_produce req;
-    int status;
-    bool done;
-};
-
-static void on_named(struct weir_produce *req, int status)
-{
-    struct named_send *s = req->data;
-    s->status = status;
-    s->done = true;
-}
-
 static int produce_named(struct harness *h, struct weir_client *client, uint32_t partition)
 {
-    struct named_send s = {0};
-    s.req.data = &s;
-    int rv = weir_produce(client, "many", partition, NULL, 0, "x", 1, &s.req, on_named);
-    if (rv == 0) {
-        harness_run_until(h, &s.done);
-        rv = s.status;
-    }
-    return rv;
+    return harness_produce(h, client, "many", partition);
 }
 
 static void named_producer__fences_who_had_the_name_before_on_every_partition(void **state)

@@ -16,6 +16,7 @@
 
 #define FOR_EVER_NS      300000000000ull
 #define CLOCK_STEP_NS    20000000u /* what may pass between two looks at the clock */
+#define CHANGING         1         /* no status of a change */
 #define DISK_PATIENCE_NS 50000000u /* that a request may take before the clock waits for it */
 
 /* --- The nodes' clock --- */
@@ -346,6 +347,34 @@ uint32_t cluster_await_leader(struct cluster *c)
 {
     assert_true(cluster_run_until(c, has_leader));
     return cluster_leader(c);
+}
+
+static int change_status;
+
+static void changed(struct group_change *req, int status)
+{
+    (void)req;
+    change_status = status;
+}
+
+static bool change_is_over(struct cluster *c)
+{
+    (void)c;
+    return change_status != CHANGING;
+}
+
+int cluster_change(struct cluster *c, uint32_t id, enum group_role role)
+{
+    static struct group_change req;
+    uint32_t leader = cluster_leader(c);
+    change_status = CHANGING;
+    int rv = leader == 0 ? WEIR_ENOTLEADER
+                         : group_change(c->nodes[leader].group, &req, id, role, changed);
+    if (rv == 0) {
+        assert_true(cluster_run_until(c, change_is_over));
+        rv = change_status;
+    }
+    return rv;
 }
 
 struct proposal {

@@ -76,6 +76,9 @@ bool cluster_run_until(struct cluster *c, bool (*done)(struct cluster *c));
 int cluster_propose(struct cluster *c, unsigned records, size_t bytes);
 /* Proposes n batches, at most `window` at a time, through changes of leaders. */
 void cluster_propose_many(struct cluster *c, unsigned n, unsigned window, size_t bytes);
+/* Asks who leads to change a member, once: what it is refused with (WEIR_ENOTLEADER: nobody leads),
+ * or the outcome. */
+int cluster_change(struct cluster *c, uint32_t id, enum group_role role);
 /* All running nodes have the leader's log, committed to its end, byte for byte. */
 void cluster_await_equal(struct cluster *c);
 

@@ -222,31 +222,14 @@ replica_on_its_way_back__may_crash_while_it_becomes_the_second_voter_of_two(void
     cluster_await_equal(&c);
 }
 
-static int changed_status;
-
-static void changed(struct group_change *req, int status)
-{
-    (void)req;
-    changed_status = status;
-}
-
-static bool change_is_over(struct cluster *cl)
-{
-    (void)cl;
-    return changed_status != 1;
-}
-
 static void make_a_voter(uint32_t id)
 {
-    static struct group_change req;
+    int rv;
     do {
-        uint32_t leader = cluster_await_leader(&c);
-        changed_status = 1;
-        int rv = group_change(c.nodes[leader].group, &req, id, GROUP_VOTER, changed);
-        changed_status = rv != 0 ? rv : changed_status;
-        assert_true(cluster_run_until(&c, change_is_over));
+        cluster_await_leader(&c);
+        rv = cluster_change(&c, id, GROUP_VOTER);
         cluster_propose_many(&c, 1, 1, 10);
-    } while (changed_status != 0);
+    } while (rv != 0);
 }
 
 static void mark_as_recovering(uint32_t id)

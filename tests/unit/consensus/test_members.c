@@ -69,18 +69,10 @@ static enum group_role role_of(const struct group *g, uint32_t id)
     return GROUP_NONE;
 }
 
-/* One attempt: what it is refused with, or its outcome. */
 static int change(uint32_t id, enum group_role role)
 {
-    static struct group_change req;
-    struct group *g = leader_group();
-    changed_status = WAITING;
-    int rv = group_change(g, &req, id, role, changed);
-    if (rv == 0) {
-        assert_true(cluster_run_until(&c, change_is_over));
-        rv = changed_status;
-    }
-    return rv;
+    cluster_await_leader(&c);
+    return cluster_change(&c, id, role);
 }
 
 static int transfer(uint32_t to)

@@ -177,6 +177,21 @@ static void add_our_own(void)
 }
 
 /* What another build of this link version sends: a change of these bytes needs another version. */
+/* The file, which has to be as the bytes are; how many. */
+static size_t golden_bytes(const char *name, const struct bytes *made, uint8_t *ret_golden,
+                           size_t size)
+{
+    char path[80];
+    (void)snprintf(path, sizeof(path), "tests/golden/consensus/%s", name);
+    FILE *f = fopen(path, "rbe");
+    assert_non_null(f);
+    size_t n = fread(ret_golden, 1, size, f);
+    assert_int_equal(fclose(f), 0);
+    assert_int_equal(n, made->len);
+    assert_memory_equal(ret_golden, made->data, n);
+    return n;
+}
+
 static void every_message__has_the_bytes_of_the_golden_file_and_is_understood(void **state)
 {
     (void)state;
@@ -186,12 +201,7 @@ static void every_message__has_the_bytes_of_the_golden_file_and_is_understood(vo
     add_votes_and_results();
     add_with_configuration();
     add_our_own();
-    FILE *f = fopen("tests/golden/consensus/link_v2.bin", "rb");
-    assert_non_null(f);
-    size_t n = fread(golden, 1, sizeof(golden), f);
-    assert_int_equal(fclose(f), 0);
-    assert_int_equal(n, all.len);
-    assert_memory_equal(golden, all.data, n);
+    size_t n = golden_bytes("link_v2.bin", &all, golden, sizeof(golden));
     for (size_t at = 0; at < n;) {
         struct message m;
         uint16_t type = (uint16_t)(golden[at] | golden[at + 1] << 8);
@@ -226,12 +236,7 @@ static void repair__tells_where_the_log_begins_as_in_the_golden_file(void **stat
     };
     message_encode_repair(&body, &repair);
     assert_int_equal(bytes_error(&body), 0);
-    FILE *f = fopen("tests/golden/consensus/repair_begin_v2.bin", "rb");
-    assert_non_null(f);
-    size_t n = fread(golden, 1, sizeof(golden), f);
-    assert_int_equal(fclose(f), 0);
-    assert_int_equal(n, body.len);
-    assert_memory_equal(golden, body.data, n);
+    size_t n = golden_bytes("repair_begin_v2.bin", &body, golden, sizeof(golden));
     assert_int_equal(message_decode(PEER_REPAIR, golden, n, NULL, 0, &m, &err), 0);
     repair.begin.start_offset = repair.begin.first_offset;
     assert_memory_equal(&m.repair.begin, &repair.begin, sizeof(repair.begin));

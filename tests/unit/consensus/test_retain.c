@@ -350,6 +350,25 @@ static bool files_are_gone(struct cluster *cl)
     return access(path, F_OK) != 0;
 }
 
+/* Every log begins late and is like the others'; the leader. */
+static uint32_t begin_late(void)
+{
+    c.retain_bytes = 256 << 10;
+    cluster_start_all(&c);
+    uint32_t leader = cluster_await_leader(&c);
+    cluster_propose_many(&c, 500, 50, 1000);
+    assert_true(cluster_run_until(&c, all_begin_late));
+    cluster_await_equal(&c);
+    return leader;
+}
+
+static void unlink_of(uint32_t id, const char *name)
+{
+    char path[160];
+    (void)snprintf(path, sizeof(path), "%s/%u/%s", c.dir, id, name);
+    assert_int_equal(unlink(path), 0);
+}
+
 static bool is_whole(struct cluster *cl)
 {
     struct partition *p = group_partition(cl->nodes[without_begin].group);
@@ -361,18 +380,11 @@ static void a_replica_that_lost_the_file_begin__takes_over_where_the_others_begi
 {
     (void)state;
     struct error err;
-    char path[160];
-    c.retain_bytes = 256 << 10;
-    cluster_start_all(&c);
-    uint32_t leader = cluster_await_leader(&c);
-    cluster_propose_many(&c, 500, 50, 1000);
-    assert_true(cluster_run_until(&c, all_begin_late));
-    cluster_await_equal(&c);
+    uint32_t leader = begin_late();
     without_begin = leader % CLUSTER_NODES + 1;
     assert_true(cluster_run_until(&c, files_are_gone));
     cluster_stop(&c, without_begin);
-    (void)snprintf(path, sizeof(path), "%s/%u/begin", c.dir, without_begin);
-    assert_int_equal(unlink(path), 0);
+    unlink_of(without_begin, "begin");
     assert_int_equal(cluster_start(&c, without_begin, &err), 0);
     assert_true(partition_damaged(group_partition(c.nodes[without_begin].group)));
     assert_true(cluster_run_until(&c, is_whole));
@@ -397,13 +409,7 @@ static void a_replica_that_lost_the_file_begin__begins_where_the_others_do_at_re
 {
     (void)state;
     struct error err;
-    char path[160];
-    c.retain_bytes = 256 << 10;
-    cluster_start_all(&c);
-    uint32_t leader = cluster_await_leader(&c);
-    cluster_propose_many(&c, 500, 50, 1000);
-    assert_true(cluster_run_until(&c, all_begin_late));
-    cluster_await_equal(&c);
+    uint32_t leader = begin_late();
     c.retain_bytes = 0;
     for (uint32_t id = 1; id <= CLUSTER_NODES; id++) {
         cluster_stop(&c, id);
@@ -418,12 +424,11 @@ static void a_replica_that_lost_the_file_begin__begins_where_the_others_do_at_re
     assert_int_equal(first, first_of(leader));
     cluster_stop(&c, without_begin);
     for (int segment_too = 0; segment_too < 2; segment_too++) {
-        (void)snprintf(path, sizeof(path), "%s/%u/begin", c.dir, without_begin);
-        assert_int_equal(unlink(path), 0);
+        unlink_of(without_begin, "begin");
         if (segment_too) {
-            (void)snprintf(path, sizeof(path), "%s/%u/%020u.log", c.dir, without_begin,
-                           (unsigned)first);
-            assert_int_equal(unlink(path), 0);
+            char segment[40];
+            (void)snprintf(segment, sizeof(segment), "%020u.log", (unsigned)first);
+            unlink_of(without_begin, segment);
         }
         assert_int_equal(cluster_start(&c, without_begin, &err), 0);
         assert_true(partition_damaged(group_partition(c.nodes[without_begin].group)));
@@ -592,43 +597,17 @@ static void tombstones__stay_while_a_member_is_away(void **state)
     cluster_await_equal(&c);
 }
 
-static int changed_status;
-
-static void changed(struct group_change *req, int status)
-{
-    (void)req;
-    changed_status = status;
-}
-
-static bool change_is_over(struct cluster *cl)
-{
-    (void)cl;
-    return changed_status != 1;
-}
-
-/* The leader refuses until what it has is committed, and until it is connected. */
-static bool becomes(struct cluster *cl, uint32_t id, enum group_role role)
-{
-    static struct group_change req;
-    struct group *g = leading(cl);
-    changed_status = 1;
-    if (g == NULL || group_change(g, &req, id, role, changed) != 0) {
-        return false;
-    }
-    assert_true(cluster_run_until(cl, change_is_over));
-    return changed_status == 0;
-}
-
 static uint32_t changing;
 
+/* The leader refuses until what it has is committed, and until it is connected. */
 static bool is_no_member(struct cluster *cl)
 {
-    return becomes(cl, changing, GROUP_NONE);
+    return cluster_change(cl, changing, GROUP_NONE) == 0;
 }
 
 static bool is_standby(struct cluster *cl)
 {
-    return becomes(cl, changing, GROUP_STANDBY);
+    return cluster_change(cl, changing, GROUP_STANDBY) == 0;
 }
 
 /* Its disk has records whose tombstones are in no log any more. */

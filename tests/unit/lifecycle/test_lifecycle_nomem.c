@@ -9,55 +9,28 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../nomem_countdown.h"
 #include "lifecycle_feed.h"
 #include "views/priv.h"
 
 #define ALLOCATIONS_MAX 200
 
-void *__real_malloc(size_t n);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *p, size_t n);
-void *__wrap_malloc(size_t n);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *p, size_t n);
 int __real_views_feed(struct views *views, enum view_topic topic, uint32_t partition,
                       const struct batch_record *records, unsigned n, struct error *err);
 int __wrap_views_feed(struct views *views, enum view_topic topic, uint32_t partition,
                       const struct batch_record *records, unsigned n, struct error *err);
 
-/* Allocations until one fails; negative: none does. */
-static int left = -1;
 static bool armed;
 static unsigned n_failures;
-
-static bool fails(void)
-{
-    return left >= 0 && left-- == 0;
-}
-
-void *__wrap_malloc(size_t n)
-{
-    return fails() ? NULL : __real_malloc(n);
-}
-
-void *__wrap_calloc(size_t n, size_t size)
-{
-    return fails() ? NULL : __real_calloc(n, size);
-}
-
-void *__wrap_realloc(void *p, size_t n)
-{
-    return fails() ? NULL : __real_realloc(p, n);
-}
 
 /* Feeds a record with its first, second, ... allocation failing, until it goes through. */
 int __wrap_views_feed(struct views *views, enum view_topic topic, uint32_t partition,
                       const struct batch_record *records, unsigned n, struct error *err)
 {
-    for (int i = 0; armed && i < ALLOCATIONS_MAX; i++) {
-        left = i;
+    for (unsigned i = 1; armed && i <= ALLOCATIONS_MAX; i++) {
+        countdown = i;
         int rc = __real_views_feed(views, topic, partition, records, n, err);
-        left = -1;
+        countdown = 0;
         if (rc == 0) {
             return 0;
         }

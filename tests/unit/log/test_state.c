@@ -260,6 +260,16 @@ static void close_other(void)
     harness_run(&other);
 }
 
+/* Where the log begins that the shipped state comes with. */
+static struct partition_begin shipped_begin(void)
+{
+    return (struct partition_begin){.first_index = {shipped_upto.v - 20},
+                                    .prev_term = {1},
+                                    .first_offset = {5000},
+                                    .start_offset = {5000},
+                                    .time_ms = 90000};
+}
+
 static int reset_with_state(const struct partition_begin *to)
 {
     int rc = partition_keep_import(other.p, shipped.data, shipped.len, &err);
@@ -272,11 +282,7 @@ static void shipped_state__survives_a_power_loss_at_every_step_of_the_reset_it_c
     (void)st;
     static const enum fault_restart hows[] = {FAULT_KILL, FAULT_LOSE_ALL, FAULT_TEAR};
     ship();
-    struct partition_begin to = {.first_index = {shipped_upto.v - 20},
-                                 .prev_term = {1},
-                                 .first_offset = {5000},
-                                 .start_offset = {5000},
-                                 .time_ms = 90000};
+    const struct partition_begin to = shipped_begin();
     for (unsigned how = 0; how < 3; how++) {
         bool crashed = true;
         for (unsigned step = 1; crashed; step++) {
@@ -308,11 +314,7 @@ static void shipped_state__is_gone_on_with_when_the_log_has_reached_it(void **st
     (void)st;
     size_t n;
     ship();
-    struct partition_begin to = {.first_index = {shipped_upto.v - 20},
-                                 .prev_term = {1},
-                                 .first_offset = {5000},
-                                 .start_offset = {5000},
-                                 .time_ms = 90000};
+    const struct partition_begin to = shipped_begin();
     harness_init(&other, 2, 1);
     other.forgetful = true;
     assert_int_equal(harness_open(&other, &err), 0);

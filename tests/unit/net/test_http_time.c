@@ -10,6 +10,7 @@
 #include <cmocka.h>
 #include <uv.h>
 
+#include "../run_until.h"
 #include "base/env_uv.h"
 #include "net/http.h"
 
@@ -35,25 +36,6 @@ struct raw {
     struct bytes got;
     bool connected, ended;
 };
-
-static void on_guard(uv_timer_t *timer)
-{
-    (void)timer;
-    (void)fprintf(stderr, "nothing happened for ten minutes\n");
-    abort();
-}
-
-#define RUN_UNTIL(condition)                                                                       \
-    do {                                                                                           \
-        uv_timer_t guard;                                                                          \
-        assert_int_equal(uv_timer_init(&loop, &guard), 0);                                         \
-        assert_int_equal(uv_timer_start(&guard, on_guard, 600000, 0), 0);                          \
-        while (!(condition)) {                                                                     \
-            (void)uv_run(&loop, UV_RUN_ONCE);                                                      \
-        }                                                                                          \
-        uv_close((uv_handle_t *)&guard, NULL);                                                     \
-        (void)uv_run(&loop, UV_RUN_NOWAIT);                                                        \
-    } while (0)
 
 static void raw_on_read(struct env_stream *stream, const uint8_t *data, size_t n, int status)
 {

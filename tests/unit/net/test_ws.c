@@ -11,6 +11,7 @@
 #include <cmocka.h>
 #include <uv.h>
 
+#include "../run_until.h"
 #include "base/env_uv.h"
 #include "net/http.h"
 #include "net/ws.h"
@@ -29,25 +30,6 @@ static struct ws_conn *conns[CONNS_MAX]; /* open, as the server sees them */
 static struct bytes backlog;             /* what a slow reader has not been sent yet */
 static size_t frame_at[N_FRAMES + 1], n_frames, backlog_at; /* its frames; the next to send */
 static int adopt_status;
-
-static void on_guard(uv_timer_t *timer)
-{
-    (void)timer;
-    (void)fprintf(stderr, "nothing happened for ten minutes\n");
-    abort();
-}
-
-#define RUN_UNTIL(condition)                                                                       \
-    do {                                                                                           \
-        uv_timer_t guard;                                                                          \
-        assert_int_equal(uv_timer_init(&loop, &guard), 0);                                         \
-        assert_int_equal(uv_timer_start(&guard, on_guard, 600000, 0), 0);                          \
-        while (!(condition)) {                                                                     \
-            (void)uv_run(&loop, UV_RUN_ONCE);                                                      \
-        }                                                                                          \
-        uv_close((uv_handle_t *)&guard, NULL);                                                     \
-        (void)uv_run(&loop, UV_RUN_NOWAIT);                                                        \
-    } while (0)
 
 /* --- The server: every message comes back in a frame of its own
  * ------------------------------------------------ */

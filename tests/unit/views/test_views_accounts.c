@@ -7,13 +7,19 @@
 
 #define TEXT(s) ((char *)(uintptr_t)(s))
 
+static Weir__AccountsRecord record_of(Weir__AccountsRecord__BodyCase body)
+{
+    Weir__AccountsRecord r = WEIR__ACCOUNTS_RECORD__INIT;
+    r.body_case = body;
+    return r;
+}
+
 static enum verdict user_create(struct feed *f, const char *name, const char *display)
 {
     Weir__UserCreate m = WEIR__USER_CREATE__INIT;
-    Weir__AccountsRecord r = WEIR__ACCOUNTS_RECORD__INIT;
+    Weir__AccountsRecord r = record_of(WEIR__ACCOUNTS_RECORD__BODY_USER_CREATE);
     m.name = TEXT(name);
     m.display_name = TEXT(display);
-    r.body_case = WEIR__ACCOUNTS_RECORD__BODY_USER_CREATE;
     r.user_create = &m;
     return feed_accounts(f, &r);
 }
@@ -21,11 +27,10 @@ static enum verdict user_create(struct feed *f, const char *name, const char *di
 static enum verdict channel_create(struct feed *f, const char *name, const char *title)
 {
     Weir__ChannelCreate m = WEIR__CHANNEL_CREATE__INIT;
-    Weir__AccountsRecord r = WEIR__ACCOUNTS_RECORD__INIT;
+    Weir__AccountsRecord r = record_of(WEIR__ACCOUNTS_RECORD__BODY_CHANNEL_CREATE);
     m.name = TEXT(name);
     m.owner = TEXT("alice");
     m.title = TEXT(title);
-    r.body_case = WEIR__ACCOUNTS_RECORD__BODY_CHANNEL_CREATE;
     r.channel_create = &m;
     return feed_accounts(f, &r);
 }
@@ -33,11 +38,10 @@ static enum verdict channel_create(struct feed *f, const char *name, const char 
 static enum verdict key_set(struct feed *f, const char *channel, uint8_t hash[ACCOUNT_HASH_SIZE])
 {
     Weir__StreamKeySet m = WEIR__STREAM_KEY_SET__INIT;
-    Weir__AccountsRecord r = WEIR__ACCOUNTS_RECORD__INIT;
+    Weir__AccountsRecord r = record_of(WEIR__ACCOUNTS_RECORD__BODY_STREAM_KEY_SET);
     m.channel = TEXT(channel);
     m.key_hash.data = hash;
     m.key_hash.len = ACCOUNT_HASH_SIZE;
-    r.body_case = WEIR__ACCOUNTS_RECORD__BODY_STREAM_KEY_SET;
     r.stream_key_set = &m;
     return feed_accounts(f, &r);
 }
@@ -45,14 +49,13 @@ static enum verdict key_set(struct feed *f, const char *channel, uint8_t hash[AC
 static enum verdict token_issue(struct feed *f, const char *user, uint8_t hash[ACCOUNT_HASH_SIZE])
 {
     Weir__TokenIssue m = WEIR__TOKEN_ISSUE__INIT;
-    Weir__AccountsRecord r = WEIR__ACCOUNTS_RECORD__INIT;
+    Weir__AccountsRecord r = record_of(WEIR__ACCOUNTS_RECORD__BODY_TOKEN_ISSUE);
     char *scopes[] = {TEXT("chat:write")};
     m.user = TEXT(user);
     m.token_hash.data = hash;
     m.token_hash.len = ACCOUNT_HASH_SIZE;
     m.scopes = scopes;
     m.n_scopes = 1;
-    r.body_case = WEIR__ACCOUNTS_RECORD__BODY_TOKEN_ISSUE;
     r.token_issue = &m;
     return feed_accounts(f, &r);
 }
@@ -60,11 +63,10 @@ static enum verdict token_issue(struct feed *f, const char *user, uint8_t hash[A
 static enum verdict token_revoke(struct feed *f, const char *user, uint8_t hash[ACCOUNT_HASH_SIZE])
 {
     Weir__TokenRevoke m = WEIR__TOKEN_REVOKE__INIT;
-    Weir__AccountsRecord r = WEIR__ACCOUNTS_RECORD__INIT;
+    Weir__AccountsRecord r = record_of(WEIR__ACCOUNTS_RECORD__BODY_TOKEN_REVOKE);
     m.user = TEXT(user);
     m.token_hash.data = hash;
     m.token_hash.len = ACCOUNT_HASH_SIZE;
-    r.body_case = WEIR__ACCOUNTS_RECORD__BODY_TOKEN_REVOKE;
     r.token_revoke = &m;
     return feed_accounts(f, &r);
 }
@@ -194,7 +196,7 @@ static void channel__is_described_anew_by_an_update(void **state)
     struct feed f;
     struct account_channel ch;
     Weir__ChannelUpdate m = WEIR__CHANNEL_UPDATE__INIT;
-    Weir__AccountsRecord r = WEIR__ACCOUNTS_RECORD__INIT;
+    Weir__AccountsRecord r = record_of(WEIR__ACCOUNTS_RECORD__BODY_CHANNEL_UPDATE);
     char *tags[] = {TEXT("english"), TEXT("c")};
     (void)state;
     feed_open(&f);
@@ -205,7 +207,6 @@ static void channel__is_described_anew_by_an_update(void **state)
     m.language = TEXT("en");
     m.tags = tags;
     m.n_tags = 2;
-    r.body_case = WEIR__ACCOUNTS_RECORD__BODY_CHANNEL_UPDATE;
     r.channel_update = &m;
     assert_int_equal(feed_accounts(&f, &r), VERDICT_OK);
     assert_int_equal(accounts_channel(f.views, "demo", &ch), 0);

@@ -8,15 +8,21 @@
 
 #define TEXT(s) ((char *)(uintptr_t)(s))
 
+static Weir__ChatRecord record_of(Weir__ChatRecord__BodyCase body)
+{
+    Weir__ChatRecord r = WEIR__CHAT_RECORD__INIT;
+    r.room = TEXT("demo");
+    r.body_case = body;
+    return r;
+}
+
 static enum verdict say(struct feed *f, const char *user, const char *text, const char *nonce)
 {
     Weir__ChatMessage m = WEIR__CHAT_MESSAGE__INIT;
-    Weir__ChatRecord r = WEIR__CHAT_RECORD__INIT;
+    Weir__ChatRecord r = record_of(WEIR__CHAT_RECORD__BODY_MESSAGE);
     m.user = TEXT(user);
     m.text = TEXT(text);
     m.nonce = TEXT(nonce);
-    r.room = TEXT("demo");
-    r.body_case = WEIR__CHAT_RECORD__BODY_MESSAGE;
     r.message = &m;
     return feed_chat(f, &r);
 }
@@ -24,12 +30,10 @@ static enum verdict say(struct feed *f, const char *user, const char *text, cons
 static enum verdict say_as_owner(struct feed *f, const char *user, const char *text)
 {
     Weir__ChatMessage m = WEIR__CHAT_MESSAGE__INIT;
-    Weir__ChatRecord r = WEIR__CHAT_RECORD__INIT;
+    Weir__ChatRecord r = record_of(WEIR__CHAT_RECORD__BODY_MESSAGE);
     m.user = TEXT(user);
     m.text = TEXT(text);
     m.exempt = true;
-    r.room = TEXT("demo");
-    r.body_case = WEIR__CHAT_RECORD__BODY_MESSAGE;
     r.message = &m;
     return feed_chat(f, &r);
 }
@@ -37,11 +41,9 @@ static enum verdict say_as_owner(struct feed *f, const char *user, const char *t
 static enum verdict slow(struct feed *f, uint32_t seconds)
 {
     Weir__ChatSlow m = WEIR__CHAT_SLOW__INIT;
-    Weir__ChatRecord r = WEIR__CHAT_RECORD__INIT;
+    Weir__ChatRecord r = record_of(WEIR__CHAT_RECORD__BODY_SLOW);
     m.seconds = seconds;
     m.by = TEXT("owner");
-    r.room = TEXT("demo");
-    r.body_case = WEIR__CHAT_RECORD__BODY_SLOW;
     r.slow = &m;
     return feed_chat(f, &r);
 }
@@ -49,13 +51,11 @@ static enum verdict slow(struct feed *f, uint32_t seconds)
 static enum verdict ban(struct feed *f, const char *user, uint32_t seconds)
 {
     Weir__ChatBan m = WEIR__CHAT_BAN__INIT;
-    Weir__ChatRecord r = WEIR__CHAT_RECORD__INIT;
+    Weir__ChatRecord r = record_of(WEIR__CHAT_RECORD__BODY_BAN);
     m.user = TEXT(user);
     m.by = TEXT("owner");
     m.reason = TEXT("spam");
     m.seconds = seconds;
-    r.room = TEXT("demo");
-    r.body_case = WEIR__CHAT_RECORD__BODY_BAN;
     r.ban = &m;
     return feed_chat(f, &r);
 }
@@ -63,11 +63,9 @@ static enum verdict ban(struct feed *f, const char *user, uint32_t seconds)
 static enum verdict unban(struct feed *f, const char *user)
 {
     Weir__ChatUnban m = WEIR__CHAT_UNBAN__INIT;
-    Weir__ChatRecord r = WEIR__CHAT_RECORD__INIT;
+    Weir__ChatRecord r = record_of(WEIR__CHAT_RECORD__BODY_UNBAN);
     m.user = TEXT(user);
     m.by = TEXT("owner");
-    r.room = TEXT("demo");
-    r.body_case = WEIR__CHAT_RECORD__BODY_UNBAN;
     r.unban = &m;
     return feed_chat(f, &r);
 }
@@ -75,11 +73,9 @@ static enum verdict unban(struct feed *f, const char *user)
 static enum verdict erase(struct feed *f, int64_t offset)
 {
     Weir__ChatDelete m = WEIR__CHAT_DELETE__INIT;
-    Weir__ChatRecord r = WEIR__CHAT_RECORD__INIT;
+    Weir__ChatRecord r = record_of(WEIR__CHAT_RECORD__BODY_DELETE);
     m.offset = offset;
     m.by = TEXT("owner");
-    r.room = TEXT("demo");
-    r.body_case = WEIR__CHAT_RECORD__BODY_DELETE;
     r.delete_ = &m;
     return feed_chat(f, &r);
 }
@@ -88,7 +84,7 @@ static enum verdict notice(struct feed *f, int64_t source, const char *user, uin
                            int64_t expires_ms)
 {
     Weir__ChatNotice m = WEIR__CHAT_NOTICE__INIT;
-    Weir__ChatRecord r = WEIR__CHAT_RECORD__INIT;
+    Weir__ChatRecord r = record_of(WEIR__CHAT_RECORD__BODY_NOTICE);
     m.source_topic = TEXT("ledger");
     m.source_offset = source;
     m.kind = TEXT("sub");
@@ -97,8 +93,6 @@ static enum verdict notice(struct feed *f, int64_t source, const char *user, uin
     m.months = 1;
     m.expires_ms = expires_ms;
     m.text = TEXT("alice subscribed");
-    r.room = TEXT("demo");
-    r.body_case = WEIR__CHAT_RECORD__BODY_NOTICE;
     r.notice = &m;
     return feed_chat(f, &r);
 }

@@ -8,6 +8,7 @@
 
 #include <uv.h>
 
+#include "../run_until.h"
 #include "base/env_uv.h"
 #include "fake_log.h"
 #include "proto/messages.h"
@@ -25,25 +26,6 @@ static int64_t heard; /* accounts records, each once and in order */
 static bool done;
 static int fail_writes; /* so many of the store's next writes */
 static bool fail_after; /* they fail after they have happened */
-
-static void on_guard(uv_timer_t *timer)
-{
-    (void)timer;
-    (void)fprintf(stderr, "nothing happened for ten minutes\n");
-    abort();
-}
-
-#define RUN_UNTIL(condition)                                                                       \
-    do {                                                                                           \
-        uv_timer_t guard;                                                                          \
-        assert_int_equal(uv_timer_init(&loop, &guard), 0);                                         \
-        assert_int_equal(uv_timer_start(&guard, on_guard, 600000, 0), 0);                          \
-        while (!(condition)) {                                                                     \
-            (void)uv_run(&loop, UV_RUN_ONCE);                                                      \
-        }                                                                                          \
-        uv_close((uv_handle_t *)&guard, NULL);                                                     \
-        (void)uv_run(&loop, UV_RUN_NOWAIT);                                                        \
-    } while (0)
 
 int __real_view_store_write(struct view_store *s, struct error *err);
 int __wrap_view_store_write(struct view_store *s, struct error *err);
