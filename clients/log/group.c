@@ -103,6 +103,7 @@ static void drop(struct held *h)
 {
     struct weir_group *g = h->group;
     assert(g != NULL);
+    g->lost = g->lost || (h->state == HELD_REVOKED && group_dirty(h));
     stop_consumer(h);
     list_remove(&h->link);
     g->n_held--;

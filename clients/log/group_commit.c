@@ -7,7 +7,7 @@
 
 #define COMMIT_RETRY_NS 50000000u
 
-static bool dirty(const struct held *h)
+bool group_dirty(const struct held *h)
 {
     return h->next >= 0 && h->next != h->committed && h->state != HELD_RESOLVING;
 }
@@ -16,7 +16,7 @@ bool group_committed(const struct weir_group *g)
 {
     LIST_FOREACH(it, &g->held)
     {
-        if (dirty(list_entry(it, struct held, link))) {
+        if (group_dirty(list_entry(it, struct held, link))) {
             return false;
         }
     }
@@ -136,7 +136,7 @@ static void fill_topic(struct commit_memory *c, struct weir_group *g, unsigned t
     LIST_FOREACH(it, &g->held)
     {
         struct held *h = list_entry(it, struct held, link);
-        if (h->topic == topic && dirty(h)) {
+        if (h->topic == topic && group_dirty(h)) {
             h->committing = h->next;
             t->partitions[t->n_partitions++] = h->partition;
             t->offsets[t->n_offsets++] = h->next;
@@ -186,6 +186,10 @@ void group_commit_step(struct weir_group *g, uint64_t now_ns)
     bool due = g->commit_now || g->n_revoked > 0 ||
                (!g->options.no_auto_commit && now_ns >= g->commit_due_ns);
     commits_complete(g, 0, now_ns, 0);
+    if (g->lost) { /* of what they wait for; not to be told as committed when the rest is */
+        g->lost = false;
+        group_commits_end(g, WEIR_EFENCED);
+    }
     if (g->commit.active || now_ns < g->commit_retry_ns || !due || !group_known(g)) {
         return;
     }

@@ -54,6 +54,7 @@ struct weir_group {
     uint64_t known_term, asked_term;
     bool fenced; /* the last commit was: once more, after a poll */
     bool failed, paused;
+    bool lost; /* something processed is another's and was not committed: who waits is to hear it */
     bool stale; /* not heard of for a session: others may have taken over */
     uint64_t heard_ns;
     uint64_t retry_at_ns, backoff_ns;
@@ -89,6 +90,7 @@ const char *held_topic(const struct held *h);
 
 /* group_commit.c */
 void group_commit_step(struct weir_group *g, uint64_t now_ns);
+bool group_dirty(const struct held *h);           /* processed and not committed */
 bool group_committed(const struct weir_group *g); /* nothing processed is uncommitted */
 void group_commits_end(struct weir_group *g, int status);
 

@@ -602,6 +602,45 @@ static void weir_group_commit__commits_what_is_done_and_no_more(void **state)
     harness_close(&h);
 }
 
+static void weir_group_commit__of_what_was_taken_away_meanwhile_is_fenced(void **state)
+{
+    struct harness h;
+    struct seen *seen = calloc(1, sizeof(*seen));
+    struct member a = {0};
+    struct explicit_commit c = {.req = {.data = &c}};
+    (void)state;
+    harness_open(&h, "");
+    seen->wanted = RECORDS;
+    struct weir_client *client = harness_client(&h, &(struct weir_client_options){0});
+    produce(&h, client, RECORDS);
+    join(&a, client, seen, &(struct weir_group_options){.manual = true, .no_auto_commit = true});
+    harness_run_until(&h, &seen->all);
+    weir_group_done(a.group, "many", 1, 55);
+    weir_group_done(a.group, "many", 2, 77);
+    LIST_FOREACH(it, &a.group->held)
+    {
+        struct held *held = list_entry(it, struct held, link);
+        if (held->partition == 2) { /* as after an answer without it */
+            held->state = HELD_REVOKED;
+            a.group->n_revoked++;
+            on_revoked(&a, a.group, "many", 2);
+        }
+    }
+    weir_group_commit(a.group, &c.req, on_commit);
+    group_drop_revoked(a.group); /* the last commit of it was fenced */
+    harness_run_until(&h, &c.done);
+    assert_int_equal(c.status, WEIR_EFENCED);
+    c.done = false;
+    weir_group_commit(a.group, &c.req, on_commit); /* the rest is its own still */
+    harness_run_until(&h, &c.done);
+    assert_int_equal(c.status, 0);
+    assert_int_equal(ask_committed(&h, "g").sum, 55);
+    leave(&h, &a);
+    harness_free_client(&h, client);
+    free(seen);
+    harness_close(&h);
+}
+
 /* What an answer leaves out is somebody else's by then. When it comes back, what was processed of
  * it before is not committed: that would set the group back. */
 static void weir_group__commits_nothing_of_a_partition_that_was_taken_and_came_back(void **state)
@@ -697,6 +736,7 @@ int main(void)
         cmocka_unit_test(
             weir_group__of_a_coordinator_that_has_just_begun_is_not_set_before_members_could_tell),
         cmocka_unit_test(weir_group_commit__commits_what_is_done_and_no_more),
+        cmocka_unit_test(weir_group_commit__of_what_was_taken_away_meanwhile_is_fenced),
         cmocka_unit_test(weir_group__commits_nothing_of_a_partition_that_was_taken_and_came_back),
         cmocka_unit_test(weir_group__that_is_long_gone_is_forgotten_but_not_one_that_is_idle),
         cmocka_unit_test(weir_group_join__of_no_topic_or_a_wrong_name_fails),
