@@ -1,7 +1,13 @@
 /* Registers: is there an order of the operations, each between its begin and its end, in which
  * every read gives what was written last? Keys are judged one by one (locality). The search is that
  * of Wing and Gong (1993) with Lowe's memory of (operations done, value) that led nowhere (2017),
- * over a list of begins and ends as in Horn and Kroening (2015).
+ * over a list of begins and ends as in Horn and Kroening (2015). Two things keep it short:
+ *
+ *   a read that gives the present value is taken as soon as it has begun, before anything else is
+ * tried, and nothing is tried in its place: it changes nothing, so every order without it at this
+ * point is one with it;
+ *   of operations that are alike and whose ends are not known the one that began first is taken
+ * first: where a later one may be taken it may be, too.
  *
  *   :read [k nil] -> [k v]   :write [k v]   :cas [k [old new]]      also without keys: v, [old new]
  *
@@ -21,8 +27,10 @@ enum action { READ, WRITE, CAS };
 
 struct action_op {
     enum action action;
-    int64_t a, b; /* value; or old and new */
-    bool known;   /* its end */
+    int64_t a, b;  /* value; or old and new */
+    bool known;    /* its end */
+    bool done;     /* taken at this point of the search */
+    unsigned twin; /* one like it that began before, its end not known either, + 1; 0: none */
     const struct op *op;
 };
 
@@ -36,6 +44,7 @@ struct node { /* a begin or an end; a doubly linked list in the order of time */
 struct choice {
     struct node *node;
     int64_t state;
+    bool forced; /* there is nothing to be tried in its place */
 };
 
 struct memory { /* 128 bits of (done, state) */
@@ -129,69 +138,98 @@ static void put_back(struct node *n)
 
 static void mark(struct search *s, unsigned number, bool done)
 {
+    s->ops[number].done = done;
     for (unsigned i = 0; i < 2; i++) {
         uint64_t one = mix(number * 2u + i + 1);
         s->done[i] += done ? one : 0 - one;
     }
 }
 
-/* True when this was not tried before. */
-static bool choose(struct search *s, struct node *n, int64_t *state)
+static void take(struct search *s, struct node *n, int64_t before, bool forced)
 {
-    int64_t after = *state;
-    if (!apply(&s->ops[n->number], &after)) {
-        return false;
-    }
+    s->stack[s->depth++] = (struct choice){.node = n, .state = before, .forced = forced};
     mark(s, n->number, true);
-    uint64_t h = mix((uint64_t)after);
-    if (!memory_put(&s->memory, s->done[0] ^ h, s->done[1] + mix(h))) {
-        mark(s, n->number, false);
-        return false;
-    }
-    s->stack[s->depth++] = (struct choice){.node = n, .state = *state};
-    *state = after;
     take_out(n);
     if (n->end != NULL) {
         take_out(n->end);
         s->left--;
     }
-    return true;
 }
 
+/* The reads that have begun and give the present value. */
+static void take_reads(struct search *s, int64_t state)
+{
+    struct node *next;
+    for (struct node *n = s->nodes[0].after; n != NULL && n->begin; n = next) {
+        const struct action_op *op = &s->ops[n->number];
+        bool fits = op->action == READ && op->a == state;
+        next = fits && n->after == n->end ? n->end->after : n->after; /* the end goes too */
+        if (fits) {
+            take(s, n, state, true);
+        }
+    }
+}
+
+/* The last choice, and what followed from it; where to go on. NULL: there was none. */
 static struct node *unchoose(struct search *s, int64_t *state)
 {
-    struct choice *c = &s->stack[--s->depth];
-    *state = c->state;
-    mark(s, c->node->number, false);
-    if (c->node->end != NULL) {
-        put_back(c->node->end);
-        s->left++;
+    bool forced = true;
+    struct node *n = NULL;
+    while (forced && s->depth > 0) {
+        const struct choice *c = &s->stack[--s->depth];
+        n = c->node;
+        forced = c->forced;
+        *state = c->state;
+        mark(s, n->number, false);
+        if (n->end != NULL) {
+            put_back(n->end);
+            s->left++;
+        }
+        put_back(n);
     }
-    put_back(c->node);
-    return c->node->after;
+    return forced ? NULL : n->after;
+}
+
+/* Takes it, if that may be; where to go on. */
+static struct node *choose(struct search *s, struct node *n, int64_t *state)
+{
+    const struct action_op *op = &s->ops[n->number];
+    int64_t after = *state;
+    if (op->action == READ || (op->twin != 0 && !s->ops[op->twin - 1].done) || !apply(op, &after)) {
+        return n->after;
+    }
+    take(s, n, *state, false);
+    *state = after;
+    take_reads(s, after);
+    uint64_t h = mix((uint64_t)after);
+    if (!memory_put(&s->memory, s->done[0] ^ h, s->done[1] + mix(h))) {
+        return unchoose(s, state);
+    }
+    return s->nodes[0].after;
 }
 
 /* 1: there is an order; 0: there is none; -1: it takes too long. */
 static int search(struct search *s)
 {
     int64_t state = NIL;
-    struct node *head = &s->nodes[0], *n = head->after;
+    take_reads(s, state);
+    struct node *n = s->nodes[0].after;
     while (s->left > 0) {
         if (s->steps++ == STEPS_MAX) {
             return -1;
         }
         if (n->begin) {
-            n = choose(s, n, &state) ? head->after : n->after;
+            n = choose(s, n, &state);
             continue;
         }
         if (s->depth >= s->deepest) {
             s->deepest = s->depth;
             s->stuck_at = s->ops[n->number].op;
         }
-        if (s->depth == 0) {
+        n = unchoose(s, &state);
+        if (n == NULL) {
             return 0;
         }
-        n = unchoose(s, &state);
     }
     return 1;
 }
@@ -244,8 +282,23 @@ static void build(struct search *s, const struct op *base)
     free(begins);
 }
 
+/* Operations are in the order of their begins. */
+static void find_twins(struct search *s)
+{
+    for (unsigned i = 0; i < s->n; i++) {
+        struct action_op *op = &s->ops[i];
+        op->twin = 0;
+        for (unsigned k = i; k > 0 && !op->known && op->twin == 0; k--) {
+            const struct action_op *other = &s->ops[k - 1];
+            bool alike = !other->known && other->action == op->action && other->a == op->a;
+            op->twin = alike && (op->action != CAS || other->b == op->b) ? k : 0;
+        }
+    }
+}
+
 static void judge_key(struct search *s, int64_t key, const struct ops *ops, struct report *r)
 {
+    find_twins(s);
     build(s, ops->at);
     int found = search(s);
     if (found == 0) {
@@ -269,7 +322,7 @@ static int64_t value_of(const struct edn *e)
 }
 
 /* [key value] and a plain value are told apart by the first operation of the history. */
-static bool take(struct action_op *out, const struct op *op, bool keyed, int64_t *ret_key)
+static bool take_op(struct action_op *out, const struct op *op, bool keyed, int64_t *ret_key)
 {
     const struct op *told = op->other != NULL && op->other->type == HISTORY_OK ? op->other : op;
     const struct edn *value = edn_is(op->f, "read") ? told->value : op->value;
@@ -325,7 +378,7 @@ void check_linear(const struct ops *ops, struct report *r)
     for (size_t i = 0; i < ops->n; i++) {
         const struct op *op = &ops->at[i];
         if (op->type == HISTORY_INVOKE && op->process != HISTORY_NEMESIS && !op_failed(op) &&
-            take(&all[n].op, op, keyed, &all[n].key)) {
+            take_op(&all[n].op, op, keyed, &all[n].key)) {
             n++;
         }
     }
