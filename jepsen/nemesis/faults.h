@@ -19,12 +19,18 @@ FAULT(net_delay);
 FAULT(net_heal);
 /* `to` hears nothing of `from` any more (indexes); until net_heal. */
 int net_cut_one_way(struct nemesis_world *w, unsigned from, unsigned to, struct error *err);
+/* Those that are hit and those that are not hear nothing of each other; until net_heal. */
+int net_cut_hit(struct nemesis_world *w, struct error *err);
 
 /* faults_vote.c */
 FAULT(vote_forget);
 FAULT(vote_end);
 
+/* faults_deposed.c */
+FAULT(node_depose);
+
 /* faults_node.c */
+void node_signal_hit(struct nemesis_world *w, int signal);
 FAULT(node_kill_one);
 FAULT(node_kill_minority);
 FAULT(node_kill_all);

@@ -13,6 +13,7 @@
 #define FILES_MAX  4096
 #define PLACES_MAX 3
 #define TRIES_MAX  64
+#define BLOCK      4096
 #define AROUND     64 /* bytes that must not all be zero, or nothing is written there */
 
 static struct host *choose_one(struct nemesis_world *w, char what[NEMESIS_WHAT_MAX])
@@ -166,10 +167,25 @@ static void forget_files(void)
     found.n = 0;
 }
 
+/* How much of a file has been written: room that was reserved behind it is zeros. */
+static off_t written(int fd, off_t size)
+{
+    static const uint8_t zeros[BLOCK];
+    for (off_t at = (size - 1) / BLOCK * BLOCK; at >= 0; at -= BLOCK) {
+        uint8_t block[BLOCK];
+        ssize_t n = pread(fd, block, sizeof(block), at);
+        if (n > 0 && memcmp(block, zeros, (size_t)n) != 0) {
+            return at + n;
+        }
+    }
+    return size;
+}
+
 /* A place in a file where something has been written. */
 static bool find_place(struct nemesis_world *w, int fd, off_t size, off_t *ret_at)
 {
     static const uint8_t zeros[AROUND];
+    size = written(fd, size);
     for (unsigned i = 0; i < TRIES_MAX; i++) {
         uint8_t around[AROUND];
         off_t at = (off_t)nemesis_random(w, (uint64_t)size);

@@ -34,16 +34,21 @@ static int cut_hit(struct nemesis_world *w, unsigned except, struct error *err)
     return rv;
 }
 
+int net_cut_hit(struct nemesis_world *w, struct error *err)
+{
+    return cut_hit(w, HOSTS_MAX, err);
+}
+
 int net_isolate(struct nemesis_world *w, char what[NEMESIS_WHAT_MAX], struct error *err)
 {
     nemesis_choose(w, 1, what);
-    return cut_hit(w, HOSTS_MAX, err);
+    return net_cut_hit(w, err);
 }
 
 int net_halves(struct nemesis_world *w, char what[NEMESIS_WHAT_MAX], struct error *err)
 {
     nemesis_choose(w, nemesis_members(w) / 2, what);
-    return cut_hit(w, HOSTS_MAX, err);
+    return net_cut_hit(w, err);
 }
 
 int net_bridge(struct nemesis_world *w, char what[NEMESIS_WHAT_MAX], struct error *err)

@@ -7,7 +7,7 @@
 #include "jepsen/hosts/names.h"
 #include "jepsen/nemesis/faults.h"
 
-static void signal_hit(struct nemesis_world *w, int signal)
+void node_signal_hit(struct nemesis_world *w, int signal)
 {
     for (unsigned i = 0; i < w->hosts->n; i++) {
         if (w->hit[i]) {
@@ -20,7 +20,7 @@ int node_kill_one(struct nemesis_world *w, char what[NEMESIS_WHAT_MAX], struct e
 {
     (void)err;
     nemesis_choose(w, 1, what);
-    signal_hit(w, SIGKILL);
+    node_signal_hit(w, SIGKILL);
     return 0;
 }
 
@@ -28,7 +28,7 @@ int node_kill_minority(struct nemesis_world *w, char what[NEMESIS_WHAT_MAX], str
 {
     (void)err;
     nemesis_choose(w, nemesis_minority(w), what);
-    signal_hit(w, SIGKILL);
+    node_signal_hit(w, SIGKILL);
     return 0;
 }
 
@@ -36,7 +36,7 @@ int node_kill_all(struct nemesis_world *w, char what[NEMESIS_WHAT_MAX], struct e
 {
     (void)err;
     nemesis_choose(w, HOSTS_MAX, what);
-    signal_hit(w, SIGKILL);
+    node_signal_hit(w, SIGKILL);
     return 0;
 }
 
@@ -50,7 +50,7 @@ int node_pause_one(struct nemesis_world *w, char what[NEMESIS_WHAT_MAX], struct 
 {
     (void)err;
     nemesis_choose(w, 1, what);
-    signal_hit(w, SIGSTOP);
+    node_signal_hit(w, SIGSTOP);
     return 0;
 }
 
@@ -58,7 +58,7 @@ int node_pause_minority(struct nemesis_world *w, char what[NEMESIS_WHAT_MAX], st
 {
     (void)err;
     nemesis_choose(w, nemesis_minority(w), what);
-    signal_hit(w, SIGSTOP);
+    node_signal_hit(w, SIGSTOP);
     return 0;
 }
 
@@ -66,7 +66,7 @@ int node_pause_all(struct nemesis_world *w, char what[NEMESIS_WHAT_MAX], struct 
 {
     (void)err;
     nemesis_choose(w, HOSTS_MAX, what);
-    signal_hit(w, SIGSTOP);
+    node_signal_hit(w, SIGSTOP);
     return 0;
 }
 
@@ -74,7 +74,7 @@ int node_resume(struct nemesis_world *w, char what[NEMESIS_WHAT_MAX], struct err
 {
     (void)what;
     (void)err;
-    signal_hit(w, SIGCONT);
+    node_signal_hit(w, SIGCONT);
     return 0;
 }
 
@@ -103,7 +103,7 @@ static int lose_names(struct nemesis_world *w, struct host *host, char what[NEME
 static int lose_power(struct nemesis_world *w, char what[NEMESIS_WHAT_MAX], struct error *err)
 {
     int rv = 0;
-    signal_hit(w, SIGKILL);
+    node_signal_hit(w, SIGKILL);
     for (unsigned i = 0; i < w->hosts->n; i++) {
         const struct host *host = &w->hosts->at[i];
         if (w->hit[i] &&

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "jepsen/workloads/near.h"
 #include "net/tls.h"
 
 #define SLOTS_MAX 256
@@ -10,6 +11,7 @@
 struct clients {
     struct run *run;
     struct tls_net *tls;
+    struct near *near[HOSTS_MAX]; /* made when first asked for */
     struct weir_client *at[SLOTS_MAX];
     unsigned open;
     void (*cb)(void *data);
@@ -39,25 +41,28 @@ int clients_open(struct run *run, struct clients **ret_clients, struct error *er
     return 0;
 }
 
-struct weir_client *clients_of(struct clients *c, unsigned slot)
+static struct env *sockets_of(const struct clients *c)
+{
+    return c->tls != NULL ? tls_net_env(c->tls) : run_env(c->run);
+}
+
+static struct weir_client *make(struct clients *c, unsigned slot, unsigned first, unsigned n_seeds,
+                                struct env *sockets)
 {
     const struct hosts *h = run_hosts(c->run);
     char addresses[HOSTS_MAX][32], name[32];
     const char *seeds[HOSTS_MAX];
     struct error err = {0};
-    if (c->at[slot] != NULL) {
-        return c->at[slot];
-    }
-    for (unsigned i = 0; i < h->founders; i++) {
-        const struct host *host = &h->at[(slot + i) % h->founders];
+    for (unsigned i = 0; i < n_seeds; i++) {
+        const struct host *host = &h->at[(first + i) % h->founders];
         (void)snprintf(addresses[i], sizeof(addresses[i]), "%s:%d", host->address, HOST_PORT_LOG);
         seeds[i] = addresses[i];
     }
     (void)snprintf(name, sizeof(name), "jepsen-%u", slot);
     const struct weir_client_options options = {
-        .sockets = c->tls != NULL ? tls_net_env(c->tls) : NULL,
+        .sockets = sockets,
         .seeds = seeds,
-        .n_seeds = h->founders,
+        .n_seeds = n_seeds,
         .secret = run_secret(c->run),
         .name = name,
         .timeout_ms = CLIENT_TIMEOUT_MS,
@@ -68,6 +73,24 @@ struct weir_client *clients_of(struct clients *c, unsigned slot)
     }
     c->open++;
     return c->at[slot];
+}
+
+struct weir_client *clients_of(struct clients *c, unsigned slot)
+{
+    return c->at[slot] != NULL ? c->at[slot]
+                               : make(c, slot, slot, run_hosts(c->run)->founders, sockets_of(c));
+}
+
+struct weir_client *clients_near(struct clients *c, unsigned slot, unsigned node)
+{
+    node %= run_hosts(c->run)->founders;
+    if (c->at[slot] == NULL && c->near[node] == NULL) {
+        c->near[node] = near_new(sockets_of(c), run_hosts(c->run)->at[node].address);
+        if (c->near[node] == NULL) {
+            return NULL;
+        }
+    }
+    return c->at[slot] != NULL ? c->at[slot] : make(c, slot, node, 1, near_env(c->near[node]));
 }
 
 void clients_drop(struct clients *c, unsigned slot, void (*cb)(void *data), void *data)
@@ -83,6 +106,9 @@ static void on_done(struct env_defer *defer)
     struct clients *c = defer->data;
     void (*cb)(void *data) = c->cb;
     void *data = c->data;
+    for (unsigned i = 0; i < HOSTS_MAX; i++) {
+        near_free(c->near[i]);
+    }
     tls_net_free(c->tls);
     free(c);
     cb(data);

@@ -8,8 +8,12 @@
  *
  * Every other process only reads. Now and then a process crashes (:crash nil), and one whose write
  * takes long does: its client is gone without a word, and the next one knows of no leader and asks
- * the node that it begins with. So there are always some who believe a node that was cut off and
- * still thinks it leads, and some who know better.
+ * the node that it begins with.
+ *
+ * Every other reader sits near a node and reaches no other (near.h): it reads what its node leads,
+ * with little patience, and goes on reading it there when the node is cut off and others lead. So
+ * there is always somebody who believes a node that still thinks it leads, and some who know
+ * better.
  *
  * Keys are used for a while and then left, so that each has a history that can be judged. */
 #include <inttypes.h>
@@ -24,15 +28,22 @@
 #define TOPIC        "registers"
 #define PARTITIONS   3
 #define KEYS_MAX     16384
-#define KEY_OPS      100 /* operations on a key before the next one takes its place */
-#define KEYS_AT_ONCE 3
+#define KEY_OPS      100        /* operations on a key before the next one takes its place */
+#define KEYS_AT_ONCE PARTITIONS /* one in each */
 #define VALUES       5
 #define RECORD_MAX   80
 #define SWEEP_US     50000u
 #define CRASHES      25 /* one in so many of a process's operations is its death */
 #define WRITE_NS     UINT64_C(1000000000) /* the patience of who writes */
+#define NEAR_NS      UINT64_C(250000000)  /* that of who reads near a node */
 
 enum action { READ, WRITE, CAS };
+
+/* A question to the log. It has an answer even when its operation waits no more. */
+struct question {
+    struct weir_offsets_req req;
+    struct worker *w;
+};
 
 struct worker {
     struct registers *all;
@@ -53,7 +64,9 @@ struct worker {
     uint64_t begun_ns, deadline_ns;
     bool writing, leaving; /* the log has not answered; the client is being let go */
     struct weir_produce produce;
-    struct weir_offsets_req offsets;
+    struct question *question; /* open; NULL: none */
+    bool near;
+    uint32_t partition; /* near a node: that of the last read that got an answer */
 };
 
 struct registers {
@@ -193,14 +206,39 @@ static void on_produced(struct weir_produce *req, int status)
 
 static void on_offsets(struct weir_offsets_req *req, int status)
 {
-    struct worker *w = req->data;
+    struct question *q = req->data;
+    struct worker *w = q->w;
+    bool open = w->question == q;
+    int64_t wanted = req->high_watermark;
+    free(q);
+    if (!open) {
+        return;
+    }
+    w->question = NULL;
     if (status != 0) {
         give_up(w, status);
         return;
     }
     w->waiting = true;
-    w->wanted = req->high_watermark;
+    w->wanted = wanted;
     look(w);
+}
+
+static int ask(struct worker *w)
+{
+    struct question *q = calloc(1, sizeof(*q));
+    if (q == NULL) {
+        return WEIR_ENOMEM;
+    }
+    q->w = w;
+    q->req.data = q;
+    int rv = weir_offsets(w->client, TOPIC, partition_of(w->key), true, &q->req, on_offsets);
+    if (rv != 0) {
+        free(q);
+        return rv;
+    }
+    w->question = q;
+    return 0;
 }
 
 static void begin(struct worker *w)
@@ -212,12 +250,11 @@ static void begin(struct worker *w)
     w->number++;
     w->taken = false;
     w->begun_ns = env_now_ns(run_env(w->all->run));
-    w->deadline_ns = w->begun_ns + 2u * CLIENT_TIMEOUT_MS * UINT64_C(1000000);
+    w->deadline_ns = w->begun_ns + (w->near ? NEAR_NS : 2u * CLIENT_TIMEOUT_MS * UINT64_C(1000000));
     w->writing = w->action != READ;
     if (w->action == READ) {
         process_invoke(w->p, "read", "[%u nil]", w->key);
-        w->offsets.data = w;
-        rv = weir_offsets(w->client, TOPIC, partition_of(w->key), true, &w->offsets, on_offsets);
+        rv = ask(w);
     } else {
         if (w->action == WRITE) {
             process_invoke(w->p, "write", "[%u %s]", w->key, a);
@@ -258,7 +295,8 @@ static void stop_consuming(struct worker *w, uint32_t k)
 static int worker_consume(struct worker *w, struct error *err)
 {
     int rv = 0;
-    w->client = clients_of(w->all->clients, w->p->slot);
+    w->client = w->near ? clients_near(w->all->clients, w->p->slot, w->p->slot / 4)
+                        : clients_of(w->all->clients, w->p->slot);
     if (w->client == NULL) {
         return error_set(err, WEIR_ENOMEM, "no client");
     }
@@ -293,6 +331,16 @@ static void leave(struct worker *w)
     clients_drop(w->all->clients, w->p->slot, on_dropped, w);
 }
 
+/* Of the keys that are in use there is one in each partition. */
+static uint32_t draw_key(const struct worker *w, uint64_t oldest)
+{
+    uint64_t after = run_random(w->all->run, KEYS_AT_ONCE);
+    if (w->near) {
+        after = (w->partition + PARTITIONS - oldest % PARTITIONS) % PARTITIONS;
+    }
+    return (uint32_t)(oldest + after) % KEYS_MAX;
+}
+
 static void next(void *state, struct process *p)
 {
     struct registers *all = state;
@@ -303,8 +351,7 @@ static void next(void *state, struct process *p)
         leave(w);
         return;
     }
-    uint64_t oldest = all->operations++ / KEY_OPS;
-    w->key = (uint32_t)(oldest + run_random(run, KEYS_AT_ONCE)) % KEYS_MAX;
+    w->key = draw_key(w, all->operations++ / KEY_OPS);
     w->action = p->slot % 2 == 1 ? READ : (enum action)run_random(run, 3);
     w->a = w->action == READ ? -1 : (int)run_random(run, VALUES);
     w->b = (int)run_random(run, VALUES);
@@ -339,6 +386,11 @@ static void on_sweep(struct env_timer *timer)
         if (w->writing && now > w->begun_ns + WRITE_NS) {
             leave(w);
         }
+        if (w->near && w->question != NULL && now > w->deadline_ns) {
+            w->question = NULL;
+            w->partition = (uint32_t)run_random(all->run, PARTITIONS);
+            give_up(w, WEIR_ETIMEOUT);
+        }
         if (w->waiting && now > w->deadline_ns) {
             give_up(w, 0);
         }
@@ -365,6 +417,7 @@ static int worker_open(struct worker *w, struct registers *all, unsigned slot, s
 {
     w->all = all;
     w->p = run_process(all->run, slot);
+    w->near = slot % 4 == 3;
     memset(w->values, -1, sizeof(w->values));
     return worker_consume(w, err);
 }
