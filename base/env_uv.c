@@ -177,8 +177,9 @@ static void uv_env_post(struct env *env, struct env_post *post, env_post_cb cb)
         post->cb = cb;
         list_push_back(&e->posts, &post->link);
     }
-    pthread_mutex_unlock(&e->post_lock);
+    /* Under the lock: once the call has run, this env may be gone. */
     (void)uv_async_send(&e->async);
+    pthread_mutex_unlock(&e->post_lock);
 }
 
 /* Those that are posted meanwhile wait for the next turn. */

@@ -20,7 +20,7 @@ const char *error_name(int code)
     }
 }
 
-int error_set(struct error *err, int code, const char *fmt, ...)
+int(error_set)(struct error *err, int code, const char *fmt, ...)
 {
     if (err == NULL) {
         return code;
@@ -49,7 +49,7 @@ int error_from_errno(int errnum)
     }
 }
 
-int error_errno(struct error *err, const char *fmt, ...)
+int(error_errno)(struct error *err, const char *fmt, ...)
 {
     int errnum = errno;
     int code = error_from_errno(errnum);

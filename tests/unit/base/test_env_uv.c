@@ -154,6 +154,47 @@ static void post__runs_on_the_loop_in_order(void **state)
     assert_int_equal(pthread_join(thread, NULL), 0);
 }
 
+static _Thread_local unsigned locks;
+static _Atomic unsigned n_wakes, n_late_wakes; /* late: without a lock */
+
+int __real_pthread_mutex_lock(pthread_mutex_t *mutex);
+int __wrap_pthread_mutex_lock(pthread_mutex_t *mutex);
+int __real_pthread_mutex_unlock(pthread_mutex_t *mutex);
+int __wrap_pthread_mutex_unlock(pthread_mutex_t *mutex);
+int __real_uv_async_send(uv_async_t *async);
+int __wrap_uv_async_send(uv_async_t *async);
+
+int __wrap_pthread_mutex_lock(pthread_mutex_t *mutex)
+{
+    int rc = __real_pthread_mutex_lock(mutex);
+    locks++;
+    return rc;
+}
+
+int __wrap_pthread_mutex_unlock(pthread_mutex_t *mutex)
+{
+    locks--;
+    return __real_pthread_mutex_unlock(mutex);
+}
+
+int __wrap_uv_async_send(uv_async_t *async)
+{
+    n_wakes++;
+    n_late_wakes += locks == 0;
+    return __real_uv_async_send(async);
+}
+
+/* What runs there may be the env's last call, and another thread's wake-up may let it run. */
+static void post__does_not_touch_the_env_once_it_can_run(void **state)
+{
+    (void)state;
+    n_wakes = n_late_wakes = 0;
+    env_post(env, &posts[0], on_post);
+    run_until(&steps, 1);
+    assert_int_equal(n_wakes, 1);
+    assert_int_equal(n_late_wakes, 0);
+}
+
 static void post_again_once(struct env_post *post)
 {
     if (steps++ == 0) {
@@ -635,6 +676,7 @@ int main(void)
         T(defer__runs_before_the_loop_blocks_also_when_deferred_by_a_deferred_call),
         T(post__runs_on_the_loop_in_order),
         T(post__again_before_it_runs_is_one_call),
+        T(post__does_not_touch_the_env_once_it_can_run),
         T(file__requests_complete_in_order_and_read_back),
         T(file__error_comes_with_the_callback),
         T(file__names_have_errors_of_their_own),
