@@ -1,5 +1,6 @@
 #include "jepsen/history/edn.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -170,6 +171,7 @@ static struct edn *read_word(struct reader *r)
         r->at++;
     }
     size_t len = (size_t)(r->at - text);
+    assert(len > 0); /* who calls has seen a character */
     bool sign = (text[0] == '-' || text[0] == '+') && len > 1;
     if (text[sign] >= '0' && text[sign] <= '9') {
         return read_number(r, text, len);

@@ -187,7 +187,7 @@ static bool add_op(struct ops *ops, size_t *cap, const struct edn *map, const ch
 
 static int read_all(struct ops *ops, size_t n, char *ret_error, size_t size)
 {
-    const char *at = ops->text, *end = ops->text + n, *wrong = NULL, *start = at;
+    const char *at = ops->text, *end = ops->text + n, *wrong = NULL, *start;
     size_t cap = 0, bad = 0;
     struct edn *e;
     while ((start = at, e = edn_read(&ops->arena, &at, end, &wrong)) != NULL) {

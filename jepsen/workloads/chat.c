@@ -7,6 +7,7 @@
  *   :slow {:room 1, :seconds 2}       each -> and :offset
  *   :recv -> {:room 1, :gateway "n1", :events [[offset :msg id user ms] ..]}
  *   :join {:room 1, :gateway "n1"}    begun anew */
+#include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -609,6 +610,7 @@ static void make_worker(struct chat *chat, unsigned i, unsigned listeners)
 {
     unsigned gateways = run_hosts(chat->run)->founders;
     struct worker *w = &chat->workers[i];
+    assert(gateways > 0);
     w->chat = chat;
     w->p = run_process(chat->run, i);
     w->role = i < gateways ? LISTENER : i < listeners ? ROAMER : i == listeners ? OWNER : TALKER;

@@ -53,7 +53,7 @@ struct worker {
     bool stalled[PARTITIONS]; /* its consumer has given up */
     /* The view */
     int64_t folded[PARTITIONS]; /* offset of the next record */
-    int8_t values[KEYS_MAX];    /* -1: nil */
+    int values[KEYS_MAX];       /* -1: nil */
     /* The open operation */
     enum action action;
     uint32_t key, number; /* of all operations of the slot */
@@ -150,7 +150,7 @@ static void fold(struct worker *w, const struct batch_record *r)
         return;
     }
     bool taken = old == -2 || w->values[key] == old;
-    w->values[key] = taken ? (int8_t) new : w->values[key];
+    w->values[key] = taken ? new : w->values[key];
     if (slot == w->p->slot && number == w->number) {
         w->taken = taken;
     }
