@@ -7,6 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -14,6 +17,8 @@
 #include "base/shard.h"
 
 #define DEADLINE_US 600000000u
+#define PORTS_FIRST 10000u
+#define PORTS_BLOCK 16u /* more than a harness needs of a shard */
 
 /* --- Brokers --- */
 
@@ -30,15 +35,35 @@ static bool listens(struct harness *h, uint16_t port, struct env_listener **ret_
            env_listen(h->env, "127.0.0.1", port, nobody, NULL, ret_listener, &err) == 0;
 }
 
-/* Ports that were free a moment ago, those of all shards too. */
+/* The blocks of all shards have one lock, which ends with the process at the latest: a port whose
+ * broker is stopped for now must not look free to a test that runs beside this one. */
+static bool lock_ports(struct harness *h, unsigned block)
+{
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    h->ports_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_true(h->ports_fd >= 0);
+    (void)snprintf(name.sun_path + 1, sizeof(name.sun_path) - 1, "weir-test-ports-%u", block);
+    if (bind(h->ports_fd, (const struct sockaddr *)&name, sizeof(name)) == 0) {
+        return true;
+    }
+    (void)close(h->ports_fd);
+    return false;
+}
+
+/* Ports that are free, those of all shards too. */
 static void find_ports(struct harness *h)
 {
     struct env_listener *listeners[2 * HARNESS_NODES * SHARDS_MAX];
     unsigned n = 0, wanted = 2 * HARNESS_NODES * h->n_shards;
     uint16_t base = 0;
     for (unsigned tries = 0; n < wanted; tries++) {
+        unsigned block = (unsigned)(env_random_u64(h->env) % (SHARD_PORT_STEP / PORTS_BLOCK));
         assert_true(tries < 1000);
-        base = (uint16_t)(10000 + env_random_u64(h->env) % 10000);
+        base = (uint16_t)(PORTS_FIRST + env_random_u64(h->env) % 10 * SHARD_PORT_STEP +
+                          block * PORTS_BLOCK);
+        if (!lock_ports(h, block)) {
+            continue;
+        }
         bool good = true;
         for (n = 0; good && n < wanted; n += good) {
             uint32_t port = base + n % (2 * HARNESS_NODES);
@@ -48,6 +73,9 @@ static void find_ports(struct harness *h)
             env_listener_close(listeners[i]);
         }
         (void)uv_run(&h->loop, UV_RUN_NOWAIT);
+        if (n < wanted) {
+            (void)close(h->ports_fd);
+        }
     }
     for (unsigned i = 0; i < HARNESS_NODES; i++) {
         h->peer_port[i] = (uint16_t)(base + i);
@@ -132,6 +160,7 @@ void harness_close(struct harness *h)
         }
         free(h->config[i]);
     }
+    (void)close(h->ports_fd);
     env_timer_close(&h->deadline);
     env_uv_free(h->env);
     while (uv_loop_close(&h->loop) == UV_EBUSY) {

@@ -18,6 +18,7 @@ struct harness {
     char dir[64];
     unsigned n_shards;
     uint16_t peer_port[HARNESS_NODES], broker_port[HARNESS_NODES];
+    int ports_fd; /* while it is open no other harness of this machine takes these ports */
     /* Where broker i finds the peer k, from its next configuration on; 0: at peer_port[k]. */
     uint16_t peer_via[HARNESS_NODES][HARNESS_NODES];
     struct config *config[HARNESS_NODES];

@@ -24,7 +24,7 @@ struct once {
         struct once *once;
         int status;
     } * slots;
-    unsigned n, n_given, n_done, n_acked;
+    unsigned n, n_given, n_done, n_acked, n_unknown;
     bool all_done;
     /* Reading. */
     struct weir_consumer *consumer;
@@ -76,6 +76,7 @@ static void on_produced(struct weir_produce *req, int status)
     s->status = status;
     o->n_done++;
     o->n_acked += status == 0;
+    o->n_unknown += status == WEIR_EUNKNOWN;
     o->all_done = o->n_done == o->n;
 }
 
@@ -168,17 +169,17 @@ static void links_cut_and_answers_lost__every_record_is_stored_once_in_order(voi
     unsigned cuts = 0;
     (void)state;
     open_once(&o, 6000, 30000);
-    for (unsigned turn = 0; !o.all_done; turn++) {
+    while (!o.all_done) {
         give(&o);
         (void)uv_run(&o.h.loop, UV_RUN_ONCE);
         struct proxy *p = leaders_proxy(&o);
-        if (o.n_done > cuts * 200 && o.n_done < 5000 && p->cut_after == 0 && turn % 3 == 0) {
+        if (o.n_done > cuts * 200 && o.n_done < 5000 && p->cut_after == 0) {
             p->swallow = cuts % 6 == 0; /* what is acknowledged from now on, nobody hears */
             p->cut_after = 1 + cuts * 379 % 1500; /* in the middle of a frame */
             cuts++;
         }
     }
-    assert_true(cuts > 15);
+    assert_true(cuts > 5); /* 25, unless the machine lets much happen in one turn */
     check_once(&o);
     close_once(&o);
 }
@@ -220,23 +221,31 @@ static void all_brokers_restart_with_answers_lost__every_record_is_stored_once(v
 static void answers_lost_beyond_the_timeout__is_unknown_and_the_partition_goes_on(void **state)
 {
     static struct once o;
-    unsigned unknown = 0;
+    unsigned unknown = 0, wanted = 300;
+    enum { HEARS, DEAF, HEARS_AGAIN } phase = HEARS;
     (void)state;
-    open_once(&o, 1500, 400);
-    uint64_t swallow_until = 0;
+    open_once(&o, 20000,
+              1500); /* more than there is use for: a slow machine times out more often */
     while (!o.all_done) {
         give(&o);
         (void)uv_run(&o.h.loop, UV_RUN_ONCE);
-        uint64_t now = env_now_ns(o.h.env);
-        if (swallow_until == 0 && o.n_done > 300) {
-            swallow_until = now + 900000000u;
+        for (unsigned i = 0; i < HARNESS_NODES && phase == HEARS && o.n_acked > wanted; i++) {
+            o.proxies[i].swallow = true;
         }
-        for (unsigned i = 0; i < HARNESS_NODES; i++) {
-            if (now < swallow_until && !o.proxies[i].swallow) {
-                o.proxies[i].swallow = true;
-            } else if (swallow_until != 0 && now >= swallow_until && o.proxies[i].swallow) {
-                proxy_cut(&o.proxies[i]);
-            }
+        if (phase == HEARS && o.n_acked > wanted) {
+            phase = DEAF;
+            unknown = o.n_unknown;
+        }
+        for (unsigned i = 0; i < HARNESS_NODES && phase == DEAF && o.n_unknown > unknown; i++) {
+            proxy_cut(&o.proxies[i]);
+        }
+        if (phase == DEAF && o.n_unknown > unknown) {
+            phase = HEARS_AGAIN;
+            wanted = o.n_acked + 300;
+        }
+        if (phase == HEARS_AGAIN && o.n_acked > wanted) {
+            o.n = o.n_given;
+            o.all_done = o.n_done == o.n;
         }
     }
     read_all(&o);
@@ -331,8 +340,8 @@ static void a_number_that_the_log_does_not_take__begins_one_new_sequence(void **
     static struct harness h;
     (void)state;
     harness_open(&h, "");
-    struct weir_client_options anonymous = {.timeout_ms = 5000};
-    struct weir_client_options named = {.timeout_ms = 5000, .producer_name = "payments"};
+    struct weir_client_options anonymous = {.timeout_ms = 60000};
+    struct weir_client_options named = {.timeout_ms = 60000, .producer_name = "payments"};
     struct weir_client *clients[] = {harness_client(&h, &anonymous), harness_client(&h, &named)};
     for (unsigned i = 0; i < 2; i++) {
         assert_int_equal(produce_named(&h, clients[i], 0), 0);
@@ -415,8 +424,10 @@ static void leader_that_was_replaced__does_not_call_a_sequence_over(void **state
     static struct links links;
     (void)state;
     open_links(&h, &links, "raft.election_ms = 2000\n");
-    unsigned old = harness_leader(&h);
-    assert_int_equal(produce_numbered(&h, old, 0), 0);
+    unsigned old;
+    do {
+        old = harness_leader(&h);
+    } while (produce_numbered(&h, old, 0) != 0); /* it may have lost its place meanwhile */
     isolate(&links, old);
     int rv = WEIR_ENOTLEADER;
     for (unsigned i = 0; rv != 0; i++) {
