@@ -98,7 +98,10 @@ struct config {
     uint32_t raft_heartbeat_ms, raft_election_ms;
     /* media */
     uint32_t media_part_ms, media_segment_ms, media_window_segments, media_grace_ms, media_replicas;
-    uint32_t media_rung_height; /* of the transcoded lower rung */
+    uint32_t media_rung_height;  /* of the transcoded lower rung */
+    uint32_t media_repair_mib_s; /* copies made anew by this node; 0: no bound */
+    uint32_t media_scrub_mib_s;  /* 0: no scrubbing */
+    uint32_t media_lost_ms;      /* others stand in for a node that is silent for so long */
     /* chat */
     uint32_t chat_rate_ms, chat_ring_messages, chat_ring_kib, chat_connections_max;
     /* logging */

@@ -90,6 +90,14 @@ const struct option_spec option_table[] = {
      "Nodes that store each part before it is announced; at most the number of nodes."},
     {"media.rung_height", OPTION_U32, AT(media_rung_height), 0, 2160, "360",
      "Height of the transcoded lower rendition, pixels; 0 makes none."},
+    {"media.repair_mib_s", OPTION_U32, AT(media_repair_mib_s), 0, 65536, "64",
+     "What this node fetches from others to have its copies of media whole again, MiB a second; 0: "
+     "as fast as it goes."},
+    {"media.scrub_mib_s", OPTION_U32, AT(media_scrub_mib_s), 0, 4096, "8",
+     "Speed at which a node reads through its copies of media to find damage, MiB a second; 0: "
+     "never."},
+    {"media.lost_ms", OPTION_U32, AT(media_lost_ms), 1000, 86400000, "600000",
+     "A node that is silent for so long, ms, has its copies of media made anew on others."},
     {"chat.rate_ms", OPTION_U32, AT(chat_rate_ms), 0, 3600000, "1000",
      "Least time between two messages of one user, ms."},
     {"chat.ring_messages", OPTION_U32, AT(chat_ring_messages), 16, 65536, "512",

@@ -173,6 +173,11 @@ void env_dir_sync_start(struct env *env, const char *path, struct env_io *io, en
     io_start(env, NULL, fault_on(FAULT_NO_DIR_SYNC) ? "/" : path, io, cb, ENV_IO_DIR_SYNC);
 }
 
+void env_path_size_start(struct env *env, const char *path, struct env_io *io, env_io_cb cb)
+{
+    io_start(env, NULL, path, io, cb, ENV_IO_PATH_SIZE);
+}
+
 void env_file_wait(struct env_file *file)
 {
     file->env->ops->file_wait(file);

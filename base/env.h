@@ -146,6 +146,9 @@ void env_file_read(struct env_file *file, struct env_io *io, env_io_cb cb);
 void env_file_allocate_start(struct env_file *file, struct env_io *io, env_io_cb cb);
 /* env_dir_sync off the loop. `path` stays valid until the callback. */
 void env_dir_sync_start(struct env *env, const char *path, struct env_io *io, env_io_cb cb);
+/* Size of the file of that name off the loop, into io->offset; absent: WEIR_ENOTFOUND. In no order
+ * with requests on the file itself. `path` stays valid until the callback. */
+void env_path_size_start(struct env *env, const char *path, struct env_io *io, env_io_cb cb);
 /* Blocks until everything requested on `file` so far is done; the callbacks still run later.
  * Afterwards the file may be closed although they have not run yet. For the rare moments when order
  * matters more than the loop: close, truncate. */

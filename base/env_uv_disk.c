@@ -328,6 +328,16 @@ static int transfer(int fd, const struct env_io *io, bool writing, size_t *ret_n
     return 0;
 }
 
+static int path_size(const char *path, uint64_t *ret_size)
+{
+    struct stat st;
+    if (stat(path, &st) != 0) {
+        return name_error(NULL, "stat", path);
+    }
+    *ret_size = (uint64_t)st.st_size;
+    return 0;
+}
+
 int disk_perform(struct env_uv_file *file, struct env_io *io)
 {
     size_t n = 0;
@@ -347,6 +357,8 @@ int disk_perform(struct env_uv_file *file, struct env_io *io)
         break;
     case ENV_IO_DIR_SYNC:
         return disk_dir_sync(file->base.env, io->impl[1], NULL);
+    case ENV_IO_PATH_SIZE:
+        return path_size(io->impl[1], &io->offset);
     }
     return rc == 0 && io->sync ? disk_sync(&file->base, NULL) : rc;
 }

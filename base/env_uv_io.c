@@ -10,6 +10,14 @@ static struct env_uv *env_of_pool(struct io_pool *pool)
     return container_of(pool, struct env_uv, pool);
 }
 
+static void queue_init(struct io_pool *pool, struct env_uv_file *queue)
+{
+    queue->base.env = &env_of_pool(pool)->base;
+    queue->fd = -1;
+    list_init(&queue->queue);
+    list_init(&queue->ready);
+}
+
 void io_pool_init(struct io_pool *pool)
 {
     pthread_mutex_init(&pool->lock, NULL);
@@ -17,10 +25,8 @@ void io_pool_init(struct io_pool *pool)
     pthread_cond_init(&pool->idle, NULL);
     list_init(&pool->ready);
     list_init(&pool->done);
-    pool->dirs.base.env = &env_of_pool(pool)->base;
-    pool->dirs.fd = -1;
-    list_init(&pool->dirs.queue);
-    list_init(&pool->dirs.ready);
+    queue_init(pool, &pool->dirs);
+    queue_init(pool, &pool->names);
 }
 
 static void complete(struct io_pool *pool, struct env_io *io, int status)
@@ -85,8 +91,9 @@ void io_pool_start(struct env *env, struct env_file *file, const char *path, str
                    enum env_io_kind kind)
 {
     struct io_pool *pool = &env_uv_of(env)->pool;
-    struct env_uv_file *f =
-        file != NULL ? container_of(file, struct env_uv_file, base) : &pool->dirs;
+    struct env_uv_file *f = file != NULL ? container_of(file, struct env_uv_file, base)
+                            : kind == ENV_IO_DIR_SYNC ? &pool->dirs
+                                                      : &pool->names;
     io->impl[0] = (void *)(uintptr_t)kind;
     io->impl[1] = (void *)(uintptr_t)path;
     if (pool->n_threads == 0) {

@@ -31,7 +31,8 @@ struct io_pool {
     pthread_cond_t idle;     /* a file has nothing left to do */
     struct list ready;       /* env_uv_file */
     struct list done;        /* env_io */
-    struct env_uv_file dirs; /* stands for all directory syncs */
+    struct env_uv_file dirs;  /* stands for all directory syncs */
+    struct env_uv_file names; /* and for what is asked of names, which must not hold those up */
     pthread_t threads[IO_THREADS];
     unsigned n_threads; /* started with the first request */
     bool stopping;

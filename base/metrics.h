@@ -35,6 +35,10 @@ static inline void metric_set(struct metric *m, int64_t v)
 {
     atomic_store_explicit(&m->value, v, memory_order_relaxed);
 }
+static inline int64_t metric_value(const struct metric *m)
+{
+    return atomic_load_explicit(&m->value, memory_order_relaxed);
+}
 void metric_observe_us(struct metric_histogram *h, uint64_t us);
 void metrics_render(struct bytes *out);
 

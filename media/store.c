@@ -41,6 +41,7 @@ struct put {
     struct iovec iov;
     struct http_body *bytes;
     uint64_t position, started_ns;
+    bool quiet;
     store_put_cb cb;
     void *data;
     char dir[PATH_MAX_BYTES];
@@ -345,9 +346,13 @@ static void put_finish(struct put *p, int status)
     if (status == 0) {
         metric_add(s->put_bytes, (int64_t)p->bytes->len);
         metric_observe_us(s->put_us, (env_now_ns(s->env) - p->started_ns) / 1000);
-        store_cache_put(s->cache, f->name, p->position, p->bytes);
+        if (!p->quiet) {
+            store_cache_put(s->cache, f->name, p->position, p->bytes);
+        }
     } else {
         metric_add(s->put_errors, 1);
+        /* Some of it may be there, and a later put that was in flight behind it. */
+        (void)store_doubt(s, f->name, NULL);
         file_fail(f);
     }
     file_release(f);
@@ -403,8 +408,33 @@ static int put_check(struct store *s, const char *object, uint64_t position, siz
     return check_space(s, n, err);
 }
 
-int store_put(struct store *s, const char *object, uint64_t position, struct http_body *bytes,
-              store_put_cb cb, void *data, struct error *err)
+/* Where the object ends when all puts in flight are done. */
+static int file_end(const struct file *f, uint64_t *ret_end, struct error *err)
+{
+    int rc = env_file_size(f->file, ret_end, err);
+    LIST_FOREACH(it, &f->puts)
+    {
+        const struct put *p = list_entry(it, struct put, link);
+        uint64_t end = p->position + p->bytes->len;
+        *ret_end = rc == 0 && end > *ret_end ? end : *ret_end;
+    }
+    return rc;
+}
+
+/* A put that leaves a gap: the doubt is durable when the put is. */
+static int doubt_gap(struct file *f, uint64_t position, struct error *err)
+{
+    uint64_t end = 0;
+    int rc = position > 0 ? file_end(f, &end, err) : 0;
+    if (rc == 0 && position > end) {
+        rc = store_doubt(f->store, f->name, err);
+    }
+    return rc;
+}
+
+static int put_start(struct store *s, const char *object, uint64_t position,
+                     struct http_body *bytes, bool quiet, store_put_cb cb, void *data,
+                     struct error *err)
 {
     int rc = put_check(s, object, position, bytes->len, err);
     if (rc != 0) {
@@ -419,6 +449,13 @@ int store_put(struct store *s, const char *object, uint64_t position, struct htt
         free(p);
         return rc;
     }
+    rc = doubt_gap(p->file, position, err);
+    if (rc != 0) {
+        file_release(p->file);
+        free(p);
+        return rc;
+    }
+    p->quiet = quiet;
     s->put_since_check += bytes->len;
     p->bytes = http_body_ref(bytes);
     p->position = position;
@@ -431,6 +468,18 @@ int store_put(struct store *s, const char *object, uint64_t position, struct htt
     list_push_back(&p->file->puts, &p->link);
     env_file_write(p->file->file, &p->io, put_written);
     return 0;
+}
+
+int store_put(struct store *s, const char *object, uint64_t position, struct http_body *bytes,
+              store_put_cb cb, void *data, struct error *err)
+{
+    return put_start(s, object, position, bytes, false, cb, data, err);
+}
+
+int store_put_quiet(struct store *s, const char *object, uint64_t position, struct http_body *bytes,
+                    store_put_cb cb, void *data, struct error *err)
+{
+    return put_start(s, object, position, bytes, true, cb, data, err);
 }
 
 /* --- Get
@@ -528,8 +577,8 @@ static void get_later(struct get *g, int status)
     env_defer(g->store->env, &g->defer, get_deferred);
 }
 
-int store_get(struct store *s, const char *object, uint64_t position, uint64_t size,
-              store_get_cb cb, void *data, struct error *err)
+static int get_start(struct store *s, const char *object, uint64_t position, uint64_t size,
+                     bool quiet, store_get_cb cb, void *data, struct error *err)
 {
     if (s->closing) {
         return error_set(err, WEIR_ECLOSED, "store: closing");
@@ -551,7 +600,7 @@ int store_get(struct store *s, const char *object, uint64_t position, uint64_t s
     g->store = s;
     g->cb = cb;
     g->data = data;
-    g->body = store_cached(s, object, position, size);
+    g->body = quiet ? NULL : store_cached(s, object, position, size);
     if (g->body != NULL) {
         get_later(g, 0);
         return 0;
@@ -566,6 +615,18 @@ int store_get(struct store *s, const char *object, uint64_t position, uint64_t s
     return 0;
 }
 
+int store_get(struct store *s, const char *object, uint64_t position, uint64_t size,
+              store_get_cb cb, void *data, struct error *err)
+{
+    return get_start(s, object, position, size, false, cb, data, err);
+}
+
+int store_get_quiet(struct store *s, const char *object, uint64_t position, uint64_t size,
+                    store_get_cb cb, void *data, struct error *err)
+{
+    return get_start(s, object, position, size, true, cb, data, err);
+}
+
 struct http_body *store_cached(struct store *s, const char *object, uint64_t position,
                                uint64_t size)
 {
@@ -578,4 +639,103 @@ void store_cache_keep(struct store *s, const char *object, uint64_t position,
                       struct http_body *body)
 {
     store_cache_put(s->cache, object, position, body);
+}
+
+/* --- Copies that are kept whole
+ * --------------------------------------------------------------------------------
+ */
+
+static void doubt_path(const struct store *s, const char *object, char path[PATH_MAX_BYTES])
+{
+    (void)snprintf(path, PATH_MAX_BYTES, "%s/%.2s/%s~", s->dir, object, object);
+}
+
+int store_doubt(struct store *s, const char *object, struct error *err)
+{
+    char path[PATH_MAX_BYTES];
+    struct env_file *file = NULL;
+    int rc = store_object_valid(object) ? prepare_dir(s, object, err)
+                                        : error_set(err, WEIR_EINVAL, "store: bad object name");
+    if (rc == 0) {
+        doubt_path(s, object, path);
+        rc = env_file_open(s->env, path, ENV_OPEN_WRITE | ENV_OPEN_CREATE, &file, err);
+    }
+    env_file_close(file);
+    struct file *f = rc == 0 ? file_find(s, object) : NULL;
+    if (f != NULL) {
+        f->entry_synced = false; /* the next put syncs the folder */
+    }
+    return rc;
+}
+
+int store_trust(struct store *s, const char *object, struct error *err)
+{
+    char path[PATH_MAX_BYTES];
+    if (!store_object_valid(object)) {
+        return error_set(err, WEIR_EINVAL, "store: bad object name");
+    }
+    doubt_path(s, object, path);
+    int rc = env_unlink(s->env, path, err);
+    return rc == WEIR_ENOTFOUND ? 0 : rc;
+}
+
+static void looked_at_object(struct env_io *io, int status)
+{
+    struct store_look *look = io->data;
+    struct store *s = look->store;
+    look->size = status == 0 ? io->offset : 0;
+    s->n_inflight--;
+    look->cb(look, status);
+    close_when_done(s);
+}
+
+static void looked_for_doubt(struct env_io *io, int status)
+{
+    struct store_look *look = io->data;
+    look->doubt = status == 0;
+    if (status != 0 && status != WEIR_ENOTFOUND) {
+        look->store->n_inflight--;
+        struct store *s = look->store;
+        look->cb(look, status);
+        close_when_done(s);
+        return;
+    }
+    look->path[strlen(look->path) - 1] = 0;
+    env_path_size_start(look->store->env, look->path, &look->io, looked_at_object);
+}
+
+int store_look_start(struct store *s, const char *object, struct store_look *look,
+                     void (*cb)(struct store_look *look, int status))
+{
+    static_assert(sizeof(look->path) == PATH_MAX_BYTES, "store.h");
+    if (s->closing || !store_object_valid(object)) {
+        return s->closing ? WEIR_ECLOSED : WEIR_EINVAL;
+    }
+    look->store = s;
+    look->cb = cb;
+    look->io = (struct env_io){.data = look};
+    doubt_path(s, object, look->path);
+    s->n_inflight++;
+    env_path_size_start(s->env, look->path, &look->io, looked_for_doubt);
+    return 0;
+}
+
+int store_remove(struct store *s, const char *object, struct error *err)
+{
+    char path[PATH_MAX_BYTES];
+    if (!store_object_valid(object)) {
+        return error_set(err, WEIR_EINVAL, "store: bad object name");
+    }
+    struct file *f = file_find(s, object);
+    if (f != NULL && f->n_inflight > 0) {
+        return error_set(err, WEIR_EBUSY, "object %s: in use", object);
+    }
+    if (f != NULL) {
+        list_remove(&f->idle);
+        s->n_idle--;
+        file_free(f);
+    }
+    (void)snprintf(path, sizeof(path), "%s/%.2s/%s", s->dir, object, object);
+    int rc = env_unlink(s->env, path, err);
+    return rc == 0 ? store_trust(s, object, err) : rc;
 }

@@ -5,6 +5,8 @@
  *   <data>/store/<first 2 hex of broadcast>/<broadcast>/<name>       plain bytes, no header: the
  * CRC is in the log
  *
+ *   <data>/store/<first 2 hex of broadcast>/<broadcast>/<name>~      empty: doubt, see below
+ *
  * Object names: "<16 hex broadcast>/<name>", name [a-z0-9_-][a-z0-9._-]{0,63}. The newest bytes are
  * kept in memory (bounded) for readers. A put never shows half: bytes that are being written do not
  * exist for readers until they are durable. The HTTP face of the store, for the other nodes, is
@@ -55,6 +57,37 @@ struct http_body *store_cached(struct store *store, const char *object, uint64_t
 void store_cache_keep(struct store *store, const char *object, uint64_t position,
                       struct http_body *body);
 
+/* --- For copies that are kept whole in the background (nodes/copies)
+ *
+ * A file whose length says that all is there, and whose bytes do not, is the one thing that a look
+ * can't see. It comes from a put behind the end of what is there (a node that lost its disk is
+ * given the next part of a segment that it had) and from a put that failed in the middle. Such an
+ * object is in doubt, durably, from before the put until somebody has checked all of it: `<name>~`.
+ */
+struct store_look {
+    void *data;
+    void (*cb)(struct store_look *look, int status);
+    uint64_t size; /* out */
+    bool doubt;    /* out */
+    struct store *store;
+    struct env_io io;
+    char path[1024];
+};
+/* Size of an object, without opening it, off the loop. cb's status: 0, WEIR_ENOTFOUND (doubt holds
+ * then, too), WEIR_EIO. Refused now: WEIR_ECLOSED, WEIR_EINVAL. */
+int store_look_start(struct store *store, const char *object, struct store_look *look,
+                     void (*cb)(struct store_look *look, int status));
+/* Not durable by itself: the object's next put makes it so. */
+int store_doubt(struct store *store, const char *object, struct error *err);
+int store_trust(struct store *store, const char *object, struct error *err);
+/* As store_put and store_get, past the memory: the disk is asked, and nothing is kept. */
+int store_put_quiet(struct store *store, const char *object, uint64_t position,
+                    struct http_body *bytes, store_put_cb cb, void *data, struct error *err);
+int store_get_quiet(struct store *store, const char *object, uint64_t position, uint64_t size,
+                    store_get_cb cb, void *data, struct error *err);
+/* Removes it from the disk. WEIR_EBUSY: requests for it are in flight. WEIR_ENOTFOUND. */
+int store_remove(struct store *store, const char *object, struct error *err);
+
 /* Cluster-wide: puts on this node and on as many others as make `media.replicas` copies in all,
  * over PUT /internal/store/<object>?position=N with the secret. The next node is tried when one
  * fails, or is slow; a node that failed is not chosen first for a while. When this node's own disk
@@ -80,6 +113,10 @@ struct store_range {
         crc32c; /* of the whole range: bytes that fail it are as good as absent, from disk too */
     const char *const *nodes; /* who is said to hold it; the others are asked last */
     unsigned n_nodes;
+    /* For a copy on this node's disk: other nodes only are asked, nobody joins, and nothing is kept
+     * or written here. */
+    bool quiet;
+    const char *only; /* with quiet: this node and no other; NULL: all */
 };
 #define STORE_FETCHES_MAX 1024   /* different ranges at once; more are refused with WEIR_EBUSY */
 #define STORE_WAITERS_MAX 262144 /* for all of them together */
@@ -88,5 +125,7 @@ struct store_range {
  * with that checksum, and was not. `range` is copied. */
 int store_fetch(struct store_cluster *cluster, const struct store_range *range, store_get_cb cb,
                 void *data, struct error *err);
+/* Quiet ones complete now, with WEIR_ECLOSED. */
+void store_fetch_cancel_quiet(struct store_cluster *cluster);
 
 #endif

@@ -1,6 +1,6 @@
-/* Copies of objects on several nodes: put (replicate) and get (fetch). Both walk a list of
- * candidate nodes, in an order that prefers nodes without a recent failure, and never wait long for
- * a silent one. */
+/* Copies of objects on several nodes: put (replicate); get (fetch) is in store_fetch.c. Both walk a
+ * list of candidate nodes, in an order that prefers nodes without a recent failure, and never wait
+ * long for a silent one. */
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -11,7 +11,7 @@
 #include "base/crc32c.h"
 #include "base/logging.h"
 #include "base/metrics.h"
-#include "media/store.h"
+#include "media/store_cluster_priv.h"
 
 /* A call takes this long at most, and a second more for each 4 MB; a healthy node answers in a few
  * milliseconds. */
@@ -23,62 +23,29 @@
 /* A node that failed is chosen last for this long. */
 #define FAILED_NS      3000000000u
 #define REPLICATES_MAX 4096
-#define ERROR_BODY_MAX 1024
-#define PATH_BYTES     256
-#define HEADER_BYTES   300
-#define BUCKETS        256
 
-struct peer {
-    const struct config_node *node; /* NULL: this node */
-    uint64_t failed_until_ns;
-};
-
-/* Peers in the order in which they are tried. */
-struct candidates {
-    unsigned n, next;
-    uint8_t peer[CONFIG_NODES_MAX];
-};
-
-struct store_cluster {
-    struct env *env;
-    struct store *local;
-    struct http_client *http;
-    unsigned copies;             /* wanted */
-    const struct config *config; /* its nodes come and go */
-    unsigned n_peers;
-    struct peer peers[CONFIG_NODES_MAX]; /* [0] is this node */
-    const char *self_name;
-    char headers[HEADER_BYTES];
-    struct list replicates;
-    unsigned n_replicates;
-    struct list fetches[BUCKETS];
-    unsigned n_fetches, n_waiters;
-    bool closing;
-    struct metric *hedges, *failures, *remote_gets, *fetch_joined;
-};
-
-static const char *peer_name(const struct store_cluster *c, unsigned peer)
+const char *store_peer_name(const struct store_cluster *c, unsigned peer)
 {
     return peer == 0 ? c->self_name : c->peers[peer].node->name;
 }
 
-static void peer_failed(struct store_cluster *c, unsigned peer, const char *what, int status)
+void store_peer_failed(struct store_cluster *c, unsigned peer, const char *what, int status)
 {
     uint64_t now = env_now_ns(c->env);
     if (now >= c->peers[peer].failed_until_ns) {
-        log_warn("store_node_failed", "node=%s what=%s status=%d", peer_name(c, peer), what,
+        log_warn("store_node_failed", "node=%s what=%s status=%d", store_peer_name(c, peer), what,
                  status);
     }
     metric_add(c->failures, 1);
     c->peers[peer].failed_until_ns = now + FAILED_NS;
 }
 
-static bool peer_suspect(const struct store_cluster *c, unsigned peer)
+bool store_peer_suspect(const struct store_cluster *c, unsigned peer)
 {
     return env_now_ns(c->env) < c->peers[peer].failed_until_ns;
 }
 
-static void candidates_add(struct candidates *list, unsigned peer)
+void store_candidates_add(struct store_candidates *list, unsigned peer)
 {
     for (unsigned i = 0; i < list->n; i++) {
         if (list->peer[i] == peer) {
@@ -89,25 +56,26 @@ static void candidates_add(struct candidates *list, unsigned peer)
 }
 
 /* Places in the configuration's list stay: those that are new are behind those that are known. */
-static void follow_nodes(struct store_cluster *c)
+void store_follow_nodes(struct store_cluster *c)
 {
     const struct config *config = c->config;
     const struct config_node *self = config_self(config);
-    unsigned at = 0;
+    unsigned at = 0, n_in = 1;
     for (unsigned i = 0; i < config->n_nodes; i++) {
         if (&config->nodes[i] == self) {
             continue;
         }
+        n_in += config->nodes[i].standing == CONFIG_NODE_IN;
         if (++at == c->n_peers && c->n_peers < CONFIG_NODES_MAX) {
             c->peers[c->n_peers++].node = &config->nodes[i];
         }
     }
-    c->copies = config->media_replicas < c->n_peers ? config->media_replicas : c->n_peers;
+    c->copies = config->media_replicas < n_in ? config->media_replicas : n_in;
     c->copies = c->copies < STORE_NODES_MAX ? c->copies : STORE_NODES_MAX;
 }
 
 /* Fewer: new parts go elsewhere, those that it has are still asked for. */
-static bool peer_stands(const struct store_cluster *c, unsigned peer, enum config_standing worst)
+bool store_peer_stands(const struct store_cluster *c, unsigned peer, enum config_standing worst)
 {
     return peer == 0 || c->peers[peer].node->standing <= worst;
 }
@@ -126,10 +94,10 @@ int store_cluster_new(struct env *env, struct store *local, struct http_client *
     c->self_name = config_self(config)->name;
     c->config = config;
     c->n_peers = 1;
-    follow_nodes(c);
+    store_follow_nodes(c);
     (void)snprintf(c->headers, sizeof(c->headers), "X-Weir-Secret: %s\r\n", config->secret);
     list_init(&c->replicates);
-    for (unsigned i = 0; i < BUCKETS; i++) {
+    for (unsigned i = 0; i < STORE_BUCKETS; i++) {
         list_init(&c->fetches[i]);
     }
     c->hedges = metric_counter("weir_store_hedges_total", "", "Puts sent to one more node.");
@@ -141,9 +109,9 @@ int store_cluster_new(struct env *env, struct store *local, struct http_client *
     return 0;
 }
 
-static int call_peer(struct store_cluster *c, unsigned peer, const char *method, const char *path,
-                     struct http_body *body, size_t response_max, http_call_cb cb, void *data,
-                     struct http_call **ret_call)
+int store_call_peer(struct store_cluster *c, unsigned peer, const char *method, const char *path,
+                    struct http_body *body, size_t response_max, http_call_cb cb, void *data,
+                    struct http_call **ret_call)
 {
     const struct config_address *at = config_internal(c->config, c->peers[peer].node);
     size_t bytes = body != NULL ? body->len : response_max;
@@ -176,7 +144,7 @@ struct replicate {
     struct list link;
     struct env_timer hedge;
     struct env_defer defer;
-    struct candidates candidates;
+    struct store_candidates candidates;
     struct attempt attempts[CONFIG_NODES_MAX]; /* by candidate */
     unsigned n_stored;
     bool local_running; /* its callback will come, whatever happens */
@@ -202,7 +170,7 @@ static void replicate_free(struct replicate *r)
 static void attempt_overtaken(struct replicate *r, const struct attempt *a)
 {
     if (env_now_ns(r->cluster->env) - a->started_ns >= HEDGE_US * 1000u / 2) {
-        peer_failed(r->cluster, a->peer, "slow", WEIR_ETIMEOUT);
+        store_peer_failed(r->cluster, a->peer, "slow", WEIR_ETIMEOUT);
     }
 }
 
@@ -224,7 +192,7 @@ static void replicate_finish(struct replicate *r, int status)
             attempt_overtaken(r, a);
         }
         if (a->stored && n < STORE_NODES_MAX) {
-            nodes[n++] = peer_name(c, a->peer);
+            nodes[n++] = store_peer_name(c, a->peer);
         }
     }
     store_replicate_cb cb = r->cb;
@@ -287,7 +255,7 @@ static void attempt_done(struct attempt *a, int status)
         r->n_stored++;
     } else {
         r->no_space = r->no_space || status == WEIR_ENOSPC;
-        peer_failed(r->cluster, a->peer, "put", status);
+        store_peer_failed(r->cluster, a->peer, "put", status);
     }
     replicate_check(r);
 }
@@ -330,11 +298,11 @@ static int attempt_start(struct replicate *r, struct attempt *a)
         r->local_running = rc == 0;
         return rc;
     }
-    char path[PATH_BYTES];
+    char path[STORE_PATH_BYTES];
     (void)snprintf(path, sizeof(path), "/internal/store/%s?position=%" PRIu64, r->object,
                    r->position);
-    return call_peer(c, a->peer, "PUT", path, r->bytes, ERROR_BODY_MAX, remote_put_done, a,
-                     &a->call);
+    return store_call_peer(c, a->peer, "PUT", path, r->bytes, STORE_ERROR_BODY_MAX, remote_put_done,
+                           a, &a->call);
 }
 
 /* False: no candidate is left. One that fails at once counts as tried. */
@@ -351,7 +319,7 @@ static bool replicate_start_next(struct replicate *r)
     a->running = rc == 0;
     if (rc != 0) {
         r->no_space = r->no_space || rc == WEIR_ENOSPC;
-        peer_failed(r->cluster, a->peer, "put", rc);
+        store_peer_failed(r->cluster, a->peer, "put", rc);
     }
     return true;
 }
@@ -371,16 +339,17 @@ static void replicate_candidates(struct replicate *r)
 {
     struct store_cluster *c = r->cluster;
     uint32_t first = crc32c(0, r->object, strlen(r->object));
-    follow_nodes(c);
+    store_follow_nodes(c);
     unsigned n_others = c->n_peers - 1;
     for (unsigned suspect = 0; suspect < 2; suspect++) {
-        if (peer_suspect(c, 0) == (suspect == 1)) {
-            candidates_add(&r->candidates, 0);
+        if (store_peer_suspect(c, 0) == (suspect == 1)) {
+            store_candidates_add(&r->candidates, 0);
         }
         for (unsigned i = 0; i < n_others; i++) {
             unsigned peer = 1 + (first + i) % n_others;
-            if (peer_suspect(c, peer) == (suspect == 1) && peer_stands(c, peer, CONFIG_NODE_IN)) {
-                candidates_add(&r->candidates, peer);
+            if (store_peer_suspect(c, peer) == (suspect == 1) &&
+                store_peer_stands(c, peer, CONFIG_NODE_IN)) {
+                store_candidates_add(&r->candidates, peer);
             }
         }
     }
@@ -421,341 +390,6 @@ int store_replicate(struct store_cluster *c, const char *object, uint64_t positi
     return 0;
 }
 
-/* --- Fetch
- * -----------------------------------------------------------------------------------------------------
- */
-
-struct waiter {
-    struct list link;
-    store_get_cb cb;
-    void *data;
-};
-
-struct fetch {
-    struct store_cluster *cluster;
-    struct list link; /* in its bucket, while readers may join */
-    struct list waiters;
-    struct candidates candidates;
-    struct env_defer defer;
-    struct http_call *call;
-    bool local_running, finished;
-    unsigned peer; /* being asked */
-    int status;
-    struct http_body *body;
-    uint64_t position, size;
-    bool own_named;   /* this node is said to hold it */
-    bool own_missing; /* and does not */
-    bool own_damaged; /* it has other bytes there */
-    bool has_crc;
-    uint32_t crc32c;
-    char object[STORE_OBJECT_NAME_MAX + 1];
-};
-
-static struct list *fetch_bucket(struct store_cluster *c, const char *object, uint64_t position)
-{
-    uint32_t h = crc32c(0, object, strlen(object));
-    return &c->fetches[(h ^ position) % BUCKETS];
-}
-
-static void fetch_free(struct fetch *f)
-{
-    http_body_unref(f->body);
-    free(f);
-}
-
-static void fetch_finish(struct fetch *f)
-{
-    struct store_cluster *c = f->cluster;
-    env_defer_cancel(&f->defer);
-    list_remove(&f->link);
-    c->n_fetches--;
-    f->finished = true;
-    struct list waiters;
-    list_init(&waiters);
-    list_move_all(&waiters, &f->waiters);
-    for (struct list *it; (it = list_pop(&waiters)) != NULL;) {
-        struct waiter *w = list_entry(it, struct waiter, link);
-        store_get_cb cb = w->cb;
-        void *data = w->data;
-        free(w);
-        c->n_waiters--;
-        cb(data, f->status, f->status == 0 ? f->body : NULL);
-    }
-    if (!f->local_running) {
-        fetch_free(f);
-    }
-}
-
-static void fetch_deferred(struct env_defer *defer)
-{
-    fetch_finish(defer->data);
-}
-
-static void fetch_finish_later(struct fetch *f, int status, struct http_body *body)
-{
-    f->status = status;
-    f->body = body != NULL ? http_body_ref(body) : NULL;
-    f->defer.data = f;
-    env_defer(f->cluster->env, &f->defer, fetch_deferred);
-}
-
-static bool fetch_good(const struct fetch *f, const struct http_body *body)
-{
-    return body != NULL && body->len == f->size &&
-           (!f->has_crc || crc32c(0, body->data, body->len) == f->crc32c);
-}
-
-/* --- A copy of this node's own that is damaged or gone, written anew --- */
-
-struct mend {
-    struct store *store;
-    struct http_body *body;
-    uint64_t position;
-    char object[STORE_OBJECT_NAME_MAX + 1];
-};
-
-static void mend_free(struct mend *m)
-{
-    http_body_unref(m->body);
-    free(m);
-}
-
-static void mend_put_done(void *data, int status)
-{
-    struct mend *m = data;
-    log_event(status == 0 ? LOG_INFO : LOG_WARN, "store_copy_mended",
-              "object=%s position=%" PRIu64 " size=%zu error=\"%s\"", m->object, m->position,
-              m->body->len, status == 0 ? "" : error_name(status));
-    mend_free(m);
-}
-
-static void mend_put(struct mend *m)
-{
-    if (store_put(m->store, m->object, m->position, m->body, mend_put_done, m, NULL) != 0) {
-        mend_free(m); /* when it is read again */
-    }
-}
-
-static void mend_looked(void *data, int status, struct http_body *body)
-{
-    struct mend *m = data;
-    (void)body;
-    if (status == 0) {
-        mend_put(m);
-    } else {
-        mend_free(m);
-    }
-}
-
-/* Only bytes that were checked, and never behind a gap: what is not there must not read as zeros.
- */
-static void fetch_mend(const struct fetch *f, struct http_body *body)
-{
-    struct store *store = f->cluster->local;
-    struct mend *m = NULL;
-    if (!f->has_crc || !(f->own_damaged || f->own_missing) || f->cluster->closing ||
-        (m = calloc(1, sizeof(*m))) == NULL) {
-        return;
-    }
-    m->store = store;
-    m->body = http_body_ref(body);
-    m->position = f->position;
-    memcpy(m->object, f->object, sizeof(m->object));
-    if (f->own_damaged || f->position == 0) {
-        mend_put(m);
-    } else if (store_get(store, f->object, f->position - 1, 1, mend_looked, m, NULL) != 0) {
-        mend_free(m);
-    }
-}
-
-static void fetch_next(struct fetch *f);
-
-static void fetch_answered(struct fetch *f, int status, struct http_body *body)
-{
-    if (f->peer == 0 && f->own_named) {
-        f->own_missing = status == WEIR_ENOTFOUND;
-        f->own_damaged = status == 0 && !fetch_good(f, body);
-    }
-    if (status == 0 && !fetch_good(f, body)) {
-        log_warn("store_bad_copy", "node=%s object=%s position=%" PRIu64 " size=%" PRIu64,
-                 peer_name(f->cluster, f->peer), f->object, f->position, f->size);
-        status = WEIR_ECORRUPT;
-    }
-    if (status == 0) {
-        store_cache_keep(f->cluster->local, f->object, f->position, body);
-        fetch_mend(f, body);
-        fetch_finish_later(f, 0, body);
-        return;
-    }
-    f->status = status;
-    fetch_next(f);
-}
-
-static void local_get_done(void *data, int status, struct http_body *body)
-{
-    struct fetch *f = data;
-    f->local_running = false;
-    if (f->finished) {
-        fetch_free(f);
-        return;
-    }
-    fetch_answered(f, status, body);
-}
-
-static void remote_get_done(void *data, int status, struct http_body *body)
-{
-    struct fetch *f = data;
-    f->call = NULL;
-    if (status < 0) {
-        peer_failed(f->cluster, f->peer, "get", status);
-    }
-    bool found = status == 200 || status == 206;
-    fetch_answered(f, found ? 0 : WEIR_ENOTFOUND, body);
-}
-
-static int fetch_ask(struct fetch *f)
-{
-    struct store_cluster *c = f->cluster;
-    if (f->peer == 0) {
-        int rc = store_get(c->local, f->object, f->position, f->size, local_get_done, f, NULL);
-        f->local_running = rc == 0;
-        return rc;
-    }
-    char path[PATH_BYTES];
-    (void)snprintf(path, sizeof(path), "/internal/store/%s?position=%" PRIu64 "&size=%" PRIu64,
-                   f->object, f->position, f->size);
-    metric_add(c->remote_gets, 1);
-    return call_peer(c, f->peer, "GET", path, NULL, f->size + ERROR_BODY_MAX, remote_get_done, f,
-                     &f->call);
-}
-
-static void fetch_next(struct fetch *f)
-{
-    while (f->candidates.next < f->candidates.n) {
-        f->peer = f->candidates.peer[f->candidates.next++];
-        int rc = fetch_ask(f);
-        if (rc == 0) {
-            return;
-        }
-        f->status = rc;
-    }
-    fetch_finish_later(f, f->status == WEIR_ECORRUPT ? WEIR_ECORRUPT : WEIR_ENOTFOUND, NULL);
-}
-
-static bool listed(const struct store_cluster *c, const struct store_range *range, unsigned peer)
-{
-    for (unsigned i = 0; i < range->n_nodes; i++) {
-        if (strcmp(range->nodes[i], peer_name(c, peer)) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Those said to hold it (this node, healthy ones, suspects), then the rest in the same order. */
-static void fetch_candidates(struct fetch *f, const struct store_range *range)
-{
-    struct store_cluster *c = f->cluster;
-    follow_nodes(c);
-    for (unsigned pass = 0; pass < 4; pass++) {
-        bool want_listed = pass < 2;
-        bool want_suspect = pass % 2 == 1;
-        for (unsigned peer = 0; peer < c->n_peers; peer++) {
-            bool suspect = peer != 0 && peer_suspect(c, peer);
-            if (listed(c, range, peer) == want_listed && suspect == want_suspect &&
-                peer_stands(c, peer, CONFIG_NODE_DRAINING)) {
-                candidates_add(&f->candidates, peer);
-            }
-        }
-    }
-}
-
-static struct fetch *fetch_find(struct store_cluster *c, const struct store_range *range)
-{
-    struct list *bucket = fetch_bucket(c, range->object, range->position);
-    LIST_FOREACH(it, bucket)
-    {
-        struct fetch *f = list_entry(it, struct fetch, link);
-        if (f->position == range->position && f->size == range->size &&
-            f->has_crc == range->has_crc && f->crc32c == range->crc32c &&
-            strcmp(f->object, range->object) == 0) {
-            return f;
-        }
-    }
-    return NULL;
-}
-
-static struct fetch *fetch_new(struct store_cluster *c, const struct store_range *range)
-{
-    struct fetch *f = calloc(1, sizeof(*f));
-    if (f == NULL) {
-        return NULL;
-    }
-    f->cluster = c;
-    f->position = range->position;
-    f->size = range->size;
-    f->has_crc = range->has_crc;
-    f->crc32c = range->crc32c;
-    memcpy(f->object, range->object, strlen(range->object) + 1);
-    list_init(&f->waiters);
-    list_push_back(fetch_bucket(c, f->object, f->position), &f->link);
-    c->n_fetches++;
-    f->own_named = listed(c, range, 0);
-    fetch_candidates(f, range);
-    return f;
-}
-
-static int fetch_check(const struct store_cluster *c, const struct store_range *range,
-                       struct error *err)
-{
-    if (c->closing) {
-        return error_set(err, WEIR_ECLOSED, "store: closing");
-    }
-    if (!store_object_valid(range->object) || range->size == 0) {
-        return error_set(err, WEIR_EINVAL, "store: bad range");
-    }
-    if (range->size > STORE_PUT_MAX) {
-        return error_set(err, WEIR_ETOOBIG, "object %s: %" PRIu64 " bytes", range->object,
-                         range->size);
-    }
-    if (c->n_waiters >= STORE_WAITERS_MAX || c->n_fetches >= STORE_FETCHES_MAX) {
-        return error_set(err, WEIR_EBUSY, "store: too many readers");
-    }
-    return 0;
-}
-
-int store_fetch(struct store_cluster *c, const struct store_range *range, store_get_cb cb,
-                void *data, struct error *err)
-{
-    int rc = fetch_check(c, range, err);
-    if (rc != 0) {
-        return rc;
-    }
-    struct waiter *w = malloc(sizeof(*w));
-    struct fetch *f = w != NULL ? fetch_find(c, range) : NULL;
-    bool joined = f != NULL;
-    f = joined || w == NULL ? f : fetch_new(c, range);
-    if (f == NULL) {
-        free(w);
-        return error_set(err, WEIR_ENOMEM, "object %s: out of memory", range->object);
-    }
-    *w = (struct waiter){.cb = cb, .data = data};
-    list_push_back(&f->waiters, &w->link);
-    c->n_waiters++;
-    if (joined) {
-        metric_add(c->fetch_joined, 1);
-        return 0;
-    }
-    struct http_body *cached = store_cached(c->local, f->object, f->position, f->size);
-    if (fetch_good(f, cached)) {
-        fetch_finish_later(f, 0, cached);
-    } else {
-        fetch_next(f);
-    }
-    http_body_unref(cached);
-    return 0;
-}
-
 /* --- The end
  * ---------------------------------------------------------------------------------------------------
  */
@@ -769,15 +403,6 @@ void store_cluster_free(struct store_cluster *c)
     while (!list_empty(&c->replicates)) {
         replicate_finish(list_entry(c->replicates.next, struct replicate, link), WEIR_ECLOSED);
     }
-    for (unsigned i = 0; i < BUCKETS; i++) {
-        while (!list_empty(&c->fetches[i])) {
-            struct fetch *f = list_entry(c->fetches[i].next, struct fetch, link);
-            if (f->call != NULL) {
-                http_call_cancel(f->call);
-            }
-            f->status = WEIR_ECLOSED;
-            fetch_finish(f);
-        }
-    }
+    store_fetch_close(c);
     free(c);
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/logging.h"
+#include "nodes/copies/copies.h"
 #include "nodes/directory.h"
 
 #define STORE_CACHE_BYTES (256u << 20)
@@ -13,6 +14,7 @@ struct services {
     struct node *node;
     unsigned n_started; /* steps */
     void *role_state[8];
+    struct copies *copies;
     void (*cb)(void *data);
     void *data;
 };
@@ -145,6 +147,20 @@ static void views_stop(struct services *s, const struct step *step)
     views_close(s->node->views, stopped, s);
 }
 
+/* --- Copies of media --- */
+
+static int copies_step_start(struct services *s, const struct step *step, struct error *err)
+{
+    (void)step;
+    return copies_start(s->node, &s->copies, err);
+}
+
+static void copies_step_stop(struct services *s, const struct step *step)
+{
+    (void)step;
+    copies_stop(s->copies, stopped, s);
+}
+
 /* --- Roles --- */
 
 static int role_start(struct services *s, const struct step *step, struct error *err)
@@ -165,6 +181,7 @@ static const struct step steps[] = {
     {"http_client", FRONT, http_client_start, http_client_stop, NULL, 0},
     {"store_cluster", FRONT, store_cluster_start, store_cluster_stop, NULL, 0},
     {"views", FRONT, views_start, views_stop, NULL, 0},
+    {"copies", FRONT, copies_step_start, copies_step_stop, NULL, 0},
     {"edge", CONFIG_ROLE_EDGE, role_start, role_stop, &role_edge, 0},
     {"api", CONFIG_ROLE_API, role_start, role_stop, &role_api, 1},
     {"chat", CONFIG_ROLE_CHAT, role_start, role_stop, &role_chat, 2},

@@ -101,12 +101,15 @@ static bool thumbnail_valid(const Weir__Thumbnail *m)
            nodes_valid(m->n_nodes, m->nodes);
 }
 
-static void object_set(struct lifecycle_object *o, const char *name, uint32_t size, size_t n_nodes,
-                       char *const *nodes)
+/* Older records have no CRC: 0, which one in four thousand millions has, too. */
+static void object_set(struct lifecycle_object *o, const char *name, uint32_t size, uint32_t crc32c,
+                       size_t n_nodes, char *const *nodes)
 {
     memset(o, 0, sizeof(*o));
     text_copy(o->name, sizeof(o->name), name);
     o->size = size;
+    o->has_crc = crc32c != 0;
+    o->crc32c = crc32c;
     o->n_nodes = (unsigned)n_nodes;
     for (size_t i = 0; i < n_nodes; i++) {
         text_copy(o->nodes[i], sizeof(o->nodes[i]), nodes[i]);
@@ -242,7 +245,7 @@ static int start_init(struct lifecycle_fold *f, struct lifecycle_rendition *r, b
     }
     r->init += begins ? 0 : 1;
     text_copy(r->init_object, sizeof(r->init_object), m->init_object);
-    object_set(&init, m->init_object, m->init_size, m->n_init_nodes, m->init_nodes);
+    object_set(&init, m->init_object, m->init_size, m->init_crc32c, m->n_init_nodes, m->init_nodes);
     return lifecycle_put_init(f->txn, f->channel, r->id, r->init, &init);
 }
 
@@ -424,7 +427,7 @@ static int fold_thumbnail(struct lifecycle_fold *f, const Weir__Thumbnail *m)
         return VERDICT_FENCED;
     }
     struct lifecycle_thumbnail *t = &c->broadcast.thumbnail;
-    object_set(&t->object, m->object, m->size, m->n_nodes, m->nodes);
+    object_set(&t->object, m->object, m->size, m->crc32c, m->n_nodes, m->nodes);
     t->width = m->width;
     t->height = m->height;
     t->msn = m->msn;
@@ -530,7 +533,7 @@ static void lifecycle_close(void *data)
 
 const struct view_ops lifecycle_view = {
     .topic = VIEW_LIFECYCLE,
-    .version = 2,
+    .version = 3,
     .open = lifecycle_open,
     .load = lifecycle_load,
     .close = lifecycle_close,

@@ -39,7 +39,7 @@
 struct lifecycle_object {
     char name[LIFECYCLE_OBJECT_MAX + 1];
     uint64_t position, size;
-    bool has_crc; /* init segments and thumbnails have none */
+    bool has_crc; /* init segments and thumbnails of older records have none */
     uint32_t crc32c;
     unsigned n_nodes;
     char nodes[LIFECYCLE_NODES_MAX][LIFECYCLE_NODE_MAX + 1];
@@ -184,5 +184,27 @@ int lifecycle_segment(struct views *views, const char *channel, uint64_t broadca
                       uint32_t rendition, uint64_t msn, lifecycle_segment_cb cb, void *data);
 int lifecycle_init(struct views *views, const char *channel, uint64_t broadcast, uint32_t rendition,
                    uint32_t init, struct lifecycle_object *ret_object);
+
+/* All that is stored of all channels, in pages, for those who keep the copies whole. A place is a
+ * value: it holds nothing, and stays good while the view changes; what comes in behind it is not
+ * met. Zeroed: the beginning. */
+struct lifecycle_place {
+    uint32_t partition;
+    unsigned kind; /* thumbnails, init segments, segments */
+    unsigned key_len;
+    uint8_t key[64]; /* the last that was met; key_len 0: none of this kind yet */
+};
+/* Segments of channels from that letter on. */
+struct lifecycle_place lifecycle_place_from(uint32_t partition, char letter);
+/* Exactly one of both: a segment, or an init segment or thumbnail. Borrowed. */
+struct lifecycle_stored {
+    const struct lifecycle_segment *segment;
+    const struct lifecycle_object *object;
+};
+typedef int (*lifecycle_stored_cb)(void *data, const struct lifecycle_stored *stored);
+/* Meets at most `max` keys from `place` on and moves it. 1: there is more; 0: that was the end;
+ * negative: an error of the store, or what cb returned (place then stands before that key). */
+int lifecycle_walk(struct views *views, struct lifecycle_place *place, unsigned max,
+                   lifecycle_stored_cb cb, void *data);
 
 #endif

@@ -196,6 +196,7 @@ static int on_rendition(struct stream *s, const struct wire_frame *f, struct err
     start.bandwidth = m.bandwidth;
     start.init_object = object;
     start.init_size = (uint32_t)m.init_len;
+    start.init_crc32c = crc32c(0, m.init, m.init_len);
     /* The first time it goes on where the log stands, afterwards where the worker says. */
     start.first_msn = r->started ? m.first_msn : s->options.next[m.rendition].msn;
     start.discontinuity = m.discontinuity || (!r->started && s->options.discontinuity);
@@ -258,6 +259,7 @@ static int on_thumbnail(struct stream *s, const struct wire_frame *f, struct err
     thumbnail.worker_epoch = s->options.worker_epoch;
     thumbnail.object = object;
     thumbnail.size = (uint32_t)m.len;
+    thumbnail.crc32c = crc32c(0, m.data, m.len);
     thumbnail.width = m.width;
     thumbnail.height = m.height;
     thumbnail.msn = m.msn;

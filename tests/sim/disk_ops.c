@@ -336,6 +336,13 @@ static enum env_io_kind kind_of(const struct env_io *io)
     return (enum env_io_kind)(uintptr_t)io->impl[0];
 }
 
+static int path_size(struct env *env, struct env_io *io)
+{
+    const struct inode *inode = disk_find(disk_of(env), io->impl[1]);
+    io->offset = inode != NULL ? inode->now.size : 0;
+    return inode != NULL ? 0 : WEIR_ENOTFOUND;
+}
+
 static int perform(struct env *env, struct env_io *io)
 {
     int rv = 0;
@@ -360,6 +367,8 @@ static int perform(struct env *env, struct env_io *io)
         break;
     case ENV_IO_DIR_SYNC:
         return do_dir_sync(env, io->impl[1]);
+    case ENV_IO_PATH_SIZE:
+        return path_size(env, io);
     }
     return rv == 0 && io->sync ? do_sync(io->file) : rv;
 }

@@ -281,6 +281,33 @@ static void file__error_comes_with_the_callback(void **state)
     run_until(&steps, 2);
 }
 
+static void on_size(struct env_io *io, int status)
+{
+    io->status = status;
+    steps++;
+}
+
+static void path_size__is_that_of_the_file_or_not_found(void **state)
+{
+    (void)state;
+    struct error err;
+    struct env_file *file;
+    assert_int_equal(
+        env_file_open(env, path_of("f"), ENV_OPEN_WRITE | ENV_OPEN_CREATE, &file, &err), 0);
+    assert_int_equal(env_file_pwrite(file, "seven..", 7, 0, &err), 0);
+    env_file_close(file);
+    char there[512], absent[512];
+    (void)snprintf(there, sizeof(there), "%s", path_of("f"));
+    (void)snprintf(absent, sizeof(absent), "%s", path_of("no"));
+    struct env_io a = {0}, b = {0};
+    env_path_size_start(env, there, &a, on_size);
+    env_path_size_start(env, absent, &b, on_size);
+    run_until(&steps, 2);
+    assert_int_equal(a.status, 0);
+    assert_int_equal(a.offset, 7);
+    assert_int_equal(b.status, WEIR_ENOTFOUND);
+}
+
 static void file__names_have_errors_of_their_own(void **state)
 {
     (void)state;
@@ -680,6 +707,7 @@ int main(void)
         T(file__requests_complete_in_order_and_read_back),
         T(file__error_comes_with_the_callback),
         T(file__names_have_errors_of_their_own),
+        T(path_size__is_that_of_the_file_or_not_found),
         T(file__many_pieces_survive_short_counts),
         T(stream__large_sends_arrive_in_order),
         T(stream__close_completes_queued_sends_first),

@@ -313,6 +313,8 @@ static int perform(struct fault_env *e, struct env_io *io)
         break;
     case ENV_IO_DIR_SYNC:
         return do_names_sync(e, NULL);
+    case ENV_IO_PATH_SIZE:
+        return WEIR_EINVAL; /* log/ never asks */
     }
     return rc == 0 && io->sync ? do_sync(io->file, NULL) : rc;
 }
