@@ -12,6 +12,7 @@
 #define FILE_MAX  (1u << 20)
 #define DEPTH_MAX 3 /* the store, a date, a run */
 #define FAULT     "fault/"
+#define LARGE     5 /* nodes */
 
 /* --- One run --- */
 
@@ -82,6 +83,7 @@ static void keep_bad(struct summary *s, const struct summary_cell *c, const stru
         copy_text(b->outcome, sizeof(b->outcome), edn_get(run, "outcome"));
         copy_text(b->reason, sizeof(b->reason), edn_get(run, "reason"));
         b->seed = edn_int(edn_get(run, "seed"), 0);
+        b->nodes = edn_int(edn_get(run, "nodes"), 0);
     }
 }
 
@@ -150,6 +152,7 @@ static void take_run(struct summary *s, const char *dir)
     } else {
         const struct edn *outcome = edn_get(run, "outcome");
         c->runs++;
+        c->runs_large += edn_int(edn_get(run, "nodes"), 0) >= LARGE;
         c->invalid += edn_is(outcome, "invalid");
         c->unchecked += edn_is(outcome, "unchecked");
         c->operations += (uint64_t)edn_int(edn_get(run, "operations"), 0);
@@ -222,9 +225,9 @@ static int compare_faults(const void *a, const void *b)
 
 static void print_cells(const struct summary *s, FILE *out)
 {
-    (void)fprintf(out, "| workload | nemesis | runs | operations | faults | verdict "
-                       "| longest without progress, s | well again after, s |\n"
-                       "|---|---|---|---|---|---|---|---|\n");
+    (void)fprintf(out, "| workload | nemesis | runs: 3 nodes | 5 nodes | operations | faults "
+                       "| verdict | longest without progress, s | well again after, s |\n"
+                       "|---|---|---|---|---|---|---|---|---|\n");
     for (unsigned i = 0; i < s->n_cells; i++) {
         const struct summary_cell *c = &s->cells[i];
         char verdict[64] = "valid";
@@ -232,10 +235,10 @@ static void print_cells(const struct summary *s, FILE *out)
             (void)snprintf(verdict, sizeof(verdict), "%u INVALID, %u unchecked", c->invalid,
                            c->unchecked);
         }
-        (void)fprintf(out, "| %s | %s | %u | %llu | %llu | %s | %.1f | %.1f |\n", c->workload,
-                      c->name, c->runs, (unsigned long long)c->operations,
-                      (unsigned long long)c->faults, verdict, c->down_ms / 1e3,
-                      c->recovery_ms / 1e3);
+        (void)fprintf(out, "| %s | %s | %u | %u | %llu | %llu | %s | %.1f | %.1f |\n", c->workload,
+                      c->name, c->runs - c->runs_large, c->runs_large,
+                      (unsigned long long)c->operations, (unsigned long long)c->faults, verdict,
+                      c->down_ms / 1e3, c->recovery_ms / 1e3);
     }
 }
 
@@ -311,8 +314,8 @@ static void print_bad(const struct summary *s, FILE *out)
     }
     for (unsigned i = 0; i < s->n_bad; i++) {
         const struct summary_bad *b = &s->bad[i];
-        (void)fprintf(out, "- %s, %s, seed %lld: %s: %s\n", b->workload, b->nemesis,
-                      (long long)b->seed, b->outcome, b->reason);
+        (void)fprintf(out, "- %s, %s, seed %lld, %lld nodes: %s: %s\n", b->workload, b->nemesis,
+                      (long long)b->seed, (long long)b->nodes, b->outcome, b->reason);
     }
 }
 

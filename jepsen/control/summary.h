@@ -15,6 +15,7 @@
 struct summary_cell {
     char workload[SUMMARY_NAME_MAX], name[SUMMARY_NAME_MAX];
     unsigned runs, invalid, unchecked;
+    unsigned runs_large; /* of them on five nodes; the others had three */
     uint64_t operations, faults;
     double seconds;
     double down_ms, recovery_ms; /* the worst */
@@ -28,7 +29,7 @@ struct summary_stalls {
 
 struct summary_bad {
     char workload[SUMMARY_NAME_MAX], nemesis[SUMMARY_NAME_MAX], outcome[16], reason[160];
-    int64_t seed;
+    int64_t seed, nodes;
 };
 
 struct summary {

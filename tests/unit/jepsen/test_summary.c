@@ -53,6 +53,7 @@ static void make_store(char store[64])
     assert_non_null(mkdtemp(store));
     make_run(store, "a",
              "{:outcome :valid, :workload :log, :nemesis \"kill-one\", :seed 1, :seconds 1800.0,\n"
+             " :nodes 3,"
              " :operations 10, :faults 2, :reason \"\"}",
              "{:valid? true :figures {:send {:longest-down-ms 900.0}\n"
              " :stalls-large-buffer/kill-one {:stalls 1, :longest-ms 300, :total-ms 300}\n"
@@ -60,12 +61,14 @@ static void make_store(char store[64])
              " :fault/kill-one {:times 2, :longest-down-ms 800.5, :recovery-ms 20.0}}}");
     make_run(store, "b",
              "{:outcome :valid, :workload :log, :nemesis \"kill-one\", :seed 2, :seconds 1800.0,\n"
+             " :nodes 5,"
              " :operations 5, :faults 1, :reason \"\"}",
              "{:valid? true :figures {:send {:longest-down-ms 300.0}\n"
              " :stalls-large-buffer/kill-one {:stalls 2, :longest-ms 400, :total-ms 500}\n"
              " :fault/kill-one {:times 1, :longest-down-ms 300.0, :recovery-ms 120.0}}}");
     make_run(store, "c",
              "{:outcome :invalid, :workload :ledger, :nemesis \"mix\", :seed 3, :seconds 0.0,\n"
+             " :nodes 5,"
              " :operations 7, :faults 1, :reason \"n1 ended by itself\"}",
              NULL);
 }
@@ -77,11 +80,11 @@ static void summary__adds_the_runs_of_a_cell_and_keeps_the_worst(void **state)
     make_store(store);
     char *text = print_all(store);
     assert_non_null(strstr(text, "3 runs, 1.0 hours, 22 operations, 4 faults; 1 invalid, "));
-    assert_non_null(strstr(text, "| log | kill-one | 2 | 15 | 3 | valid | 0.9 | 0.1 |\n"));
-    assert_non_null(strstr(text, "| ledger | mix | 1 | 7 | 1 | 1 INVALID, 0 unchecked |"));
+    assert_non_null(strstr(text, "| log | kill-one | 1 | 1 | 15 | 3 | valid | 0.9 | 0.1 |\n"));
+    assert_non_null(strstr(text, "| ledger | mix | 0 | 1 | 7 | 1 | 1 INVALID, 0 unchecked |"));
     assert_non_null(strstr(text, "| kill-one | 3 | | 0.8, 0.1 |\n"));
     assert_non_null(strstr(text, "| kill-one | 3, 0.4, 0.8 | 4, 1.5, 2.0 |\n"));
-    assert_non_null(strstr(text, "- ledger, mix, seed 3: invalid: n1 ended by itself\n"));
+    assert_non_null(strstr(text, "- ledger, mix, seed 3, 5 nodes: invalid: n1 ended by itself\n"));
     free(text);
     (void)snprintf(line, sizeof(line), "rm -r %s", store);
     assert_int_equal(system(line), 0);
