@@ -499,6 +499,7 @@ void retain_told(struct group *g, struct group_peer *from, const struct peer_com
 
 /* failover.c */
 void failover_link(struct group *g, struct group_peer *peer, bool up);
+void failover_leader_silent(struct group *g); /* a follower's, for an election timeout */
 void failover_leader_gone(struct group *g, struct group_peer *peer);
 void failover_tell_peers(struct group *g);
 void failover_refused(struct group *g, const struct raft_request_vote *v);

@@ -685,8 +685,7 @@ static void tick_follower(struct group *g)
     struct raft *r = &g->raft;
     raft_time silent_ms = group_now_ms(g) - r->election_timer_start;
     if (r->state == RAFT_FOLLOWER && silent_ms >= r->election_timeout) {
-        r->follower_state.current_leader.id =
-            0; /* else it refuses votes on account of a dead leader */
+        failover_leader_silent(g); /* else it refuses votes on account of a dead leader */
     }
     if (r->state == RAFT_CANDIDATE && silent_ms >= r->candidate_state.randomized_election_timeout) {
         r->candidate_state.in_pre_vote = r->pre_vote; /* else every timeout raises the term */

@@ -308,6 +308,46 @@ static void loops_that_stand_still__elect_nobody(void **state)
     assert_int_equal(c.unknown, 0);
 }
 
+static uint32_t silent; /* the node that leads, and says nothing */
+
+static void nothing(void *data)
+{
+    (void)data;
+}
+
+static bool another_leads(struct cluster *cl)
+{
+    uint32_t leader = cluster_leader(cl);
+    return leader != 0 && leader != silent;
+}
+
+/* One that is stopped, or whose cable is cut: no link closes before 3 s, nothing comes. Libraft's
+ * own patience is longer still here, so that neither is what ends first. */
+static void leader_that_falls_silent__is_followed_by_rank_and_not_by_chance(void **state)
+{
+    (void)state;
+    cluster_start_all(&c);
+    for (silent = 1; silent <= CLUSTER_NODES; silent++) {
+        give_leadership_to(silent);
+        cluster_await_equal(&c);
+        for (uint32_t id = 1; id <= CLUSTER_NODES; id++) {
+            if (id != silent) {
+                c.nodes[id].group->raft.follower_state.randomized_election_timeout = 4900;
+            }
+        }
+        struct transport_handler *handler = &c.nodes[silent].transport->groups[0].handler;
+        void (*tick)(void *) = handler->tick;
+        handler->tick = nothing;
+        uint64_t since_ns = c.clock_ns;
+        assert_true(cluster_run_until(&c, another_leads));
+        assert_true(c.clock_ns - since_ns <
+                    2500000000u); /* the cluster's clock, not the machine's */
+        handler->tick = tick;
+        cluster_propose_many(&c, 10, 5, 10);
+        cluster_await_equal(&c);
+    }
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -320,6 +360,7 @@ int main(void)
         TEST(group__catches_up_no_faster_than_its_pace),
         TEST(group__goes_on_when_its_leader_stops),
         TEST(loops_that_stand_still__elect_nobody),
+        TEST(leader_that_falls_silent__is_followed_by_rank_and_not_by_chance),
         TEST(group__bounds_what_is_in_flight),
         TEST(group__refuses_proposals_when_the_disk_is_short),
         TEST(group__mends_a_corrupt_replica_while_the_others_go_on),
