@@ -9,8 +9,9 @@
 #include "clients/cli/cli.h"
 #include "clients/log/link.h"
 
-#define ASK_NODES_MAX    (CONFIG_NODES_MAX + 1) /* and one that is to join */
-#define CLI_NODE_REMOVED 3                      /* MetaNodeState */
+#define ASK_NODES_MAX     (CONFIG_NODES_MAX + 1) /* and one that is to join */
+#define CLI_NODE_DRAINING 2                      /* MetaNodeState */
+#define CLI_NODE_REMOVED  3
 
 /* One shard of a node. */
 struct ask_link {

@@ -17,6 +17,7 @@ struct change_args {
     struct cli_cluster cluster;
     Weir__ClusterChange change;
     bool wait, by_name;
+    struct cluster_media media;
     bool seen_id, seen_peer, seen_broker, seen_http, seen_rtmp, seen_internal;
 };
 
@@ -240,7 +241,23 @@ static void print_progress(const struct change_args *a, const Weir__ClusterDescr
     }
 }
 
-static enum cli_exit wait_until_done(const struct change_args *a, struct ask *ask)
+/* After the partitions, for it takes longest. */
+static bool media_is_done(struct change_args *a, char *last, size_t size)
+{
+    char text[200] = "", line[256];
+    if (a->change.action != WEIR__CLUSTER_CHANGE__ACTION__DRAIN ||
+        cluster_media_moved(&a->media, &a->cluster, a->change.name, text, sizeof(text))) {
+        return true;
+    }
+    (void)snprintf(line, sizeof(line), "media: %s", text);
+    if (strcmp(line, last) != 0) {
+        fprintf(stderr, "%s\n", line);
+        (void)snprintf(last, size, "%s", line);
+    }
+    return false;
+}
+
+static enum cli_exit wait_until_done(struct change_args *a, struct ask *ask)
 {
     char last[256] = "";
     unsigned done = 0;
@@ -249,7 +266,7 @@ static enum cli_exit wait_until_done(const struct change_args *a, struct ask *as
         const Weir__ClusterDescription *d = describe(ask, &node);
         if (d != NULL) {
             print_progress(a, d, last, sizeof(last));
-            done = is_done(a, d) ? done + 1 : 0;
+            done = is_done(a, d) && media_is_done(a, last, sizeof(last)) ? done + 1 : 0;
         }
         if (done == 2) { /* reports are half a second old */
             return CLI_OK;
@@ -277,7 +294,24 @@ static enum cli_exit print_done(const struct change_args *a, const char *verb)
     return cli_print_json(o);
 }
 
-static enum cli_exit request(const struct change_args *a, struct ask *ask)
+/* Once it is removed nobody asks it any more. One that is not drained the controller refuses. */
+static enum cli_exit check_media(struct change_args *a, struct ask *ask)
+{
+    char text[200] = "";
+    struct ask_node *node = NULL;
+    const Weir__ClusterDescription *d = describe(ask, &node);
+    const Weir__ClusterNode *n = d != NULL ? node_named(d, a->change.name) : NULL;
+    if (n == NULL || n->state != CLI_NODE_DRAINING ||
+        cluster_media_moved(&a->media, &a->cluster, a->change.name, text, sizeof(text))) {
+        return CLI_OK;
+    }
+    return cli_fail(CLI_FAILED,
+                    "the others do not have all media of %s yet: %s (weir cluster drain %s --wait "
+                    "waits; --dead if it is gone)",
+                    a->change.name, text, a->change.name);
+}
+
+static enum cli_exit request(struct change_args *a, struct ask *ask)
 {
     struct ask_node *node = NULL;
     const ProtobufCMessage *answer = NULL;
@@ -285,6 +319,9 @@ static enum cli_exit request(const struct change_args *a, struct ask *ask)
     int status = WEIR_EBUSY;
     if (a->change.action == WEIR__CLUSTER_CHANGE__ACTION__ADD) {
         rv = check_new_node(ask, &a->change);
+    }
+    if (a->change.action == WEIR__CLUSTER_CHANGE__ACTION__REMOVE && !a->change.dead) {
+        rv = check_media(a, ask);
     }
     /* Busy: another record is on its way; not the leader: it has just changed. */
     for (unsigned i = 0; rv == CLI_OK && i < 20 && status != 0; i++) {
@@ -344,8 +381,8 @@ int cluster_run_drain(int argc, char **argv)
         .parser = parse,
         .args_doc = "NAME",
         .children = cli_cluster_children,
-        .doc = "Move everything off a node: leaders first, then replicas. It stays a member until "
-               "it is removed. Refused when too few nodes would be left.\v" CLI_EXIT_HELP,
+        .doc = "Move everything off a node: leaders first, then replicas; others make copies of its "
+               "media, which --wait waits for, too. It stays a member until it is removed. Refused when too few nodes would be left.\v" CLI_EXIT_HELP,
     };
     struct change_args a = {.change = WEIR__CLUSTER_CHANGE__INIT, .by_name = true};
     a.change.action = WEIR__CLUSTER_CHANGE__ACTION__DRAIN;

@@ -154,6 +154,19 @@ enum cli_exit web_ask(const struct cli_cluster *cluster, const struct web_ask *a
     return CLI_FAILED;
 }
 
+int web_get(const struct cli_cluster *cluster, const struct config_address *at, const char *path,
+            json_t **ret_answer)
+{
+    const struct web_ask ask = {.method = "GET", .path = path};
+    struct web_call c = {0};
+    *ret_answer = NULL;
+    if (call_node(&c, cluster, at, &ask) != CLI_OK) {
+        return WEIR_EUNAVAILABLE;
+    }
+    *ret_answer = c.answer;
+    return c.status;
+}
+
 bool web_put_value(char *path, size_t size, const char *text)
 {
     static const char hex[] = "0123456789ABCDEF";

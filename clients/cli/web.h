@@ -19,6 +19,10 @@ struct web_ask {
  * stderr. */
 enum cli_exit web_ask(const struct cli_cluster *cluster, const struct web_ask *ask,
                       json_t **ret_answer);
+/* GET from one node, with nothing said on stderr: the HTTP status, or a negative code. The answer's
+ * JSON (to be json_decref'd) is NULL when there is none. */
+int web_get(const struct cli_cluster *cluster, const struct config_address *at, const char *path,
+            json_t **ret_answer);
 /* Appends `text` percent-encoded as a query value. False: out of room. */
 bool web_put_value(char *path, size_t size, const char *text);
 

@@ -41,8 +41,28 @@ static json_t *members_json(const struct copies *c)
     return list;
 }
 
-/* {"node", "members", "whole", "offset", "offset_now", "missing", "made", "bad"}: whole is said of
- * what the log named at `offset`, and of these members. 501 from a node that can't store. */
+/* All members, so that who asks about one node can ask them all. */
+static json_t *nodes_json(const struct copies *c)
+{
+    json_t *list = json_array();
+    for (uint32_t i = 0; i < c->config->n_nodes; i++) {
+        const struct config_node *n = &c->config->nodes[i];
+        const struct config_address *at = config_internal(c->config, n);
+        char address[sizeof(at->host) + sizeof(":65535")];
+        if (n->standing == CONFIG_NODE_GONE) {
+            continue;
+        }
+        (void)snprintf(address, sizeof(address), "%s:%u", at->host, (unsigned)at->port);
+        (void)json_array_append_new(list,
+                                    json_pack("{s:s, s:s, s:b}", "name", n->name, "at", address,
+                                              "draining", n->standing == CONFIG_NODE_DRAINING));
+    }
+    return list;
+}
+
+/* {"node", "nodes": [{"name", "at", "draining"}], "members", "whole", "offset", "offset_now",
+ * "missing", "made", "bad"}: whole is said of what the log named at `offset`, and of these members.
+ * 501 from a node that can't store. */
 static void get_copies(void *data, struct http_exchange *ex)
 {
     struct copies *c = data;
@@ -55,11 +75,12 @@ static void get_copies(void *data, struct http_exchange *ex)
     }
     (void)members_changed(c);
     bool whole = c->looked && c->n_missing == 0 && c->looked_hash == c->members.hash;
-    json_t *o = json_pack(
-        "{s:s, s:o, s:b, s:I, s:I, s:I, s:I, s:I}", "node", c->node->self->name, "members",
-        members_json(c), "whole", whole, "offset", (json_int_t)c->looked_offset, "offset_now",
-        (json_int_t)copies_offset(c), "missing", (json_int_t)c->n_missing, "made",
-        (json_int_t)metric_value(c->made), "bad", (json_int_t)metric_value(c->bad));
+    json_t *o =
+        json_pack("{s:s, s:o, s:o, s:b, s:I, s:I, s:I, s:I, s:I}", "node", c->node->self->name,
+                  "nodes", nodes_json(c), "members", members_json(c), "whole", whole, "offset",
+                  (json_int_t)c->looked_offset, "offset_now", (json_int_t)copies_offset(c),
+                  "missing", (json_int_t)c->n_missing, "made", (json_int_t)metric_value(c->made),
+                  "bad", (json_int_t)metric_value(c->bad));
     char *text = o != NULL ? json_dumps(o, JSON_COMPACT) : NULL;
     json_decref(o);
     if (text == NULL) {
