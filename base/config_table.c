@@ -69,7 +69,7 @@ const struct option_spec option_table[] = {
      "0: "
      "no bound."},
     {"log.free_mib_min", OPTION_U32, AT(log_free_mib_min), 1, 1048576, "256",
-     "Produce is refused below this much free disk, MiB."},
+     "Free disk, MiB, below which a node leads only what nobody else can, and refuses produce."},
     {"log.scrub_mib_s", OPTION_U32, AT(log_scrub_mib_s), 0, 4096, "8",
      "Speed at which a node reads through its logs to find damage, MiB a second; 0: only when "
      "asked (weir log scrub)."},

@@ -7,6 +7,7 @@
 
 #define FIRST_US     1000
 #define RANK_STEP_US 25000
+#define WAY_US       200000 /* who had better not lead lets all others try first */
 #define BUSY_US      2000
 #define RETRY_US     30000
 #define HURRY_NS     500000000ull
@@ -52,7 +53,8 @@ static void leader_lost(struct group *g, uint32_t id)
     r->follower_state.current_leader.id = 0;
     g->failover_tries = 0;
     g->failover_ns = env_now_ns(g->env);
-    env_timer_start(&g->failover_timer, FIRST_US + rank(g, id) * RANK_STEP_US, campaign);
+    uint64_t way_us = members_gives_way(g) ? WAY_US : 0;
+    env_timer_start(&g->failover_timer, FIRST_US + way_us + rank(g, id) * RANK_STEP_US, campaign);
     group_later(g);
 }
 

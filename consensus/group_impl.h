@@ -118,6 +118,7 @@ struct group_peer {
     enum group_role role; /* in our newest configuration */
     raft_index match;     /* from delivered results of this term of ours as leader */
     struct flow flow;
+    bool unfit;                      /* had better not lead; members.c */
     bool no_repair;                  /* does not have what we ask for in this round; repair.c */
     struct peer_compacted compacted; /* what it told last; retain.c */
     uint64_t read_echo; /* 13: newest round of questions it answered in this term of ours */
@@ -297,6 +298,7 @@ struct group {
     struct raft_barrier fence; /* founding.c: shows that this leader leads still */
     bool fence_pending;
     struct group_change own_change;
+    bool unfit;   /* this node had better not lead */
     bool leaving; /* group_close was called on a leader, which hands over first */
     struct group_transfer leave;
 
@@ -337,6 +339,7 @@ struct group {
     struct list done;
     uint64_t inflight_bytes;
     uint64_t space_checked_ns, free_bytes;
+    bool scarce; /* others have too little room */
     uint64_t entry_bytes_avg;
 
     /* Events are told at the end of a turn. */
@@ -370,6 +373,8 @@ unsigned configuration_voters(const struct raft_configuration *c);
 /* members.c */
 bool members_settled(struct group *g); /* the configuration may be changed (guard 9) */
 bool members_sole_voter(const struct group *g, const struct raft_configuration *c);
+/* This node had better not lead, and a voter that is there may well. */
+bool members_gives_way(const struct group *g);
 int members_before_start(struct group *g, struct error *err); /* guard 10 */
 void members_before_tick(struct group *g);
 void members_turn(struct group *g);

@@ -14,6 +14,9 @@
  * with 500 ms. One that is slow answers now and then, however long its queue is. */
 #define STALL_ELECTIONS 2
 #define STALL_ALONE     5 /* times as long, while the disk answers other groups */
+/* Who had better not lead campaigns when nobody was heard for so many election timeouts: others do
+ * so after two at most. */
+#define WAY_ELECTIONS 3
 /* After the disk was full no entries are taken for so long. */
 #define REFUSED_PAUSE_NS 1000000000ull
 #define REFUSED_QUIET_NS 10000000000ull
@@ -622,7 +625,8 @@ static void deliver(struct group *g, struct group_peer *from, struct message *m)
         /* Guard 5: no campaign on a log, or a configuration, that is still being written. */
         if (!guard_on(GUARD_TICK) ||
             (g->n_appends == 0 && !members_sole_voter(g, &g->raft.configuration) &&
-             !repair_pending(g) && !g->recovering && !group_disk_stalls(g))) {
+             !repair_pending(g) && !g->recovering && !group_disk_stalls(g) &&
+             !members_gives_way(g))) {
             pass_on(g, from, m);
         }
         break;
@@ -693,6 +697,16 @@ static void tick_follower(struct group *g)
     }
 }
 
+/* Somebody else may campaign first: libraft, whose follower does nothing else in a tick, does not
+ * hear of this one. It votes meanwhile. */
+static bool others_come_first(const struct group *g)
+{
+    const struct raft *r = &g->raft;
+    return r->state == RAFT_FOLLOWER && members_gives_way(g) &&
+           group_now_ms(g) - r->election_timer_start <
+               (raft_time)WAY_ELECTIONS * r->election_timeout;
+}
+
 void guard_tick(struct group *g)
 {
     if (g->phase != GROUP_UP) {
@@ -714,7 +728,7 @@ void guard_tick(struct group *g)
         return;
     }
     /* Who can't read its log had better not lead; who may not have all of it must not. */
-    if (is_leader(g) || !(repair_pending(g) || g->recovering)) {
+    if (is_leader(g) || !(repair_pending(g) || g->recovering || others_come_first(g))) {
         members_before_tick(g);
         g->raft_tick(&g->io);
     }

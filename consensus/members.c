@@ -315,7 +315,12 @@ static void transfer_turn(struct group *g)
     }
 }
 
-/* The voter that lacks least. */
+static bool is_better(const struct group_peer *a, const struct group_peer *b)
+{
+    return a->unfit != b->unfit ? b->unfit : a->match > b->match;
+}
+
+/* The voter that lacks least, of those that may well lead. */
 static uint32_t best_target(struct group *g)
 {
     const struct group_peer *best = NULL;
@@ -323,7 +328,7 @@ static uint32_t best_target(struct group *g)
         const struct group_peer *peer = g->peers[i];
         if (peer->role == GROUP_VOTER && peer->match > 0 &&
             transport_connected(g->transport, peer->id) &&
-            (best == NULL || peer->match > best->match)) {
+            (best == NULL || is_better(peer, best))) {
             best = peer;
         }
     }
@@ -366,6 +371,30 @@ int members_leave(struct group *g, struct group_transfer *req, group_transfer_cb
 {
     uint64_t patience_ms = g->options.election_ms / 2;
     return transfer_begin(g, req, 0, patience_ms < LEAVE_MS ? patience_ms : LEAVE_MS, cb);
+}
+
+/* --- Who had better not lead --- */
+
+void group_set_unfit(struct group *g, uint32_t id, bool unfit)
+{
+    struct group_peer *peer = group_peer(g, id);
+    if (id == g->self_id) {
+        g->unfit = unfit;
+    } else if (peer != NULL) {
+        peer->unfit = unfit;
+    }
+}
+
+bool members_gives_way(const struct group *g)
+{
+    for (unsigned i = 0; g->unfit && i < g->n_peers; i++) {
+        const struct group_peer *peer = g->peers[i];
+        if (peer->role == GROUP_VOTER && !peer->unfit &&
+            transport_connected(g->transport, peer->id)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* --- Turns and questions --- */

@@ -109,7 +109,12 @@ static int has_room(struct group *g, size_t len)
     if (g->inflight_bytes > 0 && g->inflight_bytes + len > g->options.inflight_bytes_max) {
         return WEIR_EBUSY;
     }
-    return disk_is_full(g) ? WEIR_ENOSPC : 0;
+    return g->scarce || disk_is_full(g) ? WEIR_ENOSPC : 0;
+}
+
+void group_set_scarce(struct group *g, bool scarce)
+{
+    g->scarce = scarce;
 }
 
 #ifdef WEIR_FAULTS

@@ -331,6 +331,7 @@ static void on_sweep(struct env_timer *timer)
         update_replicas(b);
     }
     roster_tick(&b->roster, now);
+    room_tick(b, now);
     reconcile_tick(b, now);
     report_tick(b, now);
     controller_tick(&b->controller, now);
@@ -442,6 +443,8 @@ static void metrics_init(struct broker *b)
         metric_gauge("weir_broker_connections", shard, "Connections of log clients.");
     b->metrics.leading =
         metric_gauge("weir_broker_leaders", shard, "Partitions that this node leads.");
+    b->metrics.disk_full = metric_gauge("weir_broker_disk_full", shard,
+                                        "1 while this node's disk has too little room for writes.");
     b->metrics.failed_replicas = metric_gauge("weir_broker_replicas_failed", shard,
                                               "Replicas of this node that can't go on.");
     b->metrics.damaged = metric_gauge("weir_log_damaged_ranges", shard,

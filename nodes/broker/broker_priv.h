@@ -23,6 +23,7 @@
 #include "nodes/broker/hub.h"
 #include "nodes/broker/reconcile.h"
 #include "nodes/broker/report.h"
+#include "nodes/broker/room.h"
 #include "nodes/broker/roster.h"
 #include "proto/auth.h"
 #include "proto/messages.h"
@@ -56,6 +57,7 @@ struct replica {
     bool changing, transferring; /* reconcile.c */
     bool feeding;                /* a new member of its group has yet to get most of the log */
     uint64_t step_ns;            /* no step before */
+    uint64_t moving_ns;          /* room.c: since when writers wait for another leader; 0: not */
     struct group_change change;
     struct group_transfer transfer;
     bool deleted;                /* nothing of it is on disk any more */
@@ -97,6 +99,7 @@ struct broker {
     struct env_defer tell_leaders, tell_metadata;
     struct roster roster;
     struct controller controller;
+    struct room room;
     uint64_t reported_ns;
     uint32_t reports;
     bool reporting;
@@ -108,7 +111,7 @@ struct broker {
     struct env_defer last;
     struct {
         struct metric *records, *bytes, *repeated, *refused, *invalid, *fetched_bytes, *connections,
-            *leading, *failed_replicas, *damaged, *inflight_bytes;
+            *leading, *disk_full, *failed_replicas, *damaged, *inflight_bytes;
         struct metric_histogram *produce_us;
     } metrics;
 };

@@ -95,6 +95,7 @@ void controller_take(struct controller *k, uint32_t node_id, uint32_t shard, con
     n->disk_free_bytes = m->disk_free_bytes;
     uint32_t bit = 1u << shard;
     n->disk_bad = m->disk_bad ? n->disk_bad | bit : n->disk_bad & ~bit;
+    n->disk_full = m->disk_full ? n->disk_full | bit : n->disk_full & ~bit;
     for (size_t i = 0; i < m->n_partitions; i++) {
         take_part(k, node_id, m->sequence, now_ns, m->partitions[i]);
     }
@@ -124,7 +125,8 @@ static bool controller_usable(const void *data, uint32_t node_id)
     const struct controller *k = data;
     for (unsigned i = 0; i < k->n_nodes; i++) {
         if (k->nodes[i].id == node_id) {
-            return lives(k, &k->nodes[i]) && k->nodes[i].disk_bad == 0;
+            return lives(k, &k->nodes[i]) && k->nodes[i].disk_bad == 0 &&
+                   k->nodes[i].disk_full == 0;
         }
     }
     return false;

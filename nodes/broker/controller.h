@@ -29,7 +29,7 @@ struct node_seen {
     uint32_t id;
     uint64_t heard_ns;
     uint64_t disk_free_bytes;
-    uint32_t disk_bad; /* bit per shard that says so */
+    uint32_t disk_bad, disk_full; /* bit per shard that says so */
 };
 
 /* What the leader of a partition last said. */

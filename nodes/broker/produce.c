@@ -206,6 +206,7 @@ int broker_handle_produce(struct conn *c, const struct frame *frame, const Proto
     if (rv != 0) {
         free(p);
         rv = rv == WEIR_ESEQUENCE ? confirm_misplaced(c, r, frame->correlation) : rv;
+        rv = rv == WEIR_ENOSPC ? room_refusal(r) : rv;
         if (rv != 0) {
             refuse(c, r, frame, rv, error_name(rv));
         }

@@ -69,17 +69,40 @@ static struct reconcile_step next_in(const struct reconcile_want *want,
     return (struct reconcile_step){.kind = RECONCILE_NOTHING};
 }
 
+uint32_t reconcile_heir(const struct group_member *members, unsigned n_members, uint32_t self,
+                        uint64_t last, uint64_t turn, reconcile_fit_cb fit, const void *data)
+{
+    uint32_t heirs[MEMBERS_MAX];
+    unsigned n = 0;
+    for (unsigned i = 0; i < n_members && n < MEMBERS_MAX; i++) {
+        if (members[i].id != self && members[i].role == GROUP_VOTER &&
+            caught_up(&members[i], last) && fit(data, members[i].id)) {
+            heirs[n++] = members[i].id;
+        }
+    }
+    return n > 0 ? heirs[turn % n] : 0;
+}
+
+static bool stays(const void *data, uint32_t id)
+{
+    const struct reconcile_want *want = data;
+    return among(want->voters, want->n_voters, id);
+}
+
+static bool stays_and_is_fit(const void *data, uint32_t id)
+{
+    const struct reconcile_want *want = data;
+    return stays(data, id) && !among(want->unfit, want->n_unfit, id);
+}
+
 /* Somebody who is not wanted, or not as a voter. */
 static struct reconcile_step next_out(const struct reconcile_want *want,
                                       const struct group_member *members, unsigned n, uint32_t self,
                                       uint64_t last, bool complete)
 {
-    uint32_t heir = 0;
-    for (unsigned i = 0; i < n; i++) {
-        if (members[i].id != self && members[i].role == GROUP_VOTER &&
-            caught_up(&members[i], last) && among(want->voters, want->n_voters, members[i].id)) {
-            heir = members[i].id;
-        }
+    uint32_t heir = reconcile_heir(members, n, self, last, 0, stays_and_is_fit, want);
+    if (heir == 0) {
+        heir = reconcile_heir(members, n, self, last, 0, stays, want);
     }
     for (unsigned i = 0; i < n; i++) {
         const struct group_member *m = &members[i];
@@ -192,10 +215,14 @@ static void want_of(const struct replica *r, const struct group_member *members,
     *w = (struct reconcile_want){0};
     if (r == roster->meta) {
         reconcile_meta_want(&roster->cluster, members, n, w);
-        return;
     }
-    for (unsigned i = 0; i < p->replicas.n; i++) {
+    for (unsigned i = 0; r != roster->meta && i < p->replicas.n; i++) {
         w->voters[w->n_voters++] = p->replicas.at[i];
+    }
+    for (unsigned i = 0; i < n; i++) {
+        if (!room_of(r->broker, members[i].id)) {
+            w->unfit[w->n_unfit++] = members[i].id;
+        }
     }
 }
 
@@ -224,23 +251,45 @@ static void drop_unreachable(const struct broker *b, const struct group_member *
     w->n_standbys = k;
 }
 
-/* A node that drains leads nothing. */
-static uint32_t heir_of_a_drained(const struct replica *r, const struct group_member *members,
-                                  unsigned n, uint64_t last)
+static bool is_active(const void *data, uint32_t id)
 {
-    const struct roster *roster = &r->broker->roster;
-    const struct cluster_node *self = roster_self(roster);
-    if (self == NULL || self->state == CLUSTER_ACTIVE) {
-        return 0;
+    const struct broker *b = data;
+    const struct cluster_node *node = cluster_node(&b->roster.cluster, id);
+    return node != NULL && node->state == CLUSTER_ACTIVE;
+}
+
+static bool is_active_with_room(const void *data, uint32_t id)
+{
+    return is_active(data, id) && room_of(data, id);
+}
+
+/* A node that drains leads nothing, and one whose disk is full nothing that others can lead. */
+static uint32_t heir_of(const struct replica *r, const struct group_member *members, unsigned n,
+                        uint64_t last)
+{
+    const struct broker *b = r->broker;
+    const struct cluster_node *self = roster_self(&b->roster);
+    bool drains = self != NULL && self->state != CLUSTER_ACTIVE;
+    uint64_t turn = r->index + b->sweeps;
+    uint32_t heir = 0;
+    if (drains || (b->room.full && !room_is_scarce(b, members, n))) {
+        heir = reconcile_heir(members, n, b->self->id, last, turn, is_active_with_room, b);
     }
-    for (unsigned i = 0; i < n; i++) {
-        const struct cluster_node *node = cluster_node(&roster->cluster, members[i].id);
-        if (members[i].role == GROUP_VOTER && node != NULL && node->state == CLUSTER_ACTIVE &&
-            caught_up(&members[i], last)) {
-            return members[i].id;
-        }
+    if (drains && heir == 0) {
+        heir = reconcile_heir(members, n, b->self->id, last, turn, is_active, b);
     }
-    return 0;
+    return heir;
+}
+
+uint32_t reconcile_heir_with_room(const struct replica *r)
+{
+    struct group_member members[MEMBERS_MAX];
+    unsigned n = group_members(r->group, members, MEMBERS_MAX);
+    uint64_t last = partition_last_index(group_partition(r->group)).v;
+    return room_is_scarce(r->broker, members, n)
+               ? 0
+               : reconcile_heir(members, n, r->broker->self->id, last, 0, is_active_with_room,
+                                r->broker);
 }
 
 static unsigned catching_up(const struct broker *b)
@@ -271,8 +320,10 @@ static void look_at(struct replica *r, uint64_t now_ns)
     struct broker *b = r->broker;
     r->feeding = false;
     if (r->group == NULL || r->failed[0] != '\0' || !group_is_leader(r->group)) {
+        r->moving_ns = 0;
         return;
     }
+    r->moving_ns = b->room.full ? r->moving_ns : 0;
     unsigned n = group_members(r->group, members, MEMBERS_MAX);
     uint64_t last = partition_last_index(group_partition(r->group)).v;
     r->feeding = feeds(members, n, last);
@@ -282,7 +333,7 @@ static void look_at(struct replica *r, uint64_t now_ns)
     want_of(r, members, n, &want);
     drop_unreachable(b, members, n, &want);
     struct reconcile_step s = reconcile_next(&want, members, n, b->self->id, last);
-    uint32_t heir = heir_of_a_drained(r, members, n, last);
+    uint32_t heir = heir_of(r, members, n, last);
     if (heir != 0) {
         transfer(r, heir);
     } else if (s.kind != RECONCILE_NOTHING &&

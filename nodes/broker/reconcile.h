@@ -18,6 +18,8 @@ struct reconcile_want {
     unsigned n_voters;
     uint32_t standbys[CLUSTER_NODES_MAX];
     unsigned n_standbys;
+    uint32_t unfit[CLUSTER_NODES_MAX]; /* had better not lead (room.h) */
+    unsigned n_unfit;
     bool incomplete; /* a voter that is wanted can't be reached: nobody is removed */
 };
 
@@ -37,10 +39,18 @@ struct reconcile_step reconcile_next(const struct reconcile_want *want,
 void reconcile_meta_want(const struct cluster *c, const struct group_member *members,
                          unsigned n_members, struct reconcile_want *ret_want);
 
+/* A voter but `self` that has caught up and is fit; of several one after the other, with `turn`.
+ * 0: none; pure. */
+typedef bool (*reconcile_fit_cb)(const void *data, uint32_t id);
+uint32_t reconcile_heir(const struct group_member *members, unsigned n_members, uint32_t self,
+                        uint64_t last, uint64_t turn, reconcile_fit_cb fit, const void *data);
+
 /* Ten times a second. */
 void reconcile_tick(struct broker *b, uint64_t now_ns);
 /* Nothing is under way in a group that is led here, and its configuration is committed. */
 bool reconcile_settled(const struct replica *r);
+/* Who is to lead instead, when this node's disk is full; 0: nobody can now. */
+uint32_t reconcile_heir_with_room(const struct replica *r);
 /* Hands the group over, if it is led here and the target is one of its members. */
 void reconcile_hand_over(struct replica *r, uint32_t target);
 

@@ -87,6 +87,7 @@ static void report(struct broker *b, uint32_t to, struct part_memory *memory,
 {
     Weir__Report m = WEIR__REPORT__INIT;
     m.sequence = ++b->reports;
+    m.disk_full = b->room.full;
     m.partitions = list;
     (void)env_dir_free_bytes(b->env, b->config->data_dir, &m.disk_free_bytes, NULL);
     for (uint32_t i = 0; i < b->n_replicas; i++) {
@@ -140,6 +141,20 @@ void report_tick(struct broker *b, uint64_t now_ns)
     free(list);
 }
 
+void report_room(struct broker *b)
+{
+    Weir__Room m = WEIR__ROOM__INIT;
+    const struct cluster *c = &b->roster.cluster;
+    m.full = b->room.full;
+    m.below = b->room.below;
+    for (unsigned i = 0; i < c->n_nodes; i++) {
+        uint32_t id = c->nodes[i].node.id;
+        if (id != b->self->id && transport_connected(b->transport, id)) {
+            send_message(b, id, REPORT_ROOM, &m.base);
+        }
+    }
+}
+
 void report_hand_over(struct broker *b, uint32_t leader, uint32_t group_id, uint32_t target)
 {
     Weir__HandOver m = WEIR__HAND_OVER__INIT;
@@ -188,6 +203,13 @@ static int on_receive(void *data, uint32_t peer_id, uint16_t type, const void *b
             reconcile_hand_over(r, m->target);
         }
         weir__hand_over__free_unpacked(m, NULL);
+    } else if (type == REPORT_ROOM) {
+        Weir__Room *m = weir__room__unpack(NULL, len, body);
+        if (m == NULL) {
+            return error_set(err, WEIR_EPROTO, "a word about room that can't be parsed");
+        }
+        room_take(b, peer_id, m);
+        weir__room__free_unpacked(m, NULL);
     }
     return 0; /* what a later version says is passed over */
 }

@@ -35,7 +35,7 @@ struct options {
     unsigned runs, steps, nodes, seconds;
     uint64_t seed;
     uint32_t faults;
-    bool expect, verbose, stream, members, losses, transfers, leaver;
+    bool expect, verbose, stream, members, losses, transfers, leaver, unfit;
 };
 
 uint64_t sim_random(void)
@@ -307,6 +307,16 @@ void sim_end_turns(bool all)
     }
 }
 
+/* Somebody thinks that somebody had better not lead; or not any more. */
+static void step_unfit(void)
+{
+    struct sim_node *n = sim_any_node();
+    uint32_t id = 1 + (uint32_t)(sim_random() % sim.n_nodes);
+    if (n->up && !n->closing) {
+        group_set_unfit(n->group, sim_chance(1, 2) ? n->id : id, sim_chance(2, 3));
+    }
+}
+
 static void step_members(void)
 {
     if (sim.members && (sim.transfers || sim_chance(1, 3))) {
@@ -321,6 +331,9 @@ static void step_members(void)
 
 static void step(void)
 {
+    if (sim.unfit && sim_chance(1, 40)) {
+        step_unfit();
+    }
     unsigned x = (unsigned)(sim_random() % 1000);
     if (x < 580) {
         sim_step_network();
@@ -500,6 +513,7 @@ static unsigned run(uint64_t seed, const struct options *o)
     }
     sim.members = o->members;
     sim.losses = o->losses;
+    sim.unfit = o->unfit;
     sim.transfers = o->members && sim_chance(1, 3); /* nothing else: changes take their time */
     sim.n_voters =
         o->members && !sim.transfers ? 1 + (unsigned)(sim_random() % sim.n_nodes) : sim.n_nodes;
@@ -615,8 +629,8 @@ static void usage(void)
     fprintf(stderr,
             "usage: raft_fuzz [--runs N] [--seed S] [--steps N] [--nodes N] [--for SECONDS]\n"
             "                 [--without-guard G]... [--without-fault BITS] "
-            "[--stream] [--leaver] [--transfers] [--members] [--losses] [--expect-violation] "
-            "[--verbose]\n");
+            "[--stream] [--leaver] [--transfers] [--members] [--losses] [--unfit]\n"
+            "                 [--expect-violation] [--verbose]\n");
     exit(2);
 }
 
@@ -644,6 +658,7 @@ static const struct option names[] = {
     {"losses", no_argument, NULL, 'l'},
     {"transfers", no_argument, NULL, 'T'},
     {"leaver", no_argument, NULL, 'L'},
+    {"unfit", no_argument, NULL, 'u'},
     {"verbose", no_argument, NULL, 'v'},
     {NULL, 0, NULL, 0},
 };
@@ -692,6 +707,9 @@ static void parse(int argc, char **argv, struct options *o)
         case 'L':
             o->leaver = true;
             o->nodes = 4;
+            break;
+        case 'u':
+            o->unfit = true;
             break;
         case 'v':
             o->verbose = true;

@@ -120,6 +120,7 @@ struct sim {
     uint64_t rng, now_ns;
     unsigned n_nodes, n_voters;      /* nodes 1..n_voters found the group */
     bool members, losses, transfers; /* --members, --losses; transfers alone */
+    bool unfit;                      /* --unfit: group_set_unfit, at random */
     uint64_t n_changes, n_transfers, n_wipes;
     uint64_t inflight_bytes_max;
     uint32_t faults;

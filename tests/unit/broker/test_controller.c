@@ -57,6 +57,8 @@ static int teardown(void **state)
     return 0;
 }
 
+static bool full; /* the next report says so */
+
 /* Node `id` leads the partitions `first`..`first + n - 1`; the other two follow closely. */
 static void report_of_shard(uint32_t id, uint32_t shard, uint32_t first, uint32_t n, bool disk_bad)
 {
@@ -82,6 +84,7 @@ static void report_of_shard(uint32_t id, uint32_t shard, uint32_t first, uint32_
     m.n_partitions = n;
     m.last = true;
     m.disk_bad = disk_bad;
+    m.disk_full = full;
     controller_take(&broker.controller, id, shard, &m);
 }
 
@@ -112,6 +115,44 @@ static void leaders__do_not_go_to_a_node_whose_disk_is_bad(void **state)
     report(3, 0, 0, false); /* the disk answers again */
     assert_true(controller_next_lead(&broker.controller, &index, &target));
     assert_int_equal(target, 3);
+}
+
+static void report_full(uint32_t id, uint32_t first, uint32_t n)
+{
+    full = true;
+    report(id, first, n, false);
+    full = false;
+}
+
+static void leaders__leave_a_node_whose_disk_is_full_and_do_not_go_there(void **state)
+{
+    (void)state;
+    uint32_t index = 0, target = 0;
+    report(1, 0, 3, false);
+    report(2, 3, 3, false);
+    report_full(3, 0, 0);
+    assert_false(controller_next_lead(&broker.controller, &index, &target));
+    report(1, 0, 2, false);
+    report(2, 2, 2, false);
+    report_full(3, 4, 2);
+    assert_true(controller_next_lead(&broker.controller, &index, &target));
+    assert_true(index >= 4);
+    assert_int_not_equal(target, 3);
+    report(1, 0, 3, false);
+    report(2, 3, 3, false);
+    report(3, 0, 0, false); /* there is room again: its share */
+    assert_true(controller_next_lead(&broker.controller, &index, &target));
+    assert_int_equal(target, 3);
+}
+
+static void leaders__stay_where_they_are_when_all_disks_are_full(void **state)
+{
+    (void)state;
+    uint32_t index = 0, target = 0;
+    report_full(1, 0, 6);
+    report_full(2, 0, 0);
+    report_full(3, 0, 0);
+    assert_false(controller_next_lead(&broker.controller, &index, &target));
 }
 
 static void a_shard_whose_disk_is_well__does_not_speak_for_the_others(void **state)
@@ -149,6 +190,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_shard_whose_disk_is_well__does_not_speak_for_the_others,
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(leaders__leave_a_node_whose_disk_is_bad, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            leaders__leave_a_node_whose_disk_is_full_and_do_not_go_there, setup, teardown),
+        cmocka_unit_test_setup_teardown(leaders__stay_where_they_are_when_all_disks_are_full, setup,
+                                        teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

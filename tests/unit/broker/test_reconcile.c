@@ -55,6 +55,35 @@ static void a_leader_that_goes__hands_over_to_one_that_stays(void **state)
     assert_step(&want_234, slow, 4, 1, RECONCILE_NOTHING, 0, GROUP_NONE);
 }
 
+static void a_leader_that_goes__prefers_one_that_has_room(void **state)
+{
+    (void)state;
+    struct reconcile_want want = want_234;
+    const struct group_member all[] = {V(1, LAST), V(2, LAST), V(3, LAST), V(4, LAST)};
+    want.unfit[want.n_unfit++] = 2;
+    want.unfit[want.n_unfit++] = 4;
+    assert_step(&want, all, 4, 1, RECONCILE_TRANSFER, 3, GROUP_NONE);
+    want.unfit[want.n_unfit++] = 3; /* nobody has: any of them */
+    assert_step(&want, all, 4, 1, RECONCILE_TRANSFER, 2, GROUP_NONE);
+}
+
+static bool is_odd(const void *data, uint32_t id)
+{
+    (void)data;
+    return id % 2 == 1;
+}
+
+static void heirs__are_fit_voters_that_have_caught_up_one_after_the_other(void **state)
+{
+    (void)state;
+    const struct group_member members[] = {V(1, LAST), V(2, LAST), V(3, LAST),
+                                           V(5, 10),   S(7, LAST), V(9, LAST - 1)};
+    assert_int_equal(reconcile_heir(members, 6, 1, LAST, 0, is_odd, NULL), 3);
+    assert_int_equal(reconcile_heir(members, 6, 1, LAST, 1, is_odd, NULL), 9);
+    assert_int_equal(reconcile_heir(members, 6, 1, LAST, 2, is_odd, NULL), 3);
+    assert_int_equal(reconcile_heir(members, 2, 1, LAST, 0, is_odd, NULL), 0);
+}
+
 static void nobody_is_removed__while_one_who_is_wanted_is_away(void **state)
 {
     (void)state;
@@ -123,6 +152,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_move__adds_promotes_and_only_then_removes),
         cmocka_unit_test(a_leader_that_goes__hands_over_to_one_that_stays),
+        cmocka_unit_test(a_leader_that_goes__prefers_one_that_has_room),
+        cmocka_unit_test(heirs__are_fit_voters_that_have_caught_up_one_after_the_other),
         cmocka_unit_test(nobody_is_removed__while_one_who_is_wanted_is_away),
         cmocka_unit_test(an_unknown_placement__changes_nothing),
         cmocka_unit_test(meta__has_an_odd_number_of_voters_and_all_others_stand_by),
