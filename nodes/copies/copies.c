@@ -73,7 +73,7 @@ static void get_copies(void *data, struct http_exchange *ex)
         http_respond_text(ex, 501, "this node holds no copies for others");
         return;
     }
-    (void)members_changed(c);
+    members_follow(c);
     bool whole = c->looked && c->n_missing == 0 && c->looked_hash == c->members.hash;
     json_t *o =
         json_pack("{s:s, s:o, s:o, s:b, s:I, s:I, s:I, s:I, s:I}", "node", c->node->self->name,

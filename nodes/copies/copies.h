@@ -5,7 +5,7 @@
  *
  * Two rounds over all that the lifecycle view names, in pages:
  * - the look asks the disk for sizes, seconds after the start, whenever the members change, and
- * then again and again, resting twenty times as long as it took (2 s to 10 min);
+ * then again and again, resting twenty times as long as it took (2 s to an hour);
  * - the scrub reads at media.scrub_mib_s and checks every CRC, an hour apart.
  *
  * A member that has not answered for media.lost_ms, or that can't store (it has no edge role), is

@@ -31,8 +31,10 @@ struct members {
 };
 int members_start(struct copies *c, struct error *err);
 void members_stop(struct copies *c);
-/* Looks at the list anew; true: who counts is not who counted. */
+/* Looks at the list anew; true: who counts is not who counted, and a look is due. */
 bool members_changed(struct copies *c);
+/* The same, and the look is begun. */
+void members_follow(struct copies *c);
 
 /* --- job.c: one object, made whole --- */
 

@@ -77,6 +77,14 @@ bool members_changed(struct copies *c)
     return changed;
 }
 
+void members_follow(struct copies *c)
+{
+    if (members_changed(c)) {
+        log_info("copies_members", "able=%u", (unsigned)__builtin_popcount(c->members.able));
+        round_hurry(&c->look);
+    }
+}
+
 static void on_timer(struct env_timer *timer)
 {
     struct copies *c = timer->data;
@@ -86,10 +94,7 @@ static void on_timer(struct env_timer *timer)
             ask(c, &c->members.at[i], &c->config->nodes[i]);
         }
     }
-    if (members_changed(c)) {
-        log_info("copies_members", "able=%u", (unsigned)__builtin_popcount(c->members.able));
-        round_hurry(&c->look);
-    }
+    members_follow(c);
     env_timer_start(timer, ASK_US, on_timer);
 }
 

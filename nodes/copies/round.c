@@ -15,7 +15,7 @@
 #define PAGE_REST    3
 #define LOOK_RESTS   20
 #define LOOK_REST_US 2000000u
-#define REST_US_MAX  600000000ull
+#define REST_US_MAX  3600000000ull
 
 static void on_timer(struct env_timer *timer);
 
@@ -79,7 +79,8 @@ static void round_end(struct round *r)
 {
     struct copies *c = r->copies;
     r->running = false;
-    if (r->n_made + r->n_missing + r->n_bad > 0 || r->kind == ROUND_SCRUB) {
+    /* What is lost for good is said once. */
+    if (r->n_made + r->n_bad > 0 || r->n_missing != c->n_missing || r->kind == ROUND_SCRUB) {
         log_event(r->n_missing + r->n_bad > 0 ? LOG_WARN : LOG_INFO,
                   r->kind == ROUND_LOOK ? "copies_looked" : "copies_scrubbed",
                   "objects=%" PRIu64 " made=%" PRIu64 " bad=%" PRIu64 " missing=%" PRIu64 "%s",

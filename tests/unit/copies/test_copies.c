@@ -513,6 +513,34 @@ static void look__of_a_segment_that_grows_leaves_it_in_doubt(void **state)
     assert_true(is_whole(0));
 }
 
+/* --- What it says --- */
+
+static void answered(void *data, int status, struct http_body *body)
+{
+    json_t **ret = data;
+    assert_int_equal(status, 200);
+    *ret = json_loadb((const char *)body->data, body->len, 0, NULL);
+    assert_non_null(*ret);
+}
+
+static json_t *ask(void)
+{
+    json_t *said = NULL;
+    const struct http_call_options options = {.method = "GET",
+                                              .host = "127.0.0.1",
+                                              .port = http_server_port(peers[0].server),
+                                              .path = "/internal/copies",
+                                              .headers = "X-Weir-Secret: " SECRET "\r\n",
+                                              .timeout_ms = 10000,
+                                              .response_max = 4096};
+    struct http_call *call = NULL;
+    assert_int_equal(http_call(node.http_client, &options, answered, &said, &call, NULL), 0);
+    while (said == NULL) {
+        uv_run(&loop, UV_RUN_ONCE);
+    }
+    return said;
+}
+
 /* --- Who is to hold what --- */
 
 static void members__others_stand_in_for_one_that_is_drained(void **state)
@@ -550,6 +578,36 @@ static void members__others_stand_in_for_one_that_can_not_store(void **state)
         uv_run(&loop, UV_RUN_ONCE);
     }
     assert_int_equal(__builtin_popcount(copies->members.able), 2);
+}
+
+static void members__a_change_that_is_seen_when_somebody_asks_is_looked_into(void **state)
+{
+    (void)state;
+    commit(0, "n2", "n3");
+    start();
+    run_looks(2);
+    env_timer_stop(&copies->members.timer);
+    env_timer_stop(&copies->look.timer); /* as if it rested for long */
+    config.nodes[1].standing = CONFIG_NODE_GONE;
+    json_decref(ask());
+    run_looks(1);
+    while (!is_whole(0)) {
+        uv_run(&loop, UV_RUN_ONCE);
+    }
+}
+
+static void pace__adds_up_to_what_was_asked_for(void **state)
+{
+    (void)state;
+    uint64_t free_ns = 0, begun_ns = env_now_ns(env);
+    start();
+    assert_int_equal(copies_pace_us(copies, &free_ns, 0, 1 << 30), 0);
+    assert_int_equal(copies_pace_us(copies, &free_ns, 4, 1 << 20), 0);
+    for (unsigned i = 0; i < 400; i++) {
+        (void)copies_pace_us(copies, &free_ns, 4, 1 << 20);
+    }
+    assert_true(free_ns - begun_ns >= 100000000000u);
+    assert_true(copies_pace_us(copies, &free_ns, 4, 1) > 0);
 }
 
 /* --- The scrub --- */
@@ -631,32 +689,6 @@ static void scrub__leaves_what_the_log_does_not_name(void **state)
 
 /* --- What is told, and the end --- */
 
-static void answered(void *data, int status, struct http_body *body)
-{
-    json_t **ret = data;
-    assert_int_equal(status, 200);
-    *ret = json_loadb((const char *)body->data, body->len, 0, NULL);
-    assert_non_null(*ret);
-}
-
-static json_t *ask(void)
-{
-    json_t *said = NULL;
-    const struct http_call_options options = {.method = "GET",
-                                              .host = "127.0.0.1",
-                                              .port = http_server_port(peers[0].server),
-                                              .path = "/internal/copies",
-                                              .headers = "X-Weir-Secret: " SECRET "\r\n",
-                                              .timeout_ms = 10000,
-                                              .response_max = 4096};
-    struct http_call *call = NULL;
-    assert_int_equal(http_call(node.http_client, &options, answered, &said, &call, NULL), 0);
-    while (said == NULL) {
-        uv_run(&loop, UV_RUN_ONCE);
-    }
-    return said;
-}
-
 static void told__is_whether_all_is_whole_as_of_which_members(void **state)
 {
     (void)state;
@@ -711,6 +743,8 @@ int main(void)
         TEST(members__others_stand_in_for_one_that_is_drained),
         TEST(members__others_stand_in_for_one_that_is_silent),
         TEST(members__others_stand_in_for_one_that_can_not_store),
+        TEST(members__a_change_that_is_seen_when_somebody_asks_is_looked_into),
+        TEST(pace__adds_up_to_what_was_asked_for),
         TEST(scrub__finds_a_bit_that_flipped_and_takes_a_good_copy),
         TEST(scrub__keeps_a_bad_copy_in_doubt_while_nobody_has_a_good_one),
         TEST(scrub__removes_what_others_hold_when_all_of_them_have_shown_it),

@@ -53,13 +53,13 @@ static void finish(struct result *r)
     countdown = 0;
 }
 
-static int put(unsigned fail_at, const char *object)
+static int put(unsigned fail_at, const char *object, uint64_t position)
 {
     struct http_body *body = http_body_copy("hello", 5);
     struct result r = {.done = false};
     assert_non_null(body);
     countdown = fail_at;
-    int rc = store_put(store, object, 0, body, put_done, &r, NULL);
+    int rc = store_put(store, object, position, body, put_done, &r, NULL);
     if (rc == 0) {
         finish(&r);
         rc = r.status;
@@ -89,10 +89,10 @@ static void store__fails_or_works_at_every_allocation(void **state)
     for (unsigned i = 1; i <= 40; i++) {
         char object[64];
         (void)snprintf(object, sizeof(object), "00000000000000ab/%u", i);
-        int rc = put(i, object);
+        int rc = put(i, object, 0);
         assert_true(rc == 0 || rc == WEIR_ENOMEM);
         n_failed += rc != 0 ? 1 : 0;
-        assert_int_equal(put(0, object), 0);
+        assert_int_equal(put(0, object, 0), 0);
     }
     for (unsigned i = 1; i <= 40; i++) {
         char object[64];
@@ -103,6 +103,23 @@ static void store__fails_or_works_at_every_allocation(void **state)
         assert_int_equal(get(0, object), 0);
     }
     assert_true(n_failed >= 4);
+}
+
+/* A put behind the end, which is in doubt from before its first byte. */
+static void put__behind_a_gap_fails_or_works_at_every_allocation(void **state)
+{
+    (void)state;
+    unsigned n_failed = 0;
+    for (unsigned i = 1; i <= 40; i++) {
+        char object[64];
+        (void)snprintf(object, sizeof(object), "00000000000000ac/%u", i);
+        int rc = put(i, object, 3);
+        assert_true(rc == 0 || rc == WEIR_ENOMEM);
+        n_failed += rc != 0 ? 1 : 0;
+        assert_int_equal(put(0, object, 3), 0);
+        assert_int_equal(store_trust(store, object, NULL), 0);
+    }
+    assert_true(n_failed >= 3);
 }
 
 int main(void)
@@ -118,6 +135,7 @@ int main(void)
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(store__fails_or_works_at_every_allocation),
+        cmocka_unit_test(put__behind_a_gap_fails_or_works_at_every_allocation),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     bool closed = false;
