@@ -143,7 +143,7 @@ static int parse_u64(const char *text, uint64_t min, uint64_t max, uint64_t *ret
 static int parse_u32(const char *text, uint32_t min, uint32_t max, uint32_t *ret_value,
                      struct error *err)
 {
-    uint64_t v;
+    uint64_t v = 0;
     int rc = parse_u64(text, min, max, &v, err);
     if (rc == 0) {
         *ret_value = (uint32_t)v;
@@ -170,7 +170,7 @@ int config_address_parse(const char *text, struct config_address *ret_address, s
         return error_set(err, WEIR_ECONFIG, "'%.80s': not a host name", text);
     }
     memcpy(a.host, host, n);
-    uint32_t port;
+    uint32_t port = 0;
     if (parse_u32(colon + 1, 1, UINT16_MAX, &port, NULL) != 0) {
         return error_set(err, WEIR_ECONFIG, "'%.80s': the port must be 1 to 65535", text);
     }

@@ -17,7 +17,7 @@ struct ws_client {
     struct env_stream *stream; /* once open */
     struct bytes in;           /* read and not yet taken */
     struct bytes message;      /* fragments */
-    bool reading, dead;        /* freed by a callback of its own: goes when the reader is through */
+    bool *gone;                /* of who calls back: told when it is freed there */
 };
 
 /* One frame on its way; frees itself. */
@@ -29,9 +29,8 @@ struct frame_out {
 
 static void client_free(struct ws_client *c)
 {
-    c->dead = true;
-    if (c->reading) {
-        return;
+    if (c->gone != NULL) {
+        *c->gone = true;
     }
     bytes_close(&c->in);
     bytes_close(&c->message);
@@ -107,10 +106,11 @@ static bool on_data_frame(struct ws_client *c, bool last, const uint8_t *payload
         return true;
     }
     struct bytes whole = c->message;
+    bool *gone = c->gone;
     bytes_init(&c->message, WS_CLIENT_MESSAGE_MAX);
     c->events.message(c->events.data, c, (const char *)whole.data, whole.len);
     bytes_close(&whole);
-    return !c->dead;
+    return !*gone;
 }
 
 static bool on_frame(struct ws_client *c, uint8_t first, const uint8_t *payload, size_t n)
@@ -189,11 +189,11 @@ static void client_feed(struct ws_client *c, const uint8_t *data, size_t n)
         client_end(c, bytes_error(&c->in));
         return;
     }
-    c->reading = true;
+    bool gone = false;
+    c->gone = &gone;
     read_frames(c);
-    c->reading = false;
-    if (c->dead) {
-        client_free(c);
+    if (!gone) {
+        c->gone = NULL;
     }
 }
 
@@ -218,13 +218,13 @@ static void on_dialled(void *data, int status, struct env_stream *stream, const 
     }
     c->stream = stream;
     env_stream_set_data(stream, c);
-    c->reading = true;
+    bool gone = false;
+    c->gone = &gone;
     c->events.opened(c->events.data, c);
-    c->reading = false;
-    if (c->dead) {
-        client_free(c);
+    if (gone) {
         return;
     }
+    c->gone = NULL;
     env_stream_read_start(stream, on_read);
     client_feed(c, early, n);
 }

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum cli_exit cli_fail(enum cli_exit status, const char *fmt, ...)
+enum cli_exit(cli_fail)(enum cli_exit status, const char *fmt, ...)
 {
     va_list args;
     va_start(args, fmt);

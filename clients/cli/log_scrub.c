@@ -14,8 +14,8 @@
 struct scrub {
     const struct log_topic_args *args;
     struct ask ask;
-    uint64_t rounds[CONFIG_NODES_MAX]; /* 0: the node does not take part */
-    Weir__BrokerScrub last[CONFIG_NODES_MAX];
+    uint64_t rounds[ASK_NODES_MAX]; /* 0: the node does not take part */
+    Weir__BrokerScrub last[ASK_NODES_MAX];
 };
 
 /* Asks all nodes; false: one of those that take part does not answer any more. */

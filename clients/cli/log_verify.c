@@ -49,8 +49,8 @@ struct verify {
     const struct log_topic_args *args;
     struct ask ask;
     /* Statuses are kept apart: later questions free a node's answer. */
-    ProtobufCMessage *statuses[CONFIG_NODES_MAX];
-    char down[CONFIG_NODES_MAX][ERROR_TEXT_MAX];
+    ProtobufCMessage *statuses[ASK_NODES_MAX];
+    char down[ASK_NODES_MAX][ERROR_TEXT_MAX];
     json_t *out;
     uint64_t n_partitions, n_bad, n_entries;
     uint64_t n_different; /* of the bad ones those of which more is known than that somebody did not
@@ -119,7 +119,7 @@ static uint64_t ask_range(struct verify *v, struct replica *replicas, uint64_t f
 {
     uint64_t end = 0;
     uint32_t bytes = RANGE_BYTES;
-    memset(answers, 0, CONFIG_NODES_MAX * sizeof(*answers));
+    memset(answers, 0, ASK_NODES_MAX * sizeof(*answers));
     for (unsigned k = 0; k < v->ask.n_nodes; k++) {
         struct replica *r = &replicas[k];
         uint64_t upto = end != 0 ? end : last;
@@ -132,7 +132,7 @@ static uint64_t ask_range(struct verify *v, struct replica *replicas, uint64_t f
             continue;
         }
         if (end != 0 && answers[k].last < end) {
-            memset(answers, 0, CONFIG_NODES_MAX * sizeof(*answers));
+            memset(answers, 0, ASK_NODES_MAX * sizeof(*answers));
             last = answers[k].last;
             k = UINT_MAX; /* all of them again, up to there */
             end = 0;
@@ -220,7 +220,7 @@ static void judge_range(struct verify *v, struct replica *replicas, const struct
 static uint64_t compare_range(struct verify *v, struct replica *replicas, uint64_t first,
                               uint64_t last)
 {
-    struct answer answers[CONFIG_NODES_MAX];
+    struct answer answers[ASK_NODES_MAX];
     unsigned differed = 0;
     uint64_t end;
     for (uint32_t waited_ms = 0;; waited_ms += PAUSE_MS) {
@@ -322,7 +322,7 @@ static void report(struct verify *v, const char *topic, uint32_t partition,
 
 static void verify_partition(struct verify *v, size_t i, const Weir__BrokerReplicaStatus *any)
 {
-    struct replica replicas[CONFIG_NODES_MAX] = {0};
+    struct replica replicas[ASK_NODES_MAX] = {0};
     uint64_t first = 1, last = 0;
     begin(v, i, replicas, &first, &last);
     while (first <= last) {

@@ -70,11 +70,11 @@ static void judge_parts_of(struct lifecycle *l, const struct op *op, int64_t msn
     int64_t last = table_get(&l->last_of, stream, msn, -1);
     uint32_t all = 0;
     for (int64_t k = 0; k <= last; k++) {
-        const int64_t *one = table_find(&l->crc, stream, msn << PART_BITS | k);
+        const int64_t *one = table_find(&l->crc, stream, lifecycle_number(msn, k));
         if (one == NULL) {
             return;
         }
-        int64_t n = table_get(&l->size, stream, msn << PART_BITS | k, 0);
+        int64_t n = table_get(&l->size, stream, lifecycle_number(msn, k), 0);
         all = joined(all, (uint32_t)*one, (uint64_t)n);
         sum += n;
     }

@@ -11,7 +11,7 @@ static int64_t total_of(const struct edn *accounts)
 {
     int64_t total = 0;
     for (const struct edn *k = edn_first_key(accounts); k != NULL; k = edn_next_key(k)) {
-        total += edn_int(k->next, 0);
+        total = edn_add(total, k->next);
     }
     return total;
 }

@@ -145,8 +145,8 @@ static void take_commands(struct chat *c)
         int64_t kind = op->type == HISTORY_INVOKE ? kind_of(op) : -1;
         if (kind >= 0) {
             int64_t room = edn_int(edn_get(op->value, "room"), -1);
-            int64_t *known =
-                table_put(&c->command, room * 8 + kind, subject_of(op, kind), op->index * 2);
+            int64_t *known = table_put(&c->command, table_key(room, 8, kind), subject_of(op, kind),
+                                       op->index * 2);
             *known |= !op_failed(op);
         }
     }
@@ -157,7 +157,7 @@ static void take_commands(struct chat *c)
 static void judge_command(struct chat *c, const struct event *e, const struct op *recv)
 {
     int64_t subject = e->kind == EVENT_SLOW ? e->what : e->user;
-    int64_t known = table_get(&c->command, e->room * 8 + e->kind, subject, -1);
+    int64_t known = table_get(&c->command, table_key(e->room, 8, e->kind), subject, -1);
     if (known < 0 || known / 2 > recv->index || (known & 1) == 0) {
         report_anomaly(c->r, known < 0 || known / 2 > recv->index ? "phantom" : "G1a",
                        "{:room %lld :%s %lld :offset %lld :index %lld}", (long long)e->room,
@@ -316,7 +316,9 @@ enum { BANNED, UNTIL, LAST, EXEMPT, KEPT };
 
 static int64_t *kept(struct chat *c, const struct event *e, int64_t what, int64_t otherwise)
 {
-    return table_put(&c->user, (e->room << 32) + (e->user + 1) * KEPT + what, 0, otherwise);
+    return table_put(&c->user,
+                     table_key(e->room, UINT64_C(1) << 32, table_key(e->user, KEPT, KEPT + what)),
+                     0, otherwise);
 }
 
 static void judge_rule(struct chat *c, const struct event *e, int64_t slow_ms)

@@ -321,7 +321,7 @@ static void judge_step(struct kafka *k, const struct op *op, int64_t key, int64_
     *position = rank;
     int64_t group = table_get(&k->group_of, op->process, 0, -1);
     if (group >= 0) {
-        (void)table_put(&k->given, group * (INT64_C(1) << 32) + key, offset, 1);
+        (void)table_put(&k->given, table_key(group, UINT64_C(1) << 32, key), offset, 1);
     }
 }
 
@@ -358,8 +358,8 @@ static void judge_commit(struct kafka *k, const struct op *op)
         int64_t *from = table_put(&k->committed, group, id, 0);
         for (size_t i = first_known(k, id, *from);
              i < k->n_known && k->known[i].key == id && k->known[i].offset < next; i++) {
-            if (table_find(&k->given, group * (INT64_C(1) << 32) + id, k->known[i].offset) ==
-                NULL) {
+            if (table_find(&k->given, table_key(group, UINT64_C(1) << 32, id),
+                           k->known[i].offset) == NULL) {
                 report_anomaly(k->report, "group-skip",
                                "{:key %lld :offset %lld :committed %lld :index %lld}",
                                (long long)id, (long long)k->known[i].offset, (long long)next,
@@ -394,7 +394,7 @@ static void judge_groups(struct kafka *k)
         const struct send *s = &k->sends[i];
         for (unsigned g = 0; g < k->n_groups && s->acknowledged && s->offset >= 0; g++) {
             if (table_find(&k->subscribed, g, s->key) != NULL &&
-                table_find(&k->given, g * (INT64_C(1) << 32) + s->key, s->offset) == NULL) {
+                table_find(&k->given, table_key(g, UINT64_C(1) << 32, s->key), s->offset) == NULL) {
                 report_anomaly(k->report, "group-unseen",
                                "{:group %.*s :key %lld :value %lld :offset %lld}",
                                (int)k->groups[g]->len, k->groups[g]->text, (long long)s->key,

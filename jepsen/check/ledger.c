@@ -110,7 +110,7 @@ static void judge_total(struct ledger *l, const struct op *read, const struct ed
 {
     int64_t total = 0;
     for (const struct edn *k = edn_first_key(accounts); k != NULL; k = edn_next_key(k)) {
-        total += edn_int(k->next, 0);
+        total = edn_add(total, k->next);
     }
     if (total != 0) {
         report_anomaly(l->r, "wrong-total", "{:total %lld :index %lld}", (long long)total,
@@ -136,7 +136,8 @@ static void add_postings(struct ledger *l, const struct booking *b)
 {
     const struct edn *postings = edn_get(b->first->value, "postings");
     for (const struct edn *k = edn_first_key(postings); k != NULL; k = edn_next_key(k)) {
-        account_of(l, k)->cents += edn_int(k->next, 0);
+        struct account *a = account_of(l, k);
+        a->cents = edn_add(a->cents, k->next);
     }
 }
 

@@ -107,7 +107,7 @@ static int64_t judge_parts(struct lifecycle *l, const struct op *op)
     const struct edn *parts = edn_get(op->value, "parts");
     int64_t last = -1, session = -1, stream = lifecycle_stream(op);
     for (const struct edn *p = parts != NULL ? parts->first : NULL; p != NULL; p = p->next) {
-        int64_t part = edn_int(edn_at(p, 0), 0) << PART_BITS | edn_int(edn_at(p, 1), 0);
+        int64_t part = lifecycle_number(edn_int(edn_at(p, 0), 0), edn_int(edn_at(p, 1), 0));
         if (last >= 0 && !follows(part, last)) {
             report_anomaly(l->r, "playlist-gap",
                            "{:channel %lld :after [%lld %lld] :part [%lld %lld] :index %lld}",

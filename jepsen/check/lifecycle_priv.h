@@ -27,6 +27,12 @@ struct lifecycle {
     uint64_t playlists, parts, views, plays, vods, segments;
 };
 
+/* Of what stands there: anything. */
+static inline int64_t lifecycle_number(int64_t msn, int64_t part)
+{
+    return (int64_t)((uint64_t)msn << PART_BITS | (uint64_t)part);
+}
+
 /* FNV-1a of what stands there: names become numbers. */
 int64_t lifecycle_name(const struct edn *e, int64_t h);
 int64_t lifecycle_field(const struct op *op, const char *name);

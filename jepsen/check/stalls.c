@@ -92,7 +92,7 @@ static ptrdiff_t fault_at(const struct windows *w, int64_t ns)
 
 static void judge_play(struct lifecycle *l, const struct op *op, struct player *p)
 {
-    int64_t part = lifecycle_field(op, "msn") << PART_BITS | lifecycle_field(op, "part");
+    int64_t part = lifecycle_number(lifecycle_field(op, "msn"), lifecycle_field(op, "part"));
     int64_t edge = lifecycle_name(edn_get(op->value, "edge"), 0);
     l->plays++;
     p->s.switches += p->edge != 0 && p->edge != edge;

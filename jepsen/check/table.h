@@ -15,6 +15,12 @@ struct table {
     size_t mask, n;
 };
 
+/* One integer for two of a history, which may be any. */
+static inline int64_t table_key(int64_t a, uint64_t times, int64_t b)
+{
+    return (int64_t)((uint64_t)a * times + (uint64_t)b);
+}
+
 void table_open(struct table *t);
 void table_close(struct table *t);
 /* The place of (a, b); NULL: not there. */

@@ -69,6 +69,11 @@ bool edn_is_seq(const struct edn *e); /* list or vector */
 bool edn_equal(const struct edn *a, const struct edn *b);
 /* `otherwise` when it is none. */
 int64_t edn_int(const struct edn *e, int64_t otherwise);
+/* What is no integer adds nothing; wraps, as a history may have any number. */
+static inline int64_t edn_add(int64_t sum, const struct edn *e)
+{
+    return (int64_t)((uint64_t)sum + (uint64_t)edn_int(e, 0));
+}
 /* As it stood. */
 void edn_print(FILE *out, const struct edn *e);
 

@@ -68,7 +68,7 @@ int net_bridge(struct nemesis_world *w, char what[NEMESIS_WHAT_MAX], struct erro
  * majority with itself. */
 int net_ring(struct nemesis_world *w, char what[NEMESIS_WHAT_MAX], struct error *err)
 {
-    unsigned ring[HOSTS_MAX], n = 0, reach = (nemesis_members(w) / 2 + 1) / 2;
+    unsigned ring[HOSTS_MAX] = {0}, n = 0, reach = (nemesis_members(w) / 2 + 1) / 2;
     int rv = 0;
     for (unsigned i = 0; i < w->hosts->n; i++) {
         if (w->hosts->at[i].member) {

@@ -48,7 +48,7 @@ static bool counts(const char *path)
 }
 
 /* Lock held. */
-static void say(const char *format, ...)
+__attribute__((format(printf, 1, 2))) static void say(const char *format, ...)
 {
     char line[LINE_MAX_BYTES];
     va_list args;

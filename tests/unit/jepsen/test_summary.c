@@ -16,7 +16,7 @@ static struct summary summary;
 
 static void write_file(const char *dir, const char *name, const char *text)
 {
-    char path[256];
+    char path[512];
     (void)snprintf(path, sizeof(path), "%s/%s", dir, name);
     FILE *f = fopen(path, "w");
     assert_non_null(f);
