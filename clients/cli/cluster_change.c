@@ -301,9 +301,15 @@ static enum cli_exit check_media(struct change_args *a, struct ask *ask)
     struct ask_node *node = NULL;
     const Weir__ClusterDescription *d = describe(ask, &node);
     const Weir__ClusterNode *n = d != NULL ? node_named(d, a->change.name) : NULL;
-    if (n == NULL || n->state != CLI_NODE_DRAINING ||
-        cluster_media_moved(&a->media, &a->cluster, a->change.name, text, sizeof(text))) {
+    if (n == NULL || n->state != CLI_NODE_DRAINING) {
         return CLI_OK;
+    }
+    /* A broadcast that runs always has something that nobody has looked at yet. */
+    for (uint32_t waited = 0; waited <= a->cluster.timeout_ms; waited += POLL_MS) {
+        if (cluster_media_moved(&a->media, &a->cluster, a->change.name, text, sizeof(text))) {
+            return CLI_OK;
+        }
+        ask_pause(ask, POLL_MS);
     }
     return cli_fail(CLI_FAILED,
                     "the others do not have all media of %s yet: %s (weir cluster drain %s --wait "
@@ -381,8 +387,10 @@ int cluster_run_drain(int argc, char **argv)
         .parser = parse,
         .args_doc = "NAME",
         .children = cli_cluster_children,
-        .doc = "Move everything off a node: leaders first, then replicas; others make copies of its "
-               "media, which --wait waits for, too. It stays a member until it is removed. Refused when too few nodes would be left.\v" CLI_EXIT_HELP,
+        .doc =
+            "Move everything off a node: leaders first, then replicas; others make copies of its "
+            "media, which --wait waits for, too. It stays a member until it is removed. Refused "
+            "when too few nodes would be left.\v" CLI_EXIT_HELP,
     };
     struct change_args a = {.change = WEIR__CLUSTER_CHANGE__INIT, .by_name = true};
     a.change.action = WEIR__CLUSTER_CHANGE__ACTION__DRAIN;

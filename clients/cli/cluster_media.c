@@ -73,14 +73,17 @@ static bool has_its_copies(const struct cluster_media *m, const struct said *s, 
 }
 
 /* 1: it has answered, 0: it holds none, negative: nobody knows. */
-static int ask_one(const struct cli_cluster *cluster, const char *at, json_t **ret_answer)
+static int ask_one(const struct cluster_media *m, const struct cli_cluster *cluster, const char *at,
+                   json_t **ret_answer)
 {
     struct config_address address;
+    char path[64];
+    (void)snprintf(path, sizeof(path), COPIES_PATH "?offset=%lld", (long long)m->far);
     *ret_answer = NULL;
     if (config_address_parse(at, &address, NULL) != 0) {
         return WEIR_EPROTO;
     }
-    int status = web_get(cluster, &address, COPIES_PATH, ret_answer);
+    int status = web_get(cluster, &address, path, ret_answer);
     if (status == 200 && *ret_answer != NULL) {
         return 1;
     }
@@ -90,8 +93,9 @@ static int ask_one(const struct cli_cluster *cluster, const char *at, json_t **r
 }
 
 /* All others are asked. False: one of them does not answer. */
-static bool ask_others(const struct cli_cluster *cluster, const json_t *nodes, const char *name,
-                       struct said said[CONFIG_NODES_MAX], unsigned *ret_n, char *text, size_t size)
+static bool ask_others(const struct cluster_media *m, const struct cli_cluster *cluster,
+                       const json_t *nodes, const char *name, struct said said[CONFIG_NODES_MAX],
+                       unsigned *ret_n, char *text, size_t size)
 {
     for (size_t i = 0; i < json_array_size(nodes) && *ret_n < CONFIG_NODES_MAX; i++) {
         const json_t *node = json_array_get(nodes, i);
@@ -101,7 +105,7 @@ static bool ask_others(const struct cli_cluster *cluster, const json_t *nodes, c
             json_is_true(json_object_get(node, "draining"))) {
             continue;
         }
-        int rc = ask_one(cluster, at, &said[*ret_n].answer);
+        int rc = ask_one(m, cluster, at, &said[*ret_n].answer);
         if (rc < 0) {
             (void)snprintf(text, size, "%s does not say what it holds", other);
             return false;
@@ -123,7 +127,7 @@ bool cluster_media_moved(struct cluster_media *m, const struct cli_cluster *clus
         (void)snprintf(text, size, "no node says what it holds");
         return none;
     }
-    bool moved = ask_others(cluster, nodes, name, said, &n, text, size);
+    bool moved = ask_others(m, cluster, nodes, name, said, &n, text, size);
     for (unsigned i = 0; i < n && moved && !m->asked; i++) {
         m->far = number(&said[i], "offset_now") > m->far ? number(&said[i], "offset_now") : m->far;
     }

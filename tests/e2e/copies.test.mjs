@@ -74,7 +74,7 @@ test('a node is removed when others have what it held', async () => {
   await cluster.cli('cluster', 'drain', 'n2', '--wait');
 
   await n3.kill('SIGKILL');
-  await assert.rejects(cluster.cli('cluster', 'remove', 'n2'), /do not have all media of n2 yet: n3 does not say what it holds/);
+  await assert.rejects(cluster.cli('cluster', 'remove', 'n2', '--timeout', '1000'), /do not have all media of n2 yet: n3 does not say what it holds/);
   n3.start();
   await until('n3 healthy', () => n3.healthy());
   await until('n2 removed', () => cluster.cli('cluster', 'remove', 'n2'));

@@ -523,13 +523,13 @@ static void answered(void *data, int status, struct http_body *body)
     assert_non_null(*ret);
 }
 
-static json_t *ask(void)
+static json_t *ask(const char *path)
 {
     json_t *said = NULL;
     const struct http_call_options options = {.method = "GET",
                                               .host = "127.0.0.1",
                                               .port = http_server_port(peers[0].server),
-                                              .path = "/internal/copies",
+                                              .path = path,
                                               .headers = "X-Weir-Secret: " SECRET "\r\n",
                                               .timeout_ms = 10000,
                                               .response_max = 4096};
@@ -589,11 +589,25 @@ static void members__a_change_that_is_seen_when_somebody_asks_is_looked_into(voi
     env_timer_stop(&copies->members.timer);
     env_timer_stop(&copies->look.timer); /* as if it rested for long */
     config.nodes[1].standing = CONFIG_NODE_GONE;
-    json_decref(ask());
+    json_decref(ask("/internal/copies"));
     run_looks(1);
     while (!is_whole(0)) {
         uv_run(&loop, UV_RUN_ONCE);
     }
+}
+
+static void told__who_waits_for_what_was_not_looked_at_yet_has_it_looked_at(void **state)
+{
+    (void)state;
+    start();
+    run_looks(2);
+    env_timer_stop(&copies->look.timer); /* as if it rested for long */
+    commit(0, "n1", "n2");
+    char path[64];
+    (void)snprintf(path, sizeof(path), "/internal/copies?offset=%lld", (long long)feed.next);
+    json_decref(ask(path));
+    run_looks(1);
+    assert_true(is_whole(0));
 }
 
 static void pace__adds_up_to_what_was_asked_for(void **state)
@@ -696,19 +710,19 @@ static void told__is_whether_all_is_whole_as_of_which_members(void **state)
     peers[1].mode = peers[2].mode = PEER_FAILS;
     start();
     run_looks(2);
-    json_t *said = ask();
+    json_t *said = ask("/internal/copies");
     assert_false(json_is_true(json_object_get(said, "whole")));
     assert_int_equal(json_integer_value(json_object_get(said, "missing")), 2);
     json_decref(said);
     peers[1].mode = peers[2].mode = PEER_GOOD;
     run_looks(2);
-    said = ask();
+    said = ask("/internal/copies");
     assert_true(json_is_true(json_object_get(said, "whole")));
     assert_int_equal(json_array_size(json_object_get(said, "members")), 3);
     assert_int_equal(json_integer_value(json_object_get(said, "offset")), feed.next);
     json_decref(said);
     config.nodes[2].standing = CONFIG_NODE_GONE;
-    said = ask(); /* at once: what was whole for three may not be for two */
+    said = ask("/internal/copies"); /* at once: what was whole for three may not be for two */
     assert_int_equal(json_array_size(json_object_get(said, "members")), 2);
     json_decref(said);
 }
@@ -750,6 +764,7 @@ int main(void)
         TEST(scrub__removes_what_others_hold_when_all_of_them_have_shown_it),
         TEST(scrub__leaves_what_the_log_does_not_name),
         TEST(told__is_whether_all_is_whole_as_of_which_members),
+        TEST(told__who_waits_for_what_was_not_looked_at_yet_has_it_looked_at),
         TEST(stop__waits_for_nobody),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
