@@ -2,6 +2,7 @@
 #include "clients/log/client_priv.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -104,7 +105,10 @@ static void redial_later(struct client_broker *b)
 static void on_link_closed(void *data, struct broker_link *link, const struct error *why)
 {
     struct client_broker *b = data;
-    (void)link;
+    b->heard_ns = b->ready ? broker_link_heard_ns(link) : b->heard_ns;
+    if (why->code == -ECONNREFUSED) {
+        b->heard_ns = env_now_ns(b->client->env); /* by the machine that it ran on */
+    }
     b->link = NULL;
     b->ready = false;
     if (strcmp(b->trouble, why->text) != 0) {
@@ -172,6 +176,29 @@ static void dial(struct client_broker *b)
         b->link = NULL;
         redial_later(b);
     }
+}
+
+static uint64_t heard_ns(struct weir_client *c, uint32_t node_id)
+{
+    const struct client_broker *b = broker_of(c, node_id, 0);
+    if (b == NULL) {
+        return 0;
+    }
+    return b->ready ? broker_link_heard_ns(b->link) : b->heard_ns;
+}
+
+uint64_t weir_client_silent_ns(struct weir_client *c)
+{
+    uint64_t newest[CONFIG_NODES_MAX];
+    for (unsigned n = 0; n < c->n_nodes; n++) {
+        uint64_t at = heard_ns(c, c->nodes[n].id);
+        unsigned k = n;
+        for (; k > 0 && newest[k - 1] < at; k--) {
+            newest[k] = newest[k - 1];
+        }
+        newest[k] = at;
+    }
+    return c->n_nodes > 0 ? env_now_ns(c->env) - newest[c->n_nodes / 2] : 0;
 }
 
 /* --- Metadata --- */

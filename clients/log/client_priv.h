@@ -26,6 +26,7 @@ struct client_broker {
     bool retired;             /* not a member any more: not dialled, its place may be taken */
     struct broker_link *link; /* NULL between attempts */
     bool ready;
+    uint64_t heard_ns; /* over the links before this one, or refused; 0: never */
     struct env_timer redial;
     uint64_t backoff_us;
     char trouble[ERROR_TEXT_MAX]; /* last one logged: said once, not at every attempt */

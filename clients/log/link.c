@@ -56,6 +56,11 @@ bool broker_link_ready(const struct broker_link *link)
     return link->state == LINK_READY;
 }
 
+uint64_t broker_link_heard_ns(const struct broker_link *link)
+{
+    return link->heard_ns;
+}
+
 /* --- Output --- */
 
 static void on_sent(struct env_send *send, int status);

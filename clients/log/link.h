@@ -48,6 +48,9 @@ int broker_link_open(struct env *env, struct env *sockets, const char *host, uin
  * connection is gone. */
 void broker_link_close(struct broker_link *link, void (*cb)(void *data), void *data);
 bool broker_link_ready(const struct broker_link *link);
+/* When the broker was last heard, or since when it is dialled. One that is ready and says nothing
+ * is pinged every half second. */
+uint64_t broker_link_heard_ns(const struct broker_link *link);
 /* Sends a request; head and attachment are copied. Now: WEIR_EUNAVAILABLE (not ready), WEIR_EBUSY
  * (too many), WEIR_ENOMEM, WEIR_ETOOBIG: then cb does not run. */
 int broker_link_request(struct broker_link *link, enum message_type type,

@@ -54,6 +54,12 @@ int weir_client_new(struct env *env, const struct weir_client_options *options,
 /* Completes what is open with WEIR_ECLOSED (or WEIR_EUNKNOWN), closes consumers, then cb. */
 void weir_client_free(struct weir_client *client, void (*cb)(void *data), void *data);
 
+/* For how long no majority of the nodes that have the log was heard: a client that is cut off from
+ * them can't have anything stored. They are asked twice a second, so it is about a second at most
+ * while all is well. A machine that refuses connections is heard: whoever asks it knows that
+ * nothing runs there. 0 as long as the nodes are not known. */
+uint64_t weir_client_silent_ns(struct weir_client *client);
+
 /* cb once the topic's partition count is known (0), or WEIR_ENOTFOUND (no such topic),
  * WEIR_ETIMEOUT. */
 struct weir_topic_req;

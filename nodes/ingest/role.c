@@ -9,6 +9,8 @@
 
 #include "base/list.h"
 #include "base/logging.h"
+#include "base/metrics.h"
+#include "nodes/ingest/reach.h"
 #include "nodes/ingest/session.h"
 #include "nodes/ingest/silence.h"
 #include "proto/lifecycle.pb-c.h"
@@ -32,7 +34,9 @@ struct ending {
 struct ingest {
     struct node *node;
     struct env_listener *listener;
-    struct env_timer watch;
+    struct env_timer watch, look;
+    struct reach reach;
+    struct metric *cut_off;
     struct silence *silence;
     struct view_listener views;
     struct session *sessions[SESSIONS_MAX];
@@ -212,6 +216,25 @@ static void on_watch(struct env_timer *timer)
     (void)lifecycle_live_each(in->node->views, on_live, in);
 }
 
+/* --- Being cut off
+ * ------------------------------------------------------------------------------------------------
+ */
+
+static void on_look(struct env_timer *timer)
+{
+    struct ingest *in = timer->data;
+    env_timer_start(timer, REACH_LOOK_MS * 1000, on_look);
+    if (reach_look(&in->reach, weir_client_silent_ns(in->node->client))) {
+        metric_set(in->cut_off, in->reach.cut_off);
+        log_event(in->reach.cut_off ? LOG_WARN : LOG_INFO,
+                  in->reach.cut_off ? "ingest_cut_off" : "ingest_reaches_others", "sessions=%u",
+                  in->n_sessions);
+    }
+    for (unsigned i = in->n_sessions; i-- > 0 && in->reach.cut_off;) {
+        session_on_cut_off(in->sessions[i]);
+    }
+}
+
 /* --- Life
  * --------------------------------------------------------------------------------------------------------------
  */
@@ -221,6 +244,9 @@ static int ingest_start(struct node *node, void **ret_state, struct error *err)
     struct ingest *in = calloc(1, sizeof(*in));
     int rc = in == NULL ? WEIR_ENOMEM : silence_new(&in->silence);
     rc = rc == 0 ? env_timer_init(node->env, &in->watch) : rc;
+    if (rc == 0 && (rc = env_timer_init(node->env, &in->look)) < 0) {
+        env_timer_close(&in->watch);
+    }
     if (rc < 0) {
         silence_free(in != NULL ? in->silence : NULL);
         free(in);
@@ -231,6 +257,7 @@ static int ingest_start(struct node *node, void **ret_state, struct error *err)
                     &in->listener, err);
     if (rc < 0) {
         env_timer_close(&in->watch);
+        env_timer_close(&in->look);
         silence_free(in->silence);
         free(in);
         return rc;
@@ -239,6 +266,10 @@ static int ingest_start(struct node *node, void **ret_state, struct error *err)
     views_listen(node->views, VIEW_LIFECYCLE, &in->views);
     in->watch.data = in;
     env_timer_start(&in->watch, WATCH_US, on_watch);
+    in->cut_off =
+        metric_gauge("weir_ingest_cut_off", "", "1 while this node is cut off from a majority.");
+    in->look.data = in;
+    env_timer_start(&in->look, REACH_LOOK_MS * 1000, on_look);
     log_info("ingest_listening", "rtmp=%s:%u", node->self->rtmp.host, node->self->rtmp.port);
     *ret_state = in;
     return 0;
@@ -252,6 +283,7 @@ static void ingest_stop(void *state, void (*cb)(void *data), void *data)
     in->stopped_data = data;
     env_listener_close(in->listener);
     env_timer_close(&in->watch);
+    env_timer_close(&in->look);
     views_unlisten(&in->views);
     while (in->n_sessions > 0) {
         session_kill(in->sessions[--in->n_sessions]);

@@ -25,6 +25,7 @@
 #define CLAIM_TICKS     (20 * TICKS_PER_S)
 #define LINGER_TICKS    2                  /* after the last word, before the close */
 #define FINISH_TICKS    (20 * TICKS_PER_S) /* for the last parts */
+#define STORED_TICKS    (60 * TICKS_PER_S) /* from a key frame to a part: more than BACKLOG_US_MAX */
 #define START_MS        1000 /* of a new broadcast's timeline: times may step back a little */
 #define NAME_BYTES      128
 
@@ -32,10 +33,10 @@
  *   GREETING   `publish` comes                        -> CHECKING
  *   CHECKING   the key is good                        -> CLAIMING, it is not: LINGERING
  *   CLAIMING   the claim is folded                    -> LIVE, it can't be: LINGERING
- *   LIVE       the encoder ends, or its line does     -> FINISHING, another claim: LINGERING
- *   FINISHING  all parts are committed                -> ENDING when it ended properly, else gone
- *   ENDING     the end is folded                      -> gone
- *   LINGERING  a moment has passed                    -> gone */
+ *   LIVE       the encoder ends, or its line does     -> FINISHING, another claim, or nothing can
+ * be stored: LINGERING FINISHING  all parts are committed                -> ENDING when it ended
+ * properly, else gone ENDING     the end is folded                      -> gone LINGERING  a moment
+ * has passed                    -> gone */
 enum session_state {
     SESSION_GREETING,
     SESSION_CHECKING,
@@ -60,6 +61,9 @@ struct session {
     int64_t epoch;
     struct view_submit submit;
     bool submitting, freed, in_rtmp, proper_end, video_told;
+    bool shown;              /* a key frame has come */
+    int64_t stored_us;       /* the end of what is stored */
+    unsigned unstored_ticks; /* since it moved, or since the key frame */
     struct timeline timeline;
     bool has_audio;
     struct feed *feed;
@@ -351,6 +355,7 @@ static void on_video(struct session *s, uint32_t timestamp_ms, const struct flv_
     if (p->kind == FLV_CONFIG) {
         feed_config(s->feed, WIRE_VIDEO_CONFIG, p->data, p->len);
     } else if (p->kind == FLV_FRAME) {
+        s->shown = s->shown || p->key;
         struct wire_video frame = {.key = p->key, .data = p->data, .len = p->len};
         timeline_video(&s->timeline, timestamp_ms, p->composition_ms, &frame.dts,
                        &frame.composition);
@@ -459,6 +464,18 @@ static void on_read(struct env_stream *stream, const uint8_t *data, size_t n, in
     }
 }
 
+/* Parts may be slow to come, and the first ones are held back for up to 20 s (decision 0032). */
+static bool is_stored(struct session *s)
+{
+    const struct lifecycle_channel *c = lifecycle_live(s->node->views, s->channel);
+    if (c != NULL && c->end_us != s->stored_us) {
+        s->stored_us = c->end_us;
+        s->unstored_ticks = 0;
+    }
+    s->unstored_ticks += s->shown;
+    return s->unstored_ticks <= STORED_TICKS;
+}
+
 static void on_state_timeout(struct session *s)
 {
     switch (s->state) {
@@ -480,6 +497,8 @@ static void on_state_timeout(struct session *s)
     case SESSION_LIVE:
         if (s->idle_ticks > IDLE_TICKS) {
             on_line_down(s, "silent");
+        } else if (!is_stored(s)) {
+            cut_off(s, "Nothing of the stream could be stored for a minute, try again.");
         }
         break;
     case SESSION_FINISHING:
@@ -566,6 +585,15 @@ void session_on_claim(struct session *s, const char *channel, int64_t offset, ui
         cut_off(s, "another encoder took over");
     } else {
         gone(s);
+    }
+}
+
+void session_on_cut_off(struct session *s)
+{
+    if (s->state == SESSION_CHECKING || s->state == SESSION_CLAIMING) {
+        refuse(s, "This server is cut off from the others, try another one.");
+    } else if (s->state == SESSION_LIVE) {
+        cut_off(s, "This server is cut off from the others, try another one.");
     }
 }
 

@@ -167,6 +167,32 @@ static void connect_all(struct harness *h, struct weir_client *client)
     }
 }
 
+static void on_looked(struct env_timer *timer)
+{
+    (void)timer;
+}
+
+static void weir_client__hears_of_a_machine_that_refuses_it(void **state)
+{
+    struct harness h;
+    struct env_timer look; /* the loop turns now and then */
+    (void)state;
+    harness_open(&h, "");
+    struct weir_client *client = harness_client(&h, &(struct weir_client_options){0});
+    connect_all(&h, client);
+    harness_stop_broker(&h, 2);
+    uint64_t stopped_ns = env_now_ns(h.env);
+    assert_int_equal(env_timer_init(h.env, &look), 0);
+    while (client->brokers[2]->heard_ns <= stopped_ns) {
+        env_timer_start(&look, 10000, on_looked);
+        (void)uv_run(&h.loop, UV_RUN_ONCE);
+    }
+    assert_false(client->brokers[2]->ready);
+    env_timer_close(&look);
+    harness_free_client(&h, client);
+    harness_close(&h);
+}
+
 static void weir_produce__goes_to_a_new_leader_at_once_and_is_stored_once_in_order(void **state)
 {
     struct harness h;
@@ -664,6 +690,7 @@ int main(void)
         cmocka_unit_test(weir_topic__tells_the_number_of_partitions_or_that_there_is_none),
         cmocka_unit_test(weir_topic__times_out_when_the_secret_is_wrong),
         cmocka_unit_test(weir_produce__keeps_order_and_gives_dense_offsets),
+        cmocka_unit_test(weir_client__hears_of_a_machine_that_refuses_it),
         cmocka_unit_test(weir_produce__goes_to_a_new_leader_at_once_and_is_stored_once_in_order),
         cmocka_unit_test(weir_produce__by_key_goes_to_the_keys_partition),
         cmocka_unit_test(weir_produce__refuses_what_is_too_big_too_much_or_nowhere),

@@ -440,6 +440,52 @@ static void leader_that_was_replaced__does_not_call_a_sequence_over(void **state
     harness_close(&h);
 }
 
+/* Looks until no majority was heard for a second and a half, or one is. */
+struct listening {
+    struct weir_client *client;
+    struct env_timer timer;
+    bool for_silence, done;
+};
+
+static void on_listen(struct env_timer *timer)
+{
+    struct listening *l = timer->data;
+    l->done = (weir_client_silent_ns(l->client) > 1500000000u) == l->for_silence;
+    if (!l->done) {
+        env_timer_start(timer, 20000, on_listen);
+    }
+}
+
+static void listen_until(struct once *o, struct listening *l, bool silent)
+{
+    l->for_silence = silent;
+    l->done = false;
+    env_timer_start(&l->timer, 20000, on_listen);
+    harness_run_until(&o->h, &l->done);
+}
+
+static void client_that_hears_no_majority__says_for_how_long(void **state)
+{
+    static struct once o;
+    (void)state;
+    open_once(&o, 1, 30000);
+    struct listening l = {.client = o.client};
+    assert_int_equal(env_timer_init(o.h.env, &l.timer), 0);
+    l.timer.data = &l;
+    assert_int_equal(weir_client_silent_ns(o.client), 0); /* whose would it be? */
+    for (unsigned i = 0; i < HARNESS_NODES; i++) {
+        harness_run_until(&o.h, &o.client->brokers[i]->ready);
+    }
+    o.proxies[0].swallow = true;
+    listen_until(&o, &l, false); /* two of three are */
+    o.proxies[2].swallow = true;
+    listen_until(&o, &l, true);
+    o.proxies[2].swallow = false;
+    listen_until(&o, &l, false);
+    env_timer_close(&l.timer);
+    close_once(&o);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -449,6 +495,7 @@ int main(void)
         cmocka_unit_test(named_producer__fences_who_had_the_name_before_on_every_partition),
         cmocka_unit_test(named_producer__that_lost_its_name_without_a_word_does_not_take_it_back),
         cmocka_unit_test(a_number_that_the_log_does_not_take__begins_one_new_sequence),
+        cmocka_unit_test(client_that_hears_no_majority__says_for_how_long),
         cmocka_unit_test(leader_that_was_replaced__does_not_call_a_sequence_over),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

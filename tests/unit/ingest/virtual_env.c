@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -39,6 +40,17 @@ static void *must_alloc(size_t n)
 static uint64_t now_ns(struct env *env)
 {
     return of(env)->now_us * 1000;
+}
+
+static int64_t wall_ms(struct env *env)
+{
+    return (int64_t)(of(env)->now_us / 1000);
+}
+
+static void no_random(struct env *env, void *buf, size_t n)
+{
+    (void)env;
+    memset(buf, 1, n);
 }
 
 static int timer_init(struct env *env, struct env_timer *timer)
@@ -110,6 +122,8 @@ static void stream_close(struct env_stream *stream, env_close_cb cb, void *data)
 
 static const struct env_ops OPS = {
     .now_ns = now_ns,
+    .wall_ms = wall_ms,
+    .random = no_random,
     .timer_init = timer_init,
     .timer_start = timer_start,
     .timer_stop = timer_stop,
