@@ -190,6 +190,7 @@ static void client_feed(struct ws_client *c, const uint8_t *data, size_t n)
         return;
     }
     bool gone = false;
+    /* cppcheck-suppress autoVariables ; taken back below, or gone with it */
     c->gone = &gone;
     read_frames(c);
     if (!gone) {

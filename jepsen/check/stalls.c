@@ -44,20 +44,24 @@ static struct player *player_of(struct player players[PLAYERS_MAX], const struct
 static void judge_order(struct lifecycle *l, const struct op *op, struct player *p, int64_t part)
 {
     int64_t *last = table_put(&l->played, p->number, lifecycle_stream(op), -1);
+    if (*last < 0) {
+        *last = part;
+        return;
+    }
     int64_t end = table_get(&l->last_of, lifecycle_stream(op), MSN_OF(*last), PART_OF(*last));
     bool next = part == *last + 1 ||
                 (PART_OF(part) == 0 && MSN_OF(part) == MSN_OF(*last) + 1 && end == PART_OF(*last));
     bool jump = edn_get(op->value, "jump") != NULL;
-    if (*last >= 0 && part <= *last) {
+    if (part <= *last) {
         report_anomaly(l->r, "nonmonotonic-play", "{:player %lld :numbers [%lld %lld] :index %lld}",
                        (long long)p->number, (long long)*last, (long long)part,
                        (long long)op->index);
-    } else if (*last >= 0 && !next && !jump) {
+    } else if (!next && !jump) {
         report_anomaly(l->r, "play-gap",
                        "{:player %lld :after [%lld %lld] :part [%lld %lld] :index %lld}",
                        (long long)p->number, MSN_OF(*last), PART_OF(*last), MSN_OF(part),
                        PART_OF(part), (long long)op->index);
-    } else if (*last >= 0 && jump) {
+    } else if (jump) {
         report_harmless(l->r, "jumped", "{:player %lld :index %lld}", (long long)p->number,
                         (long long)op->index);
     }

@@ -314,17 +314,21 @@ static void take_fault(const char *text)
     usage();
 }
 
-static void take_guard(const char *text)
+static void take_switch(int c, const char *text)
 {
-    group_guards_off |= 1u << (whole_number(text) & 31);
+    if (c == 'F') {
+        take_fault(text);
+    } else {
+        group_guards_off |= 1u << (whole_number(text) & 31);
+    }
 }
 #else
-static void take_fault(const char *text)
+static void take_switch(int c, const char *text)
 {
+    (void)c;
     (void)text;
     usage();
 }
-#define take_guard take_fault
 #endif
 
 static void take_option(struct options *o, int c)
@@ -366,10 +370,8 @@ static void take_option(struct options *o, int c)
         o->expect = true;
         break;
     case 'F':
-        take_fault(optarg);
-        break;
     case 'g':
-        take_guard(optarg);
+        take_switch(c, optarg);
         break;
     case 'v':
         o->run.verbose = true;

@@ -67,7 +67,7 @@ static int hub_setup(void **state)
     (void)snprintf(text, sizeof(text),
                    "node.name = n1\nnode.data = /tmp/x\ncluster.secret = 0123456789abcdef\n"
                    "log.shards = 2\nlog.topic = a partitions=3\n" NODE,
-                   1, 1, 1, 2, 3, 4);
+                   1u, 1u, 1u, 2u, 3u, 4u);
     assert_int_equal(uv_loop_init(&loop), 0);
     assert_int_equal(env_uv_new(&loop, &env, &err), 0);
     assert_int_equal(config_parse("t", text, &config, &err), 0);
@@ -317,11 +317,11 @@ static void broker_start__fails_as_a_whole_when_one_shard_can_not_listen(void **
     *other = *h.config[1];
     other->log_shards = 1;
     (void)snprintf(other->data_dir, sizeof(other->data_dir), "%s/other", h.dir);
-    other->listen.peer.port = (uint16_t)(h.peer_port[1] + 2000);
+    other->listen.peer.port = (uint16_t)(h.peer_port[1] + 2000u);
     other->listen.broker.port = (uint16_t)(h.broker_port[1] + 2000);
     assert_int_equal(broker_start(other, &occupant, &err), 0);
     assert_int_not_equal(broker_start(twin, &broker, &err), 0);
-    (void)snprintf(address, sizeof(address), "127.0.0.1:%u", h.peer_port[1] + 2000);
+    (void)snprintf(address, sizeof(address), "127.0.0.1:%u", h.peer_port[1] + 2000u);
     assert_non_null(strstr(err.text, address));
     broker_stop(occupant);
     harness_start_broker(&h, 1); /* its addresses are free */

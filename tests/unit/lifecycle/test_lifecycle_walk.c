@@ -41,17 +41,19 @@ static int meet(void *data, const struct lifecycle_stored *stored)
         return WEIR_ENOMEM;
     }
     assert_true((stored->segment == NULL) != (stored->object == NULL));
-    const char *name =
-        stored->segment != NULL ? stored->segment->extents[0].object : stored->object->name;
+    const char *name;
+    if (stored->segment != NULL) {
+        name = stored->segment->extents[0].object;
+        m->n_segments++;
+    } else {
+        name = stored->object->name;
+        m->object = *stored->object;
+    }
     for (unsigned i = 0; i < m->n; i++) {
         assert_string_not_equal(m->names[i], name);
     }
     assert_true(m->n < MET_MAX);
     (void)snprintf(m->names[m->n++], sizeof(m->names[0]), "%s", name);
-    m->n_segments += stored->segment != NULL;
-    if (stored->object != NULL) {
-        m->object = *stored->object;
-    }
     return 0;
 }
 
