@@ -8,6 +8,8 @@
 #include "nodes/copies/copies.h"
 #include "views/lifecycle.h"
 
+#define COPIES_BYTES_MAX (32u << 20) /* in memory at a time, or one part */
+
 struct copies;
 struct round;
 
@@ -28,6 +30,7 @@ struct members {
     store_nodes able;  /* who counts */
     uint32_t hash;     /* of that */
     uint64_t since_ns; /* that it has been so */
+    uint64_t seen_ns;  /* when this was looked at last */
 };
 int members_start(struct copies *c, struct error *err);
 void members_stop(struct copies *c);
@@ -53,10 +56,11 @@ struct job {
     struct env_timer timer;
     struct store_look look;
     struct http_body *body;
-    unsigned at;  /* the piece being read, or fetched */
-    bool waits;   /* for its timer, and for nothing else */
-    bool grows;   /* an open segment */
-    bool surplus; /* nothing of it is to be here */
+    uint32_t bytes_held; /* in memory, or on their way there */
+    unsigned at;         /* the piece being read, or fetched */
+    bool waits;          /* for its timer, and for nothing else */
+    bool grows;          /* an open segment */
+    bool surplus;        /* nothing of it is to be here */
     bool filled, failed, damaged;
     unsigned n_pieces;
     struct piece *pieces;
@@ -108,6 +112,7 @@ struct copies {
     uint32_t self; /* place of this node in the configuration's list */
     struct members members;
     struct round look, scrub;
+    uint64_t bytes_held;
     uint64_t repair_free_ns; /* the bandwidth is used up until then */
     bool stopping;
     void (*stop_cb)(void *data);

@@ -14,6 +14,8 @@
 #include "base/logging.h"
 #include "nodes/copies/copies_priv.h"
 
+#define ROOM_US 10000u
+
 static struct copies *copies_of(const struct job *j)
 {
     return j->round->copies;
@@ -38,6 +40,7 @@ static struct job *job_new(struct round *r, const char *object, unsigned n_piece
 
 void job_free(struct job *j)
 {
+    copies_of(j)->bytes_held -= j->bytes_held;
     env_timer_close(&j->timer);
     http_body_unref(j->body);
     free(j->pieces);
@@ -155,6 +158,25 @@ bool job_cancel(struct job *j)
     return false;
 }
 
+/* Parts are small, as a rule; they may have 64 MiB. False: when others have let go of theirs. */
+static bool job_takes(struct job *j, uint32_t bytes, env_timer_cb again)
+{
+    struct copies *c = copies_of(j);
+    if (c->bytes_held > 0 && c->bytes_held + bytes > COPIES_BYTES_MAX) {
+        job_wait(j, ROOM_US, again);
+        return false;
+    }
+    c->bytes_held += bytes;
+    j->bytes_held = bytes;
+    return true;
+}
+
+static void job_let_go(struct job *j)
+{
+    copies_of(j)->bytes_held -= j->bytes_held;
+    j->bytes_held = 0;
+}
+
 static uint64_t piece_end(const struct piece *p)
 {
     return p->position + p->size;
@@ -225,6 +247,7 @@ static void on_read(void *data, int status, struct http_body *body)
     struct job *j = data;
     struct copies *c = copies_of(j);
     struct piece *p = &j->pieces[j->at++];
+    job_let_go(j);
     if (c->stopping) {
         round_job_done(j);
         return;
@@ -232,6 +255,8 @@ static void on_read(void *data, int status, struct http_body *body)
     metric_add(c->scrubbed_bytes, p->size);
     if (status == WEIR_ENOTFOUND) {
         j->failed = true; /* it is being written: the next round sees */
+    } else if (status != 0 && status != WEIR_EIO) {
+        j->failed = true; /* memory, say: that is not the disk's fault */
     } else if (!piece_good(p, body)) {
         p->missing = p->wanted;
         if (!j->look.doubt) {
@@ -248,6 +273,9 @@ static void read_now(struct env_timer *timer)
 {
     struct job *j = timer->data;
     const struct piece *p = &j->pieces[j->at];
+    if (!job_takes(j, p->size, read_now)) {
+        return;
+    }
     j->waits = false;
     if (store_get_quiet(copies_of(j)->node->store, j->object, p->position, p->size, on_read, j,
                         NULL) != 0) {
@@ -283,6 +311,7 @@ static void on_put(void *data, int status)
     struct piece *p = &j->pieces[j->at++];
     http_body_unref(j->body);
     j->body = NULL;
+    job_let_go(j);
     if (status == 0) {
         p->missing = false;
         j->filled = true;
@@ -307,6 +336,7 @@ static void on_fetched(void *data, int status, struct http_body *body)
         return;
     }
     if (status != 0) {
+        job_let_go(j);
         j->at++; /* who has it may be back in the next round */
         fill_next(j);
         return;
@@ -350,6 +380,9 @@ static void fill_now(struct env_timer *timer)
     const struct piece *p = &j->pieces[j->at];
     struct error err = {0};
     int rc = 0;
+    if (!job_takes(j, p->size, fill_now)) {
+        return;
+    }
     j->waits = false;
     if (!j->look.doubt) {
         rc = store_doubt(copies_of(j)->node->store, j->object, &err);
@@ -404,6 +437,7 @@ static void on_compared(void *data, int status, struct http_body *body)
 {
     struct job *j = data;
     (void)body;
+    job_let_go(j);
     if (copies_of(j)->stopping || status != 0) {
         job_end_later(j, false);
         return;
@@ -417,8 +451,11 @@ static void compare_now(struct env_timer *timer)
 {
     struct job *j = timer->data;
     const struct config *config = copies_of(j)->config;
-    j->waits = false;
     const struct piece *p = &j->pieces[j->at / CONFIG_NODES_MAX];
+    if (!job_takes(j, p->size, compare_now)) {
+        return;
+    }
+    j->waits = false;
     const char *only = config->nodes[j->at % CONFIG_NODES_MAX].name;
     if (fetch_piece(j, p, p->holders, only, on_compared) != 0) {
         job_end_later(j, false);

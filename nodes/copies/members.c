@@ -8,6 +8,7 @@
 
 #define ASK_US     2000000u
 #define TIMEOUT_MS 3000
+#define AWAY_NS    (3 * ASK_US * 1000ull)
 #define ANSWER_MAX 4096
 /* The store's face is asked for an object without a name: a bad one to a node that stores, and no
  * route at all to one that does not. So answer nodes of earlier versions, too. */
@@ -45,13 +46,25 @@ static bool is_able(const struct copies *c, uint32_t i, uint64_t now_ns)
     if (c->config->nodes[i].standing != CONFIG_NODE_IN || !m->stores) {
         return false;
     }
-    return i == c->self || now_ns - m->heard_ns < c->config->media_lost_ms * 1000000ull;
+    return i == c->self || now_ns < m->heard_ns + c->config->media_lost_ms * 1000000ull;
+}
+
+/* Silence counts only while this node listens: when it was stopped, or its machine slept, nobody
+ * else was silent. */
+static void excuse_silence(struct members *all, uint64_t now_ns)
+{
+    uint64_t away_ns = all->seen_ns != 0 ? now_ns - all->seen_ns : 0;
+    for (unsigned i = 0; i < CONFIG_NODES_MAX && away_ns > AWAY_NS; i++) {
+        all->at[i].heard_ns += away_ns;
+    }
+    all->seen_ns = now_ns;
 }
 
 bool members_changed(struct copies *c)
 {
     struct members *all = &c->members;
     uint64_t now_ns = env_now_ns(c->node->env);
+    excuse_silence(all, now_ns);
     store_nodes able = 0;
     uint32_t hash = 0;
     for (uint32_t i = 0; i < c->config->n_nodes; i++) {
