@@ -57,7 +57,8 @@ struct env_ops {
     int (*file_sync)(struct env_file *file, struct error *err);
     int (*file_truncate)(struct env_file *file, uint64_t size, struct error *err);
     int (*file_allocate)(struct env_file *file, uint64_t size, struct error *err);
-    /* file is NULL for ENV_IO_DIR_SYNC and ENV_IO_PATH_SIZE, path is NULL for the others. io->cb and io->file are set.
+    /* file is NULL for ENV_IO_DIR_SYNC and ENV_IO_PATH_SIZE, path is NULL for the others. io->cb
+     * and io->file are set.
      */
     void (*io_start)(struct env *env, struct env_file *file, const char *path, struct env_io *io,
                      enum env_io_kind kind);

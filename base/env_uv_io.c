@@ -91,7 +91,7 @@ void io_pool_start(struct env *env, struct env_file *file, const char *path, str
                    enum env_io_kind kind)
 {
     struct io_pool *pool = &env_uv_of(env)->pool;
-    struct env_uv_file *f = file != NULL ? container_of(file, struct env_uv_file, base)
+    struct env_uv_file *f = file != NULL              ? container_of(file, struct env_uv_file, base)
                             : kind == ENV_IO_DIR_SYNC ? &pool->dirs
                                                       : &pool->names;
     io->impl[0] = (void *)(uintptr_t)kind;

@@ -27,10 +27,10 @@ struct env_uv_file {
 
 struct io_pool {
     pthread_mutex_t lock;
-    pthread_cond_t work;     /* ready is not empty, or stopping */
-    pthread_cond_t idle;     /* a file has nothing left to do */
-    struct list ready;       /* env_uv_file */
-    struct list done;        /* env_io */
+    pthread_cond_t work;      /* ready is not empty, or stopping */
+    pthread_cond_t idle;      /* a file has nothing left to do */
+    struct list ready;        /* env_uv_file */
+    struct list done;         /* env_io */
     struct env_uv_file dirs;  /* stands for all directory syncs */
     struct env_uv_file names; /* and for what is asked of names, which must not hold those up */
     pthread_t threads[IO_THREADS];
