@@ -48,11 +48,15 @@ uint8_t byte_of(const char *object, uint64_t at)
 struct http_body *bytes_of(const char *object, uint64_t position, uint64_t size)
 {
     uint8_t *data = malloc(size);
-    assert_non_null(data);
+    struct http_body *body = data != NULL ? http_body_new(data, size) : NULL;
+    if (body == NULL) {
+        return bytes_of(object, position,
+                        size); /* an allocation that a test lets fail fails once */
+    }
     for (uint64_t i = 0; i < size; i++) {
         data[i] = byte_of(object, position + i);
     }
-    return http_body_new(data, size);
+    return body;
 }
 
 /* --- Peers --- */
@@ -100,8 +104,12 @@ static void serve_get(void *data, struct http_exchange *ex)
     if (misbehaves(p, ex)) {
         return;
     }
-    uint64_t position = strtoull(http_query(ex, "position"), NULL, 10);
-    uint64_t size = strtoull(http_query(ex, "size"), NULL, 10);
+    const char *from = http_query(ex, "position"), *length = http_query(ex, "size");
+    if (from == NULL || length == NULL) {
+        http_respond_text(ex, 500, "no memory");
+        return;
+    }
+    uint64_t position = strtoull(from, NULL, 10), size = strtoull(length, NULL, 10);
     struct http_body *body = bytes_of(object, position, size);
     body->data[0] ^= p->mode == PEER_LIES;
     body->len -= p->mode == PEER_SHORT;
