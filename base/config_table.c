@@ -96,7 +96,7 @@ const struct option_spec option_table[] = {
     {"media.scrub_mib_s", OPTION_U32, AT(media_scrub_mib_s), 0, 4096, "8",
      "Speed at which a node reads through its copies of media to find damage, MiB a second; 0: "
      "never."},
-    {"media.lost_ms", OPTION_U32, AT(media_lost_ms), 1000, 86400000, "600000",
+    {"media.lost_ms", OPTION_U32, AT(media_lost_ms), 10000, 86400000, "600000",
      "A node that is silent for so long, ms, has its copies of media made anew on others."},
     {"chat.rate_ms", OPTION_U32, AT(chat_rate_ms), 0, 3600000, "1000",
      "Least time between two messages of one user, ms."},

@@ -253,10 +253,8 @@ static void on_read(void *data, int status, struct http_body *body)
         return;
     }
     metric_add(c->scrubbed_bytes, p->size);
-    if (status == WEIR_ENOTFOUND) {
-        j->failed = true; /* it is being written: the next round sees */
-    } else if (status != 0 && status != WEIR_EIO) {
-        j->failed = true; /* memory, say: that is not the disk's fault */
+    if (status != 0 && status != WEIR_EIO) {
+        j->failed = true; /* it is being written, or memory is short: the next round sees */
     } else if (!piece_good(p, body)) {
         p->missing = p->wanted;
         if (!j->look.doubt) {

@@ -152,7 +152,7 @@ static void configure(void)
     char text[2048];
     int n = snprintf(text, sizeof(text),
                      "node.name = n1\nnode.data = %s\ncluster.secret = " SECRET "\n"
-                     "media.replicas = 2\nmedia.repair_mib_s = 0\nmedia.lost_ms = 1000\n",
+                     "media.replicas = 2\nmedia.repair_mib_s = 0\nmedia.lost_ms = 10000\n",
                      dir);
     for (unsigned i = 0; i < N; i++) {
         n +=
