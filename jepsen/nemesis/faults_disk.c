@@ -170,11 +170,13 @@ static void forget_files(void)
 /* How much of a file has been written: room that was reserved behind it is zeros. */
 static off_t written(int fd, off_t size)
 {
-    static const uint8_t zeros[BLOCK];
     for (off_t at = (size - 1) / BLOCK * BLOCK; at >= 0; at -= BLOCK) {
         uint8_t block[BLOCK];
         ssize_t n = pread(fd, block, sizeof(block), at);
-        if (n > 0 && memcmp(block, zeros, (size_t)n) != 0) {
+        while (n > 0 && block[n - 1] == 0) {
+            n--;
+        }
+        if (n > 0) {
             return at + n;
         }
     }
@@ -219,6 +221,24 @@ static bool truncate_one(struct nemesis_world *w, const char *path, off_t size)
     return truncate(path, (off_t)nemesis_random(w, (uint64_t)size)) == 0;
 }
 
+/* A file as likely as any other, or as its size has it: else the small ones would get it all, or
+ * segments would. */
+static unsigned draw_file(struct nemesis_world *w)
+{
+    uint64_t sum = 0;
+    unsigned k = 0;
+    if (nemesis_random(w, 2) == 0) {
+        return (unsigned)nemesis_random(w, found.n);
+    }
+    for (unsigned i = 0; i < found.n; i++) {
+        sum += (uint64_t)found.sizes[i];
+    }
+    for (uint64_t at = nemesis_random(w, sum); at >= (uint64_t)found.sizes[k]; k++) {
+        at -= (uint64_t)found.sizes[k];
+    }
+    return k;
+}
+
 /* A node that was stopped in good order: what a disk loses of the last second before a crash can't
  * be told from what it never had (docs/log.md, limits). */
 static int damage(struct nemesis_world *w, char what[NEMESIS_WHAT_MAX], unsigned places,
@@ -229,7 +249,7 @@ static int damage(struct nemesis_world *w, char what[NEMESIS_WHAT_MAX], unsigned
     host_signal(host, SIGTERM);
     find_files(host);
     for (unsigned i = 0; i < places && found.n > 0; i++) {
-        unsigned k = (unsigned)nemesis_random(w, found.n);
+        unsigned k = draw_file(w);
         const char *name = found.paths[k] + strlen(host->disk);
         if (harm(w, found.paths[k], found.sizes[k]) && len + strlen(name) + 8 < NEMESIS_WHAT_MAX) {
             len += (size_t)snprintf(what + len, NEMESIS_WHAT_MAX - len, "\"%s\" ", name);

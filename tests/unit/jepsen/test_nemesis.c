@@ -78,6 +78,33 @@ static void disk_flip__hits_what_was_written_and_not_the_room_behind_it(void **s
     }
 }
 
+/* Twenty small files and a segment: each kind gets its part. */
+static void disk_flip__hits_segments_about_as_often_as_all_small_files(void **state)
+{
+    struct error err = {0};
+    unsigned segments = 0, small = 0;
+    (void)state;
+    for (unsigned i = 0; i < 21; i++) {
+        char path[300];
+        (void)snprintf(path, sizeof(path), "%s/data/log/%s%u", hosts.at[0].disk,
+                       i == 20 ? "segment" : "small", i);
+        FILE *f = fopen(path, "w");
+        assert_non_null(f);
+        assert_int_equal(fwrite("0123456789", 1, 10, f), 10);
+        assert_int_equal(fclose(f), 0);
+        assert_int_equal(truncate(path, i == 20 ? RESERVED : 10), 0);
+    }
+    for (unsigned times = 0; times < 40; times++) {
+        char what[NEMESIS_WHAT_MAX];
+        assert_int_equal(disk_flip(&world, what, &err), 0);
+        host_signal(&hosts.at[0], SIGKILL);
+        segments += strstr(what, "segment") != NULL;
+        small += strstr(what, "small") != NULL;
+    }
+    assert_in_range(segments, 10, 39);
+    assert_in_range(small, 10, 39);
+}
+
 static void pause_cut__is_left_out_where_nobody_else_could_lead(void **state)
 {
     const struct fault *fault = NULL;
@@ -96,6 +123,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(disk_flip__hits_what_was_written_and_not_the_room_behind_it,
+                                        make_host, drop_host),
+        cmocka_unit_test_setup_teardown(disk_flip__hits_segments_about_as_often_as_all_small_files,
                                         make_host, drop_host),
         cmocka_unit_test(pause_cut__is_left_out_where_nobody_else_could_lead),
     };
