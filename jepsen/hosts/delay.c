@@ -1,7 +1,7 @@
-/* weir-jepsen-delay MS: keeps every packet of netfilter's queue 0 for MS milliseconds, give or take
- * half, so that packets are late and change places. Runs in a host's namespace until it is killed
- * (packets pass then: --queue-bypass). netem is not in every kernel; this needs nfnetlink_queue
- * only. */
+/* weir-jepsen-delay MS SPREAD: keeps every packet of netfilter's queue 0 for MS milliseconds, give
+ * or take half of SPREAD, so that packets are late and change places. Runs in a host's namespace
+ * until it is killed (packets pass then: --queue-bypass). netem is not in every kernel; this needs
+ * nfnetlink_queue only. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <libnetfilter_queue/libnetfilter_queue.h>
@@ -23,7 +23,7 @@ struct waiting {
 /* A heap, the next one first. */
 static struct waiting waiting[WAITING_MAX];
 static unsigned n_waiting;
-static uint64_t delay_ns, random_state = 88172645463325252u;
+static uint64_t delay_ns, spread_ns, random_state = 88172645463325252u;
 
 static uint64_t now_ns(void)
 {
@@ -86,7 +86,7 @@ static int on_packet(struct nfq_q_handle *q, struct nfgenmsg *message, struct nf
     if (n_waiting == WAITING_MAX) {
         return nfq_set_verdict(q, id, NF_ACCEPT, 0, NULL);
     }
-    put(now_ns() + delay_ns / 2 + next_random() % (delay_ns + 1), id);
+    put(now_ns() + delay_ns - spread_ns / 2 + next_random() % (spread_ns + 1), id);
     return 0;
 }
 
@@ -114,15 +114,22 @@ static int run(struct nfq_handle *h, struct nfq_q_handle *q)
     }
 }
 
-int main(int argc, char **argv)
+/* Milliseconds as nanoseconds; 0: none. */
+static uint64_t take_ms(const char *text)
 {
     char *end = NULL;
-    unsigned long ms = argc == 2 ? strtoul(argv[1], &end, 10) : 0;
-    if (argc != 2 || *end != '\0' || ms == 0 || ms > 60000) {
-        (void)fprintf(stderr, "usage: weir-jepsen-delay MILLISECONDS\n");
+    unsigned long ms = strtoul(text, &end, 10);
+    return *end != '\0' || ms > 60000 ? 0 : ms * UINT64_C(1000000);
+}
+
+int main(int argc, char **argv)
+{
+    delay_ns = argc == 3 ? take_ms(argv[1]) : 0;
+    spread_ns = argc == 3 ? take_ms(argv[2]) : 0;
+    if (delay_ns == 0 || spread_ns == 0 || spread_ns > 2 * delay_ns) {
+        (void)fprintf(stderr, "usage: weir-jepsen-delay MILLISECONDS SPREAD\n");
         return 2;
     }
-    delay_ns = ms * 1000000u;
     struct nfq_handle *h = nfq_open();
     struct nfq_q_handle *q = h != NULL ? nfq_create_queue(h, 0, on_packet, NULL) : NULL;
     if (q == NULL || nfq_set_mode(q, NFQNL_COPY_PACKET, PACKET_MAX) < 0 ||

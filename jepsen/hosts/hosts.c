@@ -213,18 +213,20 @@ void hosts_pause_ms(unsigned ms)
 
 /* --- Delay --- */
 
-int host_delay_start(struct hosts *h, struct host *host, unsigned ms, struct error *err)
+int host_delay_start(struct hosts *h, struct host *host, unsigned ms, unsigned spread_ms,
+                     struct error *err)
 {
-    char program[256], number[16], output[OUTPUT_MAX];
+    char program[256], number[16], spread[16], output[OUTPUT_MAX];
     (void)snprintf(program, sizeof(program), "%s/weir-jepsen-delay", h->tools);
     (void)snprintf(number, sizeof(number), "%u", ms);
+    (void)snprintf(spread, sizeof(spread), "%u", spread_ms);
     (void)snprintf(output, sizeof(output), "%s/commands", h->work);
     host_delay_stop(host);
     pid_t pid = fork();
     if (pid == 0) {
         send_output(output);
         enter(host->netns);
-        (void)execl(program, program, number, (char *)NULL);
+        (void)execl(program, program, number, spread, (char *)NULL);
         _exit(127);
     }
     if (pid < 0) {

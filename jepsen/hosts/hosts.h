@@ -112,8 +112,10 @@ int host_runf(const struct hosts *h, const struct host *host, const char *format
 
 void hosts_pause_ms(unsigned ms);
 
-/* Packets that its firewall hands to queue 0 are kept for `ms`, give or take half (delay.c). */
-int host_delay_start(struct hosts *h, struct host *host, unsigned ms, struct error *err);
+/* Packets that its firewall hands to queue 0 are kept for `ms`, give or take half of `spread_ms`
+ * (delay.c; at least 1, at most twice `ms`). */
+int host_delay_start(struct hosts *h, struct host *host, unsigned ms, unsigned spread_ms,
+                     struct error *err);
 void host_delay_stop(struct host *host);
 
 #endif

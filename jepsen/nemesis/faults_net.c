@@ -142,7 +142,7 @@ int net_delay(struct nemesis_world *w, char what[NEMESIS_WHAT_MAX], struct error
     unsigned ms = 5 + (unsigned)nemesis_random(w, 196);
     (void)snprintf(what, NEMESIS_WHAT_MAX, "{:ms %u}", ms);
     for (unsigned i = 0; i < w->hosts->n; i++) {
-        int rv = host_delay_start(w->hosts, &w->hosts->at[i], ms, err);
+        int rv = host_delay_start(w->hosts, &w->hosts->at[i], ms, ms, err);
         if (rv != 0) {
             return rv;
         }

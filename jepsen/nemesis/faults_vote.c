@@ -1,10 +1,14 @@
 /* An election whose voters die before they have heard of it again.
  *
  *   a node that leads (for others it is the same with less at stake) is cut off; the rest elects.
- * One of them, the winner if we are lucky, hears late: its votes are on their way for some hundred
- * ms. In that time nobody hears it any more, those who voted are killed and come back, and the
- * first one is with them again. They elect, for what they know, in the term they have voted in
- * already: who has forgotten that makes a second leader of it. */
+ * One of them, the winner, hears late: its votes are on their way for half a second. In that time
+ * nobody hears it any more, those who voted are killed and come back, and the first one is with
+ * them again. They elect, for what they know, in the term they have voted in already: who has
+ * forgotten that makes a second leader of it.
+ *
+ * When a leader falls silent the first in rank, of the lowest number, campaigns at once, and again
+ * and again for some 0.3 s (consensus/failover.c): so it is the one that hears late, and what it
+ * hears comes after that, or every campaign would end the one before. */
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,8 +16,9 @@
 #include "jepsen/nemesis/faults.h"
 
 #define ELECTION_MS  500 /* raft.election_ms as it comes */
-#define LATE_MIN_MS  200
-#define LATE_MORE_MS 150
+#define LATE_MIN_MS  430
+#define LATE_MORE_MS 100
+#define SPREAD       10 /* a tenth of it, so that there is a time at which to kill */
 
 struct roles {
     unsigned old, late; /* indexes */
@@ -26,11 +31,13 @@ static bool votes(const struct nemesis_world *w, const struct roles *r, unsigned
 
 static struct roles draw_roles(struct nemesis_world *w)
 {
-    struct roles r;
+    struct roles r = {0};
+    while (!w->hosts->at[r.late].member) {
+        r.late++;
+    }
     do {
         r.old = (unsigned)nemesis_random(w, w->hosts->n);
-        r.late = (unsigned)nemesis_random(w, w->hosts->n);
-    } while (r.old == r.late || !w->hosts->at[r.old].member || !w->hosts->at[r.late].member);
+    } while (r.old == r.late || !w->hosts->at[r.old].member);
     return r;
 }
 
@@ -98,11 +105,12 @@ int vote_forget(struct nemesis_world *w, char what[NEMESIS_WHAT_MAX], struct err
     unsigned ms = LATE_MIN_MS + (unsigned)nemesis_random(w, LATE_MORE_MS);
     (void)snprintf(what, NEMESIS_WHAT_MAX, "{:old \"%s\" :late \"%s\" :ms %u}",
                    w->hosts->at[r.old].name, w->hosts->at[r.late].name, ms);
-    int rv = host_delay_start(w->hosts, &w->hosts->at[r.late], ms, err);
+    int rv = host_delay_start(w->hosts, &w->hosts->at[r.late], ms, ms / SPREAD, err);
     rv = rv == 0 ? cut_off(w, &r, err) : rv;
     rv = rv == 0 ? hear_late(w, &r, err) : rv;
     if (rv == 0) {
-        hosts_pause_ms(ELECTION_MS + ms + ms / 2 + (unsigned)nemesis_random(w, ms));
+        /* The pre-vote takes `ms`, the votes leave then and take as long. */
+        hosts_pause_ms(ELECTION_MS + ms + ms / 4 + (unsigned)nemesis_random(w, ms / 3));
         rv = kill_voters(w, &r, err);
     }
     return rv == 0 ? join(w, &r, err) : rv;
