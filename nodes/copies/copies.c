@@ -98,6 +98,9 @@ static void get_copies(void *data, struct http_exchange *ex)
 
 static void add_metrics(struct copies *c)
 {
+    c->whole = metric_gauge("weir_copies_whole", "",
+                            "1: the last look at all media left nothing missing here.");
+    metric_set(c->whole, 0);
     c->missing = metric_gauge("weir_copies_missing", "",
                               "Objects of media that are to be on this node and are not whole.");
     c->made = metric_counter("weir_copies_made_total", "", "Parts that were stored here anew.");

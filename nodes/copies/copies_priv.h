@@ -123,7 +123,8 @@ struct copies {
     uint32_t looked_hash;
     int64_t looked_offset;
     uint64_t n_missing;
-    struct metric *missing, *made, *made_bytes, *bad, *scrubbed_bytes, *removed, *looks, *scrubs;
+    struct metric *whole, *missing, *made, *made_bytes, *bad, *scrubbed_bytes, *removed, *looks,
+        *scrubs;
 };
 /* Sum of the offsets at which the view of `lifecycle` stands. */
 int64_t copies_offset(const struct copies *c);

@@ -94,6 +94,7 @@ void members_follow(struct copies *c)
 {
     if (members_changed(c)) {
         log_info("copies_members", "able=%u", (unsigned)__builtin_popcount(c->members.able));
+        metric_set(c->whole, 0);
         round_hurry(&c->look);
     }
 }

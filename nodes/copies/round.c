@@ -6,7 +6,7 @@
 #include "nodes/copies/copies_priv.h"
 
 #define PAGE_KEYS   32
-#define LOOK_JOBS   8
+#define LOOK_JOBS   4 /* live parts want env's io threads, too */
 #define LOOK_FIRST  500000u
 #define SCRUB_FIRST 60000000u
 #define SCRUB_REST  3600000000ull
@@ -57,6 +57,7 @@ static void look_ended(struct round *r)
     c->looked_offset = r->offset;
     c->n_missing = r->n_missing;
     metric_set(c->missing, (int64_t)r->n_missing);
+    metric_set(c->whole, r->n_missing == 0 && r->members_hash == c->members.hash);
     metric_add(c->looks, 1);
 }
 
@@ -188,6 +189,9 @@ void round_job_done(struct job *j)
     unsigned n_missing = 0;
     for (unsigned i = 0; i < j->n_pieces; i++) {
         n_missing += j->pieces[i].wanted && j->pieces[i].missing;
+    }
+    if (j->filled || n_missing > 0) {
+        metric_set(c->whole, 0); /* there may be more, until a look has come to its end */
     }
     r->n_objects++;
     r->n_missing += n_missing > 0 || j->failed;

@@ -80,10 +80,12 @@ static void look__believes_nobody_whose_bytes_fail_their_crc(void **state)
     run_looks(2);
     assert_false(is_whole(0));
     assert_true(copies->n_missing > 0);
+    assert_int_equal(metric_value(copies->whole), 0);
     peers[2].mode = PEER_GOOD; /* one that the log does not name has it, too */
     run_looks(2);
     assert_true(is_whole(0));
     assert_int_equal(copies->n_missing, 0);
+    assert_int_equal(metric_value(copies->whole), 1);
 }
 
 static void look__waits_for_peers_that_fail(void **state)
