@@ -365,6 +365,21 @@ static void replicate__fails_when_too_few_nodes_take_it(void **state)
     assert_int_equal(r.status, WEIR_ENOSPC);
 }
 
+static void replicate__wants_no_copies_of_nodes_that_are_gone(void **state)
+{
+    (void)state;
+    struct result r;
+    config.media_replicas = 3;
+    replicate(0, "first ", &r);
+    assert_int_equal(r.status, 0);
+    assert_int_equal(r.n, 3);
+    config.nodes[1].standing = CONFIG_NODE_GONE;
+    replicate(6, "second", &r);
+    assert_int_equal(r.status, 0);
+    assert_int_equal(r.n, 2);
+    assert_false(names(&r, "n2"));
+}
+
 static void replicate__with_its_own_disk_full_uses_two_others(void **state)
 {
     (void)state;
@@ -524,6 +539,7 @@ int main(void)
         TEST(replicate__tries_the_next_node_and_remembers_the_failure),
         TEST(replicate__does_not_wait_for_a_silent_node),
         TEST(replicate__fails_when_too_few_nodes_take_it),
+        TEST(replicate__wants_no_copies_of_nodes_that_are_gone),
         TEST(replicate__with_its_own_disk_full_uses_two_others),
         TEST(fetch__asks_once_however_many_wait),
         TEST(fetch__asks_the_others_when_the_named_node_fails),
