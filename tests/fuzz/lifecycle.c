@@ -136,6 +136,7 @@ static void feed_start(int64_t worker, uint32_t id, uint64_t msn, unsigned bits)
     b.codecs = text_codecs;
     b.init_object = (bits & 1) != 0 ? text_a : text_b;
     b.init_size = 1;
+    b.init_crc32c = bits & 4;
     b.n_init_nodes = 2;
     b.init_nodes = nodes;
     b.first_msn = msn;
@@ -195,6 +196,26 @@ static void feed_step(unsigned op, unsigned bits)
     }
 }
 
+static int meet(void *data, const struct lifecycle_stored *stored)
+{
+    (void)data;
+    if (stored->segment != NULL ? stored->segment->n_parts == 0 : stored->object->size == 0) {
+        abort();
+    }
+    return 0;
+}
+
+/* A page of what is stored by now: what was written can be read. */
+static void walk_on(void)
+{
+    static struct lifecycle_place place;
+    int rc = lifecycle_walk(views, &place, 16, meet, NULL);
+    if (rc < 0) {
+        abort();
+    }
+    place = rc == 0 ? (struct lifecycle_place){0} : place;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct cursor c;
@@ -204,6 +225,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     cursor_init(&c, data, size);
     if (cursor_u8(&c) % 2 == 0) {
         feed_raw(&c);
+        walk_on();
         return 0;
     }
     while (cursor_left(&c) >= 2) {
@@ -214,5 +236,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (live != NULL) {
         feed_end(live->session_epoch);
     }
+    walk_on();
     return 0;
 }
