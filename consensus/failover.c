@@ -53,7 +53,7 @@ static void leader_lost(struct group *g, uint32_t id)
     r->follower_state.current_leader.id = 0;
     g->failover_tries = 0;
     g->failover_ns = env_now_ns(g->env);
-    uint64_t way_us = members_gives_way(g) ? WAY_US : 0;
+    uint64_t way_us = members_gives_way(g, id) ? WAY_US : 0;
     env_timer_start(&g->failover_timer, FIRST_US + way_us + rank(g, id) * RANK_STEP_US, campaign);
     group_later(g);
 }

@@ -145,9 +145,10 @@ int group_transfer(struct group *g, struct group_transfer *req, uint32_t target_
                    group_transfer_cb cb);
 
 /* Server `id`, this one or another, had better not lead: its disk is full. As long as another voter
- * that is connected is not said to be so, this node takes no leadership that is handed to it and
- * gives the others time to campaign first; and a leader that closes offers its place to those
- * first. All of it concerns time only: where nobody else can lead, it does. */
+ * that is connected is not said to be so, this node takes no leadership that is handed to it (by
+ * somebody else than that one) and gives the others time to campaign first; and a leader that
+ * closes offers its place to those first. All of it concerns time only: where nobody else can lead,
+ * it does. */
 void group_set_unfit(struct group *g, uint32_t id, bool unfit);
 /* Too many of the voters have no room: proposals are refused with WEIR_ENOSPC, as if this node's
  * own disk were full. */

@@ -373,8 +373,9 @@ unsigned configuration_voters(const struct raft_configuration *c);
 /* members.c */
 bool members_settled(struct group *g); /* the configuration may be changed (guard 9) */
 bool members_sole_voter(const struct group *g, const struct raft_configuration *c);
-/* This node had better not lead, and a voter that is there may well. */
-bool members_gives_way(const struct group *g);
+/* This node had better not lead, and a voter that is there may well: another one than `leader`, who
+ * can't or wants no more. */
+bool members_gives_way(const struct group *g, uint32_t leader);
 int members_before_start(struct group *g, struct error *err); /* guard 10 */
 void members_before_tick(struct group *g);
 void members_turn(struct group *g);

@@ -626,7 +626,7 @@ static void deliver(struct group *g, struct group_peer *from, struct message *m)
         if (!guard_on(GUARD_TICK) ||
             (g->n_appends == 0 && !members_sole_voter(g, &g->raft.configuration) &&
              !repair_pending(g) && !g->recovering && !group_disk_stalls(g) &&
-             !members_gives_way(g))) {
+             !members_gives_way(g, from->id))) {
             pass_on(g, from, m);
         }
         break;
@@ -702,7 +702,7 @@ static void tick_follower(struct group *g)
 static bool others_come_first(const struct group *g)
 {
     const struct raft *r = &g->raft;
-    return r->state == RAFT_FOLLOWER && members_gives_way(g) &&
+    return r->state == RAFT_FOLLOWER && members_gives_way(g, 0) &&
            group_now_ms(g) - r->election_timer_start <
                (raft_time)WAY_ELECTIONS * r->election_timeout;
 }

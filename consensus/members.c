@@ -385,11 +385,11 @@ void group_set_unfit(struct group *g, uint32_t id, bool unfit)
     }
 }
 
-bool members_gives_way(const struct group *g)
+bool members_gives_way(const struct group *g, uint32_t leader)
 {
     for (unsigned i = 0; g->unfit && i < g->n_peers; i++) {
         const struct group_peer *peer = g->peers[i];
-        if (peer->role == GROUP_VOTER && !peer->unfit &&
+        if (peer->role == GROUP_VOTER && !peer->unfit && peer->id != leader &&
             transport_connected(g->transport, peer->id)) {
             return true;
         }

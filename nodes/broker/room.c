@@ -54,12 +54,34 @@ static const struct room_peer *peer_of(const struct room *room, uint32_t id)
     return NULL;
 }
 
+static bool tells(const struct broker *b, const struct room_peer *p)
+{
+    return p != NULL && env_now_ns(b->env) < p->heard_ns + COUNT_NS;
+}
+
+/* Members that have left. */
+static void drop_silent(struct broker *b)
+{
+    struct room *room = &b->room;
+    unsigned n = 0;
+    for (unsigned i = 0; i < room->n_peers; i++) {
+        if (tells(b, &room->peers[i])) {
+            room->peers[n++] = room->peers[i];
+        }
+    }
+    room->n_peers = n;
+}
+
 void room_take(struct broker *b, uint32_t peer_id, const Weir__Room *m)
 {
     struct room *room = &b->room;
     unsigned i = 0;
     while (i < room->n_peers && room->peers[i].id != peer_id) {
         i++;
+    }
+    if (i == CLUSTER_NODES_MAX) {
+        drop_silent(b);
+        i = room->n_peers;
     }
     if (i == CLUSTER_NODES_MAX) {
         return;
@@ -71,11 +93,6 @@ void room_take(struct broker *b, uint32_t peer_id, const Weir__Room *m)
         .below = m->below != 0,
         .heard_ns = env_now_ns(b->env),
     };
-}
-
-static bool tells(const struct broker *b, const struct room_peer *p)
-{
-    return p != NULL && env_now_ns(b->env) < p->heard_ns + COUNT_NS;
 }
 
 bool room_of(const struct broker *b, uint32_t node_id)
@@ -98,7 +115,7 @@ bool room_is_scarce(const struct broker *b, const struct group_member *members, 
         voters += votes;
         below += votes && is_below(b, members[i].id);
     }
-    return below > voters / 2;
+    return below > 0 && voters - below <= voters / 2;
 }
 
 static bool somebody_is_below(const struct broker *b)

@@ -1,6 +1,6 @@
 /* Room on disk. A node with less than log.free_mib_min free takes no records for what it leads, so
  * it had better lead nothing: it hands over to replicas whose nodes have told that they have room.
- * Where a majority of a partition's voters has no room nothing moves, and produce is refused with
+ * Where no majority of a partition's voters has room nothing moves, and produce is refused with
  * WEIR_ENOSPC by whoever leads: what is left of their disks would be eaten up by following, and
  * then nothing be committed.
  *
@@ -47,7 +47,8 @@ void room_tick(struct broker *b, uint64_t now_ns);
 void room_take(struct broker *b, uint32_t peer_id, const Weir__Room *m);
 /* It has told lately that it has room. */
 bool room_of(const struct broker *b, uint32_t node_id);
-/* A majority of the voters, this node among them or not, is below the limit. */
+/* Of the voters, this node among them or not, so many are below the limit that the others are no
+ * majority. */
 bool room_is_scarce(const struct broker *b, const struct group_member *members, unsigned n);
 /* What a batch is refused with that this leader's disk has no room for: WEIR_EBUSY, try again, when
  * another one is to lead in a moment. */

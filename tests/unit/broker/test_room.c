@@ -102,7 +102,7 @@ static void others__have_room_when_they_have_said_so_lately(void **state)
         .id = (n), .role = GROUP_VOTER                                                             \
     }
 
-static void room__is_scarce_when_a_majority_of_the_voters_is_below_the_limit(void **state)
+static void room__is_scarce_when_no_majority_of_the_voters_is_above_the_limit(void **state)
 {
     (void)state;
     const struct group_member three[] = {V(1), V(2), V(3), {.id = 4, .role = GROUP_STANDBY}};
@@ -117,9 +117,26 @@ static void room__is_scarce_when_a_majority_of_the_voters_is_below_the_limit(voi
     assert_true(room_is_scarce(&broker, three, 4));
     take(2, false);
     assert_false(room_is_scarce(&broker, three, 4));
+    const struct group_member two[] = {V(1), V(2)}; /* a majority is both of them */
+    assert_false(room_is_scarce(&broker, two, 2));
+    take(2, true);
+    assert_true(room_is_scarce(&broker, two, 2));
     const struct group_member one[] = {V(1)};
     assert_false(room_is_scarce(&broker, one, 1));
     assert_false(room_is_scarce(&broker, NULL, 0));
+}
+
+static void peers__that_are_heard_no_more_make_room_for_others(void **state)
+{
+    (void)state;
+    for (uint32_t id = 1; id <= CLUSTER_NODES_MAX; id++) {
+        take(id, true);
+    }
+    fault_env_advance(broker.env, 3000000);
+    take(2, true);
+    take(CLUSTER_NODES_MAX + 1, false);
+    assert_true(room_of(&broker, CLUSTER_NODES_MAX + 1));
+    assert_int_equal(broker.room.n_peers, 2);
 }
 
 static void peers__are_counted_once_each_and_within_bounds(void **state)
@@ -141,8 +158,9 @@ int main(void)
         TEST(disk__is_full_below_the_limit_and_until_a_quarter_more),
         TEST(a_change__is_told_at_once),
         TEST(others__have_room_when_they_have_said_so_lately),
-        TEST(room__is_scarce_when_a_majority_of_the_voters_is_below_the_limit),
+        TEST(room__is_scarce_when_no_majority_of_the_voters_is_above_the_limit),
         TEST(peers__are_counted_once_each_and_within_bounds),
+        TEST(peers__that_are_heard_no_more_make_room_for_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -97,6 +97,16 @@ static void who_is_unfit__takes_a_leadership_when_all_are(void **state)
     assert_int_equal(cluster_await_leader(&c), one);
 }
 
+/* Who hands over knows that it is fit itself; a node that drains, or stops, goes all the same. */
+static void who_is_unfit__takes_a_leadership_when_only_its_leader_is_fit(void **state)
+{
+    (void)state;
+    set_unfit(one, true);
+    set_unfit(other, true);
+    assert_int_equal(transfer(one), 0);
+    assert_int_equal(cluster_await_leader(&c), one);
+}
+
 static void leader_that_may_choose__prefers_who_is_fit(void **state)
 {
     (void)state;
@@ -151,6 +161,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(who_is_unfit__takes_no_leadership_while_another_one_could),
         TEST(who_is_unfit__takes_a_leadership_when_all_are),
+        TEST(who_is_unfit__takes_a_leadership_when_only_its_leader_is_fit),
         TEST(leader_that_may_choose__prefers_who_is_fit),
         TEST(group__refuses_proposals_while_the_others_have_no_room),
         TEST(follower_that_is_unfit__campaigns_when_the_others_had_their_time),
