@@ -16,40 +16,37 @@ struct line {
     const char *nemesis;
     uint32_t seconds, quiet_ms, fault_ms; /* of a run */
     unsigned nodes, processes;
-    const char *seen;   /* anomalies and findings; any of them proves it */
-    const char *config; /* lines for the nodes, or NULL */
-    bool of_one;        /* only the first node has the fault */
+    const char *seen; /* anomalies and findings; any of them proves it */
+    bool of_one;      /* only the first node has the fault */
 };
 
 static const struct line lines[] = {
     {"no_fsync", &workload_log, "power-all", 12, 0, 0, 5, 0,
-     "lost-write inconsistent-offsets unseen phantom group-unseen unavailable", NULL, false},
+     "lost-write inconsistent-offsets unseen phantom group-unseen unavailable", false},
     {"no_dir_sync", &workload_log, "power-all", 12, 0, 0, 5, 0,
      "lost-write inconsistent-offsets unseen phantom group-unseen unavailable replicas-differ",
-     NULL, false},
+     false},
     {"ack_early", &workload_log, "partition-one", 15, 700, 2000, 5, 0,
-     "lost-write inconsistent-offsets unseen phantom", NULL, false},
-    {"no_dedup", &workload_log, "kill-one", 12, 500, 500, 5, 60, "duplicate", NULL, false},
+     "lost-write inconsistent-offsets unseen phantom", false},
+    {"no_dedup", &workload_log, "kill-one", 12, 500, 500, 5, 60, "duplicate", false},
     {"vote_not_persisted", &workload_log, "kill-voters", 40, 1500, 3000, 3, 24,
-     "two-leaders inconsistent-offsets lost-write replicas-differ crashed", NULL, false},
-    {"stale_read", &workload_register, "pause-cut", 30, 2000, 100, 3, 12, "nonlinearizable", NULL,
-     false},
+     "two-leaders inconsistent-offsets lost-write replicas-differ crashed", false},
+    {"stale_read", &workload_register, "pause-cut", 30, 2000, 100, 3, 12, "nonlinearizable", false},
     {"guard_8", &workload_log, "partition-one,partition-one-way,kill-one", 30, 700, 1500, 3, 40,
-     "lost-write inconsistent-offsets duplicate unseen phantom replicas-differ", NULL, false},
-    {"guard_13", &workload_register, "pause-cut", 30, 2000, 100, 3, 12, "nonlinearizable", NULL,
-     false},
+     "lost-write inconsistent-offsets duplicate unseen phantom replicas-differ", false},
+    {"guard_13", &workload_register, "pause-cut", 30, 2000, 100, 3, 12, "nonlinearizable", false},
     {"guards", &workload_register, "pause-cut", 30, 2000, 100, 3, 12,
-     "nonlinearizable replicas-differ crashed", NULL, false},
+     "nonlinearizable replicas-differ crashed", false},
     {"no_checksum", &workload_log, "disk-flip", 30, 300, 500, 3, 0,
-     "phantom inconsistent-offsets unseen replicas-differ unreadable", NULL, false},
-    {"ban_at_gateway", &workload_chat, "delay", 15, 500, 6000, 3, 0, "banned-message", NULL, false},
-    {"slow_at_gateway", &workload_chat, "none", 15, 0, 0, 3, 0, "too-fast", NULL, false},
+     "phantom inconsistent-offsets unseen replicas-differ unreadable", false},
+    {"ban_at_gateway", &workload_chat, "delay", 15, 500, 6000, 3, 0, "banned-message", false},
+    {"slow_at_gateway", &workload_chat, "none", 15, 0, 0, 3, 0, "too-fast", false},
     {"epoch_ignored", &workload_lifecycle, "delay", 30, 1000, 6000, 3, 0,
-     "old-epoch inconsistent-part playlist-gap wrong-segment views-differ", NULL, true},
+     "old-epoch inconsistent-part playlist-gap wrong-segment views-differ", true},
     {"playlist_local", &workload_lifecycle, "kill-one", 25, 4000, 500, 3, 0,
-     "nonmonotonic-playlist inconsistent-playlist inconsistent-part", NULL, false},
+     "nonmonotonic-playlist inconsistent-playlist inconsistent-part", false},
     {"ledger_repeats", &workload_ledger, "none", 5, 0, 0, 3, 0, "double-booking wrong-balance",
-     NULL, false},
+     false},
 };
 #define N_LINES (sizeof(lines) / sizeof(lines[0]))
 
@@ -153,7 +150,6 @@ static void run_seed(struct proof *p, const struct line *l, uint64_t seed, struc
     o.dir = dir;
     o.environment = environment;
     o.environment_of_one = l->of_one;
-    o.config = l->config;
     run_once(&o, r);
     read_anomalies(dir, anomalies, size);
     size_t n = strlen(anomalies);

@@ -454,7 +454,7 @@ static void on_tick(struct env_timer *timer)
 static int raise_cluster(struct run *run, struct error *err)
 {
     const struct run_options *o = run->options;
-    char path[512], config[2048];
+    char path[512];
     unsigned spare = nemesis_needs_spare(o->nemesis) ? 1 : 0;
     struct hosts_options hosts = {
         .work = o->dir,
@@ -470,9 +470,7 @@ static int raise_cluster(struct run *run, struct error *err)
         .network = o->network,
         .disks = o->disks,
         .lose_names = nemesis_loses_names(o->nemesis),
-        .config = config};
-    (void)snprintf(config, sizeof(config), "%s\n%s", o->workload->config,
-                   o->config != NULL ? o->config : "");
+        .config = o->workload->config};
     int rv = hosts_open(&run->hosts, &hosts, err);
     for (unsigned i = 0; rv == 0 && i < o->nodes; i++) {
         rv = host_start(&run->hosts, &run->hosts.at[i], err);

@@ -30,7 +30,6 @@ struct run_options {
     const char *checker;         /* weir-check */
     const char *environment;     /* of the nodes: a fault build's switch; may be NULL */
     bool environment_of_one;     /* of the first node alone, and not of the tools that compare */
-    const char *config;          /* lines for the nodes beside the workload's; may be NULL */
     bool plain;                  /* no TLS between nodes */
     bool network, disks;         /* hosts_options */
 };
