@@ -377,6 +377,34 @@ int cluster_change(struct cluster *c, uint32_t id, enum group_role role)
     return rv;
 }
 
+static int transfer_status;
+
+static void transferred(struct group_transfer *req, int status)
+{
+    (void)req;
+    transfer_status = status;
+}
+
+static bool transfer_is_over(struct cluster *c)
+{
+    (void)c;
+    return transfer_status != CHANGING;
+}
+
+int cluster_transfer(struct cluster *c, uint32_t to)
+{
+    static struct group_transfer req;
+    uint32_t leader = cluster_leader(c);
+    transfer_status = CHANGING;
+    int rv = leader == 0 ? WEIR_ENOTLEADER
+                         : group_transfer(c->nodes[leader].group, &req, to, transferred);
+    if (rv == 0) {
+        assert_true(cluster_run_until(c, transfer_is_over));
+        rv = transfer_status;
+    }
+    return rv;
+}
+
 struct proposal {
     struct group_propose req;
     struct cluster *cluster;

@@ -79,6 +79,8 @@ void cluster_propose_many(struct cluster *c, unsigned n, unsigned window, size_t
 /* Asks who leads to change a member, once: what it is refused with (WEIR_ENOTLEADER: nobody leads),
  * or the outcome. */
 int cluster_change(struct cluster *c, uint32_t id, enum group_role role);
+/* The same for handing leadership over, to whoever is best when `to` is 0. */
+int cluster_transfer(struct cluster *c, uint32_t to);
 /* All running nodes have the leader's log, committed to its end, byte for byte. */
 void cluster_await_equal(struct cluster *c);
 

@@ -10,7 +10,7 @@
 #include "cluster.h"
 
 static struct cluster c;
-static int changed_status, transferred_status;
+static int changed_status;
 
 #define WAITING 1
 
@@ -34,22 +34,10 @@ static void changed(struct group_change *req, int status)
     changed_status = status;
 }
 
-static void transferred(struct group_transfer *req, int status)
-{
-    (void)req;
-    transferred_status = status;
-}
-
 static bool change_is_over(struct cluster *cl)
 {
     (void)cl;
     return changed_status != WAITING;
-}
-
-static bool transfer_is_over(struct cluster *cl)
-{
-    (void)cl;
-    return transferred_status != WAITING;
 }
 
 static struct group *leader_group(void)
@@ -73,18 +61,6 @@ static int change(uint32_t id, enum group_role role)
 {
     cluster_await_leader(&c);
     return cluster_change(&c, id, role);
-}
-
-static int transfer(uint32_t to)
-{
-    static struct group_transfer req;
-    transferred_status = WAITING;
-    int rv = group_transfer(leader_group(), &req, to, transferred);
-    if (rv == 0) {
-        assert_true(cluster_run_until(&c, transfer_is_over));
-        rv = transferred_status;
-    }
-    return rv;
 }
 
 /* --- Changes as a caller makes them: what is refused for now, or lost on the way, is asked again
@@ -238,7 +214,7 @@ static void group_transfer__moves_leadership_under_load_and_loses_nothing(void *
             (void)cluster_propose(&c, 1, 100);
         }
         uint32_t to = cluster_await_leader(&c) % CLUSTER_NODES + 1;
-        int rv = transfer(round % 2 == 0 ? to : 0);
+        int rv = cluster_transfer(&c, round % 2 == 0 ? to : 0);
         assert_int_equal(rv, 0);
         if (round % 2 == 0) {
             assert_int_equal(cluster_await_leader(&c), to);

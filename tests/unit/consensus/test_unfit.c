@@ -10,11 +10,8 @@
 #include "cluster.h"
 #include "consensus/group_impl.h"
 
-#define WAITING 1
-
 static struct cluster c;
 static uint32_t leader, one, other;
-static int transferred_status;
 
 static bool all_have_caught_up(struct cluster *cl)
 {
@@ -53,37 +50,16 @@ static void set_unfit(uint32_t id, bool unfit)
     }
 }
 
-static void transferred(struct group_transfer *req, int status)
-{
-    (void)req;
-    transferred_status = status;
-}
-
-static bool transfer_is_over(struct cluster *cl)
-{
-    (void)cl;
-    return transferred_status != WAITING;
-}
-
-static int transfer(uint32_t to)
-{
-    static struct group_transfer req;
-    transferred_status = WAITING;
-    assert_int_equal(group_transfer(c.nodes[leader].group, &req, to, transferred), 0);
-    assert_true(cluster_run_until(&c, transfer_is_over));
-    return transferred_status;
-}
-
 static void who_is_unfit__takes_no_leadership_while_another_one_could(void **state)
 {
     (void)state;
     struct log_term term = group_term(c.nodes[leader].group);
     set_unfit(one, true);
-    assert_int_not_equal(transfer(one), 0);
+    assert_int_not_equal(cluster_transfer(&c, one), 0);
     assert_int_equal(cluster_await_leader(&c), leader);
     assert_int_equal(group_term(c.nodes[one].group).v, term.v); /* it did not even try */
     set_unfit(one, false);
-    assert_int_equal(transfer(one), 0);
+    assert_int_equal(cluster_transfer(&c, one), 0);
     assert_int_equal(cluster_await_leader(&c), one);
 }
 
@@ -93,7 +69,7 @@ static void who_is_unfit__takes_a_leadership_when_all_are(void **state)
     for (uint32_t id = 1; id <= CLUSTER_NODES; id++) {
         set_unfit(id, true);
     }
-    assert_int_equal(transfer(one), 0);
+    assert_int_equal(cluster_transfer(&c, one), 0);
     assert_int_equal(cluster_await_leader(&c), one);
 }
 
@@ -103,7 +79,7 @@ static void who_is_unfit__takes_a_leadership_when_only_its_leader_is_fit(void **
     (void)state;
     set_unfit(one, true);
     set_unfit(other, true);
-    assert_int_equal(transfer(one), 0);
+    assert_int_equal(cluster_transfer(&c, one), 0);
     assert_int_equal(cluster_await_leader(&c), one);
 }
 
@@ -111,7 +87,7 @@ static void leader_that_may_choose__prefers_who_is_fit(void **state)
 {
     (void)state;
     set_unfit(other, true);
-    assert_int_equal(transfer(0), 0);
+    assert_int_equal(cluster_transfer(&c, 0), 0);
     assert_int_equal(cluster_await_leader(&c), one);
 }
 

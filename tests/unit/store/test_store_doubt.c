@@ -12,58 +12,15 @@
 #include <cmocka.h>
 #include <uv.h>
 
-#include "base/env_uv.h"
-#include "media/store.h"
+#include "store_fixture.h"
 
-#define OBJECT "00000000000000ab/source-7.m4s"
-
-static uv_loop_t loop;
-static struct env *env;
-static struct store *store;
-static char dir[64];
-
-static void open_store(void)
-{
-    struct store_options options = {.dir = dir, .cache_bytes_max = 1 << 20};
-    struct error err;
-    assert_int_equal(store_open(env, &options, &store, &err), 0);
-}
-
-static void set_flag(void *data)
-{
-    *(bool *)data = true;
-}
-
-static void close_store(void)
-{
-    bool closed = false;
-    store_close(store, set_flag, &closed);
-    while (!closed) {
-        uv_run(&loop, UV_RUN_ONCE);
-    }
-}
+#define CACHE_BYTES (1 << 20)
 
 static int setup(void **state)
 {
     (void)state;
-    (void)snprintf(dir, sizeof(dir), "/tmp/weir-doubt-XXXXXX");
-    assert_non_null(mkdtemp(dir));
-    assert_int_equal(uv_loop_init(&loop), 0);
-    struct error err;
-    assert_int_equal(env_uv_new(&loop, &env, &err), 0);
-    open_store();
+    begin(CACHE_BYTES);
     return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    close_store();
-    env_uv_free(env);
-    assert_int_equal(uv_loop_close(&loop), 0);
-    char command[128];
-    (void)snprintf(command, sizeof(command), "rm -rf %s", dir);
-    return system(command);
 }
 
 struct result {
@@ -148,7 +105,7 @@ static void look__says_how_much_is_there(void **state)
     put(3, "def");
     assert_look(0, 6, false);
     close_store();
-    open_store();
+    open_store(CACHE_BYTES, 0);
     assert_look(0, 6, false);
 }
 
@@ -159,7 +116,7 @@ static void put__behind_the_end_leaves_doubt_until_it_is_trusted(void **state)
     put(4, "efg");
     assert_look(0, 7, true);
     close_store();
-    open_store();
+    open_store(CACHE_BYTES, 0);
     assert_look(0, 7, true);
     put(3, "d"); /* that there is no gap any more has to be found out by who reads it */
     assert_look(0, 7, true);
