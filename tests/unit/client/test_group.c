@@ -386,7 +386,10 @@ static void weir_group__takes_over_from_a_dead_member_at_its_last_commit(void **
     harness_run_until(&h, &b.enough);
     produce(&h, cb, RECORDS);
     harness_run_until(&h, &seen->all);
-    unsigned of_a = a.n_records;
+    unsigned of_a = 0, before = seen->n_repeats;
+    for (unsigned i = 0; i < PARTITIONS; i++) {
+        of_a += a.next[i] > 0 ? (unsigned)(a.next[i] - a.begun[i]) : 0;
+    }
     harness_free_client(&h, ca);
     b.want_held = 4;
     b.enough = false;
@@ -395,7 +398,8 @@ static void weir_group__takes_over_from_a_dead_member_at_its_last_commit(void **
     seen->all = false;
     produce(&h, cb, RECORDS / 4);
     harness_run_until(&h, &seen->all);
-    assert_int_equal(seen->n_repeats, of_a); /* it had committed nothing, nor skipped anything */
+    assert_int_equal(seen->n_repeats - before,
+                     of_a); /* it had committed nothing, nor skipped anything */
     leave(&h, &b);
     assert_int_equal(ask_committed(&h, "g").sum, RECORDS + RECORDS / 4);
     harness_free_client(&h, cb);
