@@ -169,11 +169,20 @@ static int begin_broadcast(struct lifecycle_fold *f, uint64_t id)
     return rc == 0 ? fold_put(f->txn, k.data, k.len, number, sizeof(number)) : rc;
 }
 
+/* Is what the claimer knew of still so? */
+static bool claim_stands(const struct lifecycle_fold *f, const Weir__SessionClaim *m)
+{
+    return m->follows == 0 || m->follows == lifecycle_claim_follows(f->channel);
+}
+
 static int fold_claim(struct lifecycle_fold *f, const Weir__SessionClaim *m)
 {
     if (!node_valid(m->node) || !text_valid_within(m->encoder, LIFECYCLE_ENCODER_MAX) ||
         m->broadcast_id == 0) {
         return VERDICT_MALFORMED;
+    }
+    if (!claim_stands(f, m)) {
+        return VERDICT_FENCED;
     }
     int rc = f->channel == NULL ? begin_broadcast(f, m->broadcast_id) : close_all(f);
     if (rc != 0) {
@@ -533,7 +542,7 @@ static void lifecycle_close(void *data)
 
 const struct view_ops lifecycle_view = {
     .topic = VIEW_LIFECYCLE,
-    .version = 3,
+    .version = 4,
     .open = lifecycle_open,
     .load = lifecycle_load,
     .close = lifecycle_close,

@@ -3,8 +3,9 @@
  * queries. Loop thread of the views.
  *
  * Rules, all decided in log order (proto/lifecycle.proto):
- * - The newest SessionClaim owns the channel; its offset is the session's epoch. It continues the
- * broadcast that runs, else begins one. It closes every open segment as it is; the renditions go on
+ * - The newest SessionClaim owns the channel; its offset is the session's epoch. One that names the
+ * session that it follows counts only directly behind that one. It continues the broadcast that
+ * runs, else begins one. It closes every open segment as it is; the renditions go on
  * with the next number after a discontinuity.
  * - A TranscodeAssign of the current session makes a worker; its offset is the worker's epoch.
  * - RenditionStart, PartCommitted, Thumbnail count only from the current worker; a part only as
@@ -141,6 +142,8 @@ const struct lifecycle_channel *lifecycle_live(struct views *views, const char *
 /* All live channels, in no order; non-zero from cb ends the walk and is returned. */
 typedef int (*lifecycle_live_cb)(void *data, const struct lifecycle_channel *channel);
 int lifecycle_live_each(struct views *views, lifecycle_live_cb cb, void *data);
+/* What a claim says of the session that it is to follow (SessionClaim.follows); NULL: not live. */
+uint64_t lifecycle_claim_follows(const struct lifecycle_channel *channel);
 /* Append time of the newest claim or part. */
 int64_t lifecycle_active_ms(const struct lifecycle_channel *channel);
 

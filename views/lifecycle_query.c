@@ -30,6 +30,11 @@ int lifecycle_live_each(struct views *views, lifecycle_live_cb cb, void *data)
     return 0;
 }
 
+uint64_t lifecycle_claim_follows(const struct lifecycle_channel *channel)
+{
+    return channel == NULL ? 1 : (uint64_t)channel->session_epoch + 2;
+}
+
 int64_t lifecycle_active_ms(const struct lifecycle_channel *channel)
 {
     return channel->part_ms > channel->session_ms ? channel->part_ms : channel->session_ms;

@@ -33,10 +33,11 @@
  *   GREETING   `publish` comes                        -> CHECKING
  *   CHECKING   the key is good                        -> CLAIMING, it is not: LINGERING
  *   CLAIMING   the claim is folded                    -> LIVE, it can't be: LINGERING
- *   LIVE       the encoder ends, or its line does     -> FINISHING, another claim, or nothing can
- * be stored: LINGERING FINISHING  all parts are committed                -> ENDING when it ended
- * properly, else gone ENDING     the end is folded                      -> gone LINGERING  a moment
- * has passed                    -> gone */
+ *   LIVE       the encoder ends, or its line does     -> FINISHING
+ *              another claim, or nothing is stored    -> LINGERING
+ *   FINISHING  all parts are committed                -> ENDING when it ended properly, else gone
+ *   ENDING     the end is folded                      -> gone
+ *   LINGERING  a moment has passed                    -> gone */
 enum session_state {
     SESSION_GREETING,
     SESSION_CHECKING,
@@ -190,8 +191,9 @@ static int submit_record(struct session *s, Weir__LifecycleRecord *record)
     return rc;
 }
 
-/* Repeated until it is in, within CLAIM_TICKS. A copy that was stored without our knowing does no
- * harm: it is known by its broadcast id. */
+/* Repeated until it is in, within CLAIM_TICKS. It follows the session that this node knows of now:
+ * one that is stored when this session has long gone must not take the channel from the next
+ * (decision 0430), and of copies that were stored without our knowing only one counts. */
 static void claim(struct session *s)
 {
     char node[CONFIG_NAME_MAX], encoder[NAME_BYTES];
@@ -202,6 +204,7 @@ static void claim(struct session *s)
     m.node = node;
     m.broadcast_id = s->broadcast_id;
     m.encoder = encoder;
+    m.follows = lifecycle_claim_follows(lifecycle_live(s->node->views, s->channel));
     record.body_case = WEIR__LIFECYCLE_RECORD__BODY_SESSION_CLAIM;
     record.session_claim = &m;
     (void)submit_record(s, &record); /* the next tick tries again */
@@ -298,6 +301,8 @@ static void on_claimed(struct session *s, int status, enum verdict verdict)
 {
     if (status == 0 && verdict == VERDICT_OK) {
         go_live(s, s->submit.offset);
+    } else if (status == 0 && verdict == VERDICT_FENCED) {
+        log_info("claim_overtaken", "channel=%s", s->channel); /* the next tick looks again */
     } else if (status == 0) {
         refuse(s, verdict_name(verdict));
     } else {

@@ -92,12 +92,13 @@ static void feed_message(Weir__LifecycleRecord *m)
     feed(packed, weir__lifecycle_record__pack(m, packed));
 }
 
-static void feed_claim(uint64_t id)
+static void feed_claim(uint64_t id, uint64_t follows)
 {
     Weir__LifecycleRecord m = WEIR__LIFECYCLE_RECORD__INIT;
     Weir__SessionClaim b = WEIR__SESSION_CLAIM__INIT;
     b.node = text_n1;
     b.broadcast_id = id;
+    b.follows = follows;
     m.body_case = WEIR__LIFECYCLE_RECORD__BODY_SESSION_CLAIM;
     m.session_claim = &b;
     feed_message(&m);
@@ -179,7 +180,8 @@ static void feed_step(unsigned op, unsigned bits)
     uint32_t part = (r != NULL ? r->next_part : 0) + ((bits & 0xc0) == 0x80 ? 1 : 0);
     switch (op % 8) {
     case 0:
-        feed_claim((uint64_t)views_offset(views, VIEW_LIFECYCLE, 0) + 1);
+        feed_claim((uint64_t)views_offset(views, VIEW_LIFECYCLE, 0) + 1,
+                   (bits & 2) != 0 ? lifecycle_claim_follows(c) - (uint64_t)off : 0);
         return;
     case 1:
         feed_assign(session);

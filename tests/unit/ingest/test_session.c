@@ -11,6 +11,7 @@
 #include "media/rtmp.h"
 #include "nodes/ingest/feed.h"
 #include "nodes/ingest/session.h"
+#include "proto/lifecycle.pb-c.h"
 #include "views/accounts.h"
 #include "virtual_env.h"
 
@@ -28,6 +29,8 @@ static struct world {
     struct session *session;
     struct view_submit *submit; /* the claim, until it is folded */
     view_submit_cb submit_cb;
+    uint64_t follows; /* what the claim says */
+    unsigned claims;
     int key_status; /* of looking the stream key up */
     unsigned accepted, rejected, aborted, frames, closed;
     char text[128]; /* what the encoder was told */
@@ -146,8 +149,12 @@ int __wrap_views_submit(struct views *views, enum view_topic topic, const char *
     (void)views;
     (void)topic;
     (void)key;
-    (void)value;
-    (void)len;
+    Weir__LifecycleRecord *m = weir__lifecycle_record__unpack(NULL, len, value);
+    assert_non_null(m);
+    assert_int_equal(m->body_case, WEIR__LIFECYCLE_RECORD__BODY_SESSION_CLAIM);
+    w.follows = m->session_claim->follows;
+    w.claims++;
+    weir__lifecycle_record__free_unpacked(m, NULL);
     w.submit = req;
     w.submit_cb = cb;
     return 0;
@@ -198,13 +205,18 @@ static int setup(void **state)
     return 0;
 }
 
-static void claim_is_folded(void)
+static void claim_is_judged(enum verdict verdict)
 {
     assert_non_null(w.submit_cb);
     view_submit_cb cb = w.submit_cb;
     w.submit_cb = NULL;
     w.submit->offset = EPOCH;
-    cb(w.submit, 0, VERDICT_OK);
+    cb(w.submit, 0, verdict);
+}
+
+static void claim_is_folded(void)
+{
+    claim_is_judged(VERDICT_OK);
 }
 
 static int teardown(void **state)
@@ -321,6 +333,34 @@ static void a_stream_of_which_nothing_is_stored_for_a_minute__is_told(void **sta
     closes_soon();
 }
 
+static void
+a_claim__follows_the_session_that_is_known_and_is_made_again_behind_another(void **state)
+{
+    (void)state;
+    w.channel.session_epoch = EPOCH - 20;
+    encoder_sends("publish");
+    assert_int_equal(w.follows, lifecycle_claim_follows(&w.channel));
+    w.channel.session_epoch = EPOCH - 10; /* somebody else was quicker */
+    claim_is_judged(VERDICT_FENCED);
+    virtual_env_run(&w.env, SECOND_US);
+    assert_int_equal(w.rejected, 0);
+    assert_int_equal(w.claims, 2);
+    assert_int_equal(w.follows, lifecycle_claim_follows(&w.channel));
+    w.channel.session_epoch = EPOCH;
+    claim_is_folded();
+    assert_int_equal(w.accepted, 1);
+}
+
+static void a_claim__is_not_made_again_for_who_was_sent_away(void **state)
+{
+    (void)state;
+    encoder_sends("publish");
+    session_on_cut_off(w.session);
+    claim_is_judged(VERDICT_FENCED);
+    closes_soon();
+    assert_int_equal(w.claims, 1);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -329,6 +369,8 @@ int main(void)
         TEST(a_node_that_is_cut_off__refuses_who_waits_for_its_claim),
         TEST(a_node_that_is_cut_off__refuses_who_waits_for_its_key),
         TEST(a_node_that_is_cut_off__has_nothing_to_say_to_who_greets),
+        TEST(a_claim__follows_the_session_that_is_known_and_is_made_again_behind_another),
+        TEST(a_claim__is_not_made_again_for_who_was_sent_away),
         TEST(a_stream_that_is_stored__goes_on),
         TEST(a_stream_of_which_nothing_is_stored_for_a_minute__is_told),
     };

@@ -112,12 +112,19 @@ enum verdict feed_record(struct lifecycle_feed *f, const Weir__LifecycleRecord *
 
 enum verdict feed_claim(struct lifecycle_feed *f, const char *node, uint64_t broadcast)
 {
+    return feed_claim_behind(f, node, broadcast, 0);
+}
+
+enum verdict feed_claim_behind(struct lifecycle_feed *f, const char *node, uint64_t broadcast,
+                               uint64_t follows)
+{
     char text[256], encoder[] = "obs-output module";
     (void)snprintf(text, sizeof(text), "%s", node);
     Weir__SessionClaim c = WEIR__SESSION_CLAIM__INIT;
     c.node = text;
     c.broadcast_id = broadcast;
     c.encoder = encoder;
+    c.follows = follows;
     FEED(f, SESSION_CLAIM, session_claim, &c);
     f->session = f->verdict == VERDICT_OK ? f->next - 1 : f->session;
     return f->verdict;

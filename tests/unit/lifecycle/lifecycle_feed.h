@@ -32,6 +32,8 @@ void feed_reopen(struct lifecycle_feed *f);
 enum verdict feed_raw(struct lifecycle_feed *f, const void *value, size_t len);
 enum verdict feed_record(struct lifecycle_feed *f, const Weir__LifecycleRecord *m);
 enum verdict feed_claim(struct lifecycle_feed *f, const char *node, uint64_t broadcast);
+enum verdict feed_claim_behind(struct lifecycle_feed *f, const char *node, uint64_t broadcast,
+                               uint64_t follows);
 enum verdict feed_assign(struct lifecycle_feed *f, int64_t session, const char *node);
 /* A start with sane values to change before it is fed. */
 Weir__RenditionStart feed_start_of(struct lifecycle_feed *f, uint32_t rendition, uint64_t msn);

@@ -85,6 +85,27 @@ static void claim__a_newer_one_takes_over_and_the_broadcast_goes_on(void **state
     assert_int_equal(feed_assign(&f, f.session, "n1"), VERDICT_OK);
 }
 
+static void claim__that_was_long_on_its_way_takes_the_channel_from_nobody(void **state)
+{
+    (void)state;
+    uint64_t nobody = lifecycle_claim_follows(NULL);
+    assert_int_equal(feed_claim_behind(&f, "n1", FEED_BROADCAST, nobody), VERDICT_OK);
+    uint64_t first = lifecycle_claim_follows(live());
+    assert_int_equal(feed_claim_behind(&f, "n2", 0xdef, nobody), VERDICT_FENCED);
+    assert_string_equal(live()->session_node, "n1");
+    assert_int_equal(feed_claim_behind(&f, "n2", 0xdef, first), VERDICT_OK);
+    assert_string_equal(live()->session_node, "n2");
+    assert_int_equal(feed_claim_behind(&f, "n3", 0x123, first), VERDICT_FENCED);
+    assert_int_equal(feed_claim_behind(&f, "n3", 0x123, UINT64_MAX), VERDICT_FENCED);
+    assert_string_equal(live()->session_node, "n2");
+    assert_int_equal(feed_end(&f, f.session), VERDICT_OK);
+    uint64_t ended = lifecycle_claim_follows(live());
+    assert_int_equal(feed_claim_behind(&f, "n3", 0x123, first), VERDICT_FENCED);
+    assert_null(live());
+    assert_int_equal(feed_claim_behind(&f, "n3", 0x123, ended), VERDICT_OK);
+    assert_string_equal(live()->session_node, "n3");
+}
+
 static void claim__closes_the_open_segment_and_the_next_is_a_discontinuity(void **state)
 {
     (void)state;
@@ -672,6 +693,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(claim__makes_a_channel_live_with_its_offset_as_epoch),
         TEST(claim__a_newer_one_takes_over_and_the_broadcast_goes_on),
+        TEST(claim__that_was_long_on_its_way_takes_the_channel_from_nobody),
         TEST(claim__closes_the_open_segment_and_the_next_is_a_discontinuity),
         TEST(claim__after_the_end_begins_another_broadcast),
         TEST(claim__bad_values_are_malformed),

@@ -88,7 +88,7 @@ static void record_print__shows_ids_in_hex(void **state)
     record.session_claim = &claim;
     expect("lifecycle", &record.base,
            "{\"channel\":\"demo\",\"session_claim\":{\"node\":\"n1\","
-           "\"broadcast_id\":\"fedcba9876543210\",\"encoder\":\"\"}}");
+           "\"broadcast_id\":\"fedcba9876543210\",\"encoder\":\"\",\"follows\":0}}");
 }
 
 static void record_print__refuses_other_topics_and_what_is_no_record(void **state)
