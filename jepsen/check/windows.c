@@ -19,6 +19,17 @@ bool window_same(const struct window *a, const struct window *b)
     return a->len == b->len && memcmp(a->name, b->name, (size_t)a->len) == 0;
 }
 
+/* The newest of this name that has no end yet; NULL: none. */
+static struct window *open_window(struct windows *w, const struct window *as, int64_t end_ns)
+{
+    for (size_t k = w->n; k-- > 0;) {
+        if (window_same(&w->at[k], as)) {
+            return w->at[k].stop_ns == end_ns ? &w->at[k] : NULL;
+        }
+    }
+    return NULL;
+}
+
 void windows_find(struct windows *w, const struct ops *ops)
 {
     int64_t end_ns = ops->n > 0 ? ops->at[ops->n - 1].time_ns : 0;
@@ -30,15 +41,16 @@ void windows_find(struct windows *w, const struct ops *ops)
         if (op->process != HISTORY_NEMESIS) {
             continue;
         }
-        if (begins(op->f, "start-", &now.name, &now.len) && w->n < WINDOWS_MAX) {
+        bool starts = begins(op->f, "begin-", &now.name, &now.len) ||
+                      begins(op->f, "start-", &now.name, &now.len);
+        if (!starts && !begins(op->f, "stop-", &now.name, &now.len)) {
+            continue;
+        }
+        struct window *open = open_window(w, &now, end_ns);
+        if (starts && open == NULL && w->n < WINDOWS_MAX) {
             w->at[w->n++] = now;
-        } else if (begins(op->f, "stop-", &now.name, &now.len)) {
-            for (size_t k = w->n; k-- > 0;) {
-                if (window_same(&w->at[k], &now) && w->at[k].stop_ns == end_ns) {
-                    w->at[k].stop_ns = op->time_ns;
-                    break;
-                }
-            }
+        } else if (!starts && open != NULL) {
+            open->stop_ns = op->time_ns;
         }
     }
 }

@@ -1,4 +1,5 @@
-/* When which fault was there: from the nemesis's :start-NAME and :stop-NAME. */
+/* When which fault was there: from the nemesis's :begin-NAME (it is being done; histories of before
+ * have none), :start-NAME (it is done, and to whom) and :stop-NAME. */
 #ifndef JEPSEN_CHECK_WINDOWS_H
 #define JEPSEN_CHECK_WINDOWS_H
 

@@ -219,6 +219,7 @@ static void begin_fault(struct nemesis *n, const struct fault *f)
 {
     char what[NEMESIS_WHAT_MAX] = "nil";
     memset(n->w->hit, 0, sizeof(n->w->hit));
+    tell(n, "begin", f, "nil"); /* to restart all, one after the other, takes its time */
     n->status = f->begin(n->w, what, &n->error);
     tell(n, "start", f, what);
     memcpy(n->hit[n->n_active], n->w->hit, sizeof(n->w->hit));

@@ -259,6 +259,21 @@ static void stats__count_recovery_from_the_last_of_several_faults(void **state)
         strstr(figures, ":fault/cut {:times 1, :longest-down-ms 4000.0, :recovery-ms 1000.0}"));
 }
 
+static void stats__count_a_fault_from_when_it_is_begun(void **state)
+{
+    (void)state;
+    const char *figures = figures_of(
+        "{:index 0, :time 900000000, :type :info, :process :nemesis, :f :begin-roll, :value nil}"
+        "{:index 1, :time 1000000000, :type :invoke, :process 0, :f :write, :value [1 5]}"
+        "{:index 2, :time 4000000000, :type :ok, :process 0, :f :write, :value [1 5]}"
+        "{:index 3, :time 5000000000, :type :info, :process :nemesis, :f :start-roll, :value nil}"
+        "{:index 4, :time 5000000000, :type :info, :process :nemesis, :f :stop-roll, :value nil}"
+        "{:index 5, :time 6000000000, :type :invoke, :process 0, :f :write, :value [1 6]}"
+        "{:index 6, :time 6000000000, :type :ok, :process 0, :f :write, :value [1 6]}");
+    assert_non_null(
+        strstr(figures, ":fault/roll {:times 1, :longest-down-ms 3000.0, :recovery-ms 0.0}"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -270,6 +285,7 @@ int main(void)
         cmocka_unit_test(stats__count_nothing_between_attempts_that_are_far_apart),
         cmocka_unit_test(stats__tell_keys_apart),
         cmocka_unit_test(stats__count_recovery_from_the_last_of_several_faults),
+        cmocka_unit_test(stats__count_a_fault_from_when_it_is_begun),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
