@@ -93,6 +93,10 @@ static void *heap_malloc(void *data, size_t size)
     if (ptr == NULL) {
         no_memory(size);
     }
+    /* A configuration is encoded in whole words, and libraft leaves the end of the last one as it
+     * is: what happened to be in memory would be in every replica's log. */
+    size_t end = size < sizeof(uint64_t) ? size : sizeof(uint64_t);
+    memset((uint8_t *)ptr + size - end, 0, end);
     return ptr;
 }
 

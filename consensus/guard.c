@@ -707,6 +707,17 @@ static bool others_come_first(const struct group *g)
                (raft_time)WAY_ELECTIONS * r->election_timeout;
 }
 
+/* Libraft ends a hand-over of leadership in its tick, and calls back from there. Who may not
+ * campaign gets that much of it: as one that has heard of a leader just now. */
+static void tick_transfer(struct group *g)
+{
+    struct raft *r = &g->raft;
+    if (r->transfer != NULL && !members_sole_voter(g, &r->configuration)) {
+        r->election_timer_start = group_now_ms(g);
+        g->raft_tick(&g->io);
+    }
+}
+
 void guard_tick(struct group *g)
 {
     if (g->phase != GROUP_UP) {
@@ -718,6 +729,7 @@ void guard_tick(struct group *g)
          * that would use the old one. */
         if (g->n_appends > 0 || !list_empty(&g->appends) || disk_is_refusing(g) ||
             group_disk_stalls(g)) {
+            tick_transfer(g);
             return;
         }
         tick_follower(g);
@@ -731,6 +743,8 @@ void guard_tick(struct group *g)
     if (is_leader(g) || !(repair_pending(g) || g->recovering || others_come_first(g))) {
         members_before_tick(g);
         g->raft_tick(&g->io);
+    } else {
+        tick_transfer(g);
     }
     guard_settle(g);
     catchup_next(g);

@@ -728,22 +728,15 @@ static int boot_configuration(struct group *g, struct raft_buffer *ret_buf)
     struct raft_configuration conf;
     raft_configuration_init(&conf);
     int rv = 0;
-    size_t used = 1 + 8; /* the encoding's version and count; see message.h */
     for (unsigned i = 0; i < g->n_founders && rv == 0; i++) {
         char address[12];
         snprintf(address, sizeof(address), "%u", g->founders[i]);
         rv = raft_configuration_add(&conf, g->founders[i], address, RAFT_VOTER);
-        used += 8 + strlen(address) + 1 + 1;
     }
     if (rv == 0) {
         rv = raft_configuration_encode(&conf, ret_buf);
     }
     raft_configuration_close(&conf);
-    if (rv == 0) {
-        /* libraft pads to 8 bytes and leaves the padding as it was; every replica must hold the
-         * same bytes. */
-        memset((uint8_t *)ret_buf->base + used, 0, ret_buf->len - used);
-    }
     return rv;
 }
 

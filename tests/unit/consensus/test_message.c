@@ -451,6 +451,27 @@ static void state__comes_back_as_it_was(void **state)
     message_release(&m);
 }
 
+/* libraft pads to whole words and leaves the padding as it was. */
+static void configuration__is_encoded_without_what_was_in_memory(void **state)
+{
+    (void)state;
+    struct raft_configuration conf;
+    struct raft_buffer buf[2];
+    raft_configuration_init(&conf);
+    assert_int_equal(raft_configuration_add(&conf, 1, "1", RAFT_VOTER), 0);
+    assert_int_equal(raft_configuration_encode(&conf, &buf[0]), 0);
+    size_t used = 1 + 8 + 8 + 2 + 1; /* version, number; id, address, role: message.h */
+    assert_int_equal(buf[0].len, 24);
+    memset((uint8_t *)buf[0].base + used, 0xff, buf[0].len - used);
+    raft_free(buf[0].base);
+    assert_int_equal(raft_configuration_encode(&conf, &buf[1]), 0);
+    for (size_t i = used; i < buf[1].len; i++) {
+        assert_int_equal(((uint8_t *)buf[1].base)[i], 0);
+    }
+    raft_free(buf[1].base);
+    raft_configuration_close(&conf);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -468,6 +489,7 @@ int main(void)
         TEST(compaction_marks__come_back_as_they_were),
         TEST(install__carries_the_configuration),
         TEST(pinned_memory__outlives_its_owner),
+        TEST(configuration__is_encoded_without_what_was_in_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

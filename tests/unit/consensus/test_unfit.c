@@ -131,6 +131,41 @@ static void follower_that_is_unfit_as_all_are__campaigns_as_ever(void **state)
     assert_int_equal(g->raft.state, RAFT_CANDIDATE);
 }
 
+static bool transfer_is_over;
+
+static void transferred(struct group_transfer *req, int status)
+{
+    (void)req;
+    assert_int_not_equal(status, 0);
+    transfer_is_over = true;
+}
+
+static bool is_over(struct cluster *cl)
+{
+    (void)cl;
+    return transfer_is_over;
+}
+
+static bool has_begun(struct cluster *cl)
+{
+    return cl->nodes[leader].group->raft.transfer != NULL;
+}
+
+/* Else who closes the group waits for it for ever. */
+static void transfer_of_who_is_unfit__ends_though_somebody_else_leads_now(void **state)
+{
+    (void)state;
+    struct group *g = c.nodes[leader].group;
+    struct group_transfer req = {0};
+    transfer_is_over = false;
+    set_unfit(leader, true);
+    set_unfit(one, true); /* does not take it: the other one is fit */
+    assert_int_equal(group_transfer(g, &req, one, transferred), 0);
+    assert_true(cluster_run_until(&c, has_begun));
+    guard_step_down(g);
+    assert_true(cluster_run_until(&c, is_over));
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -142,6 +177,7 @@ int main(void)
         TEST(group__refuses_proposals_while_the_others_have_no_room),
         TEST(follower_that_is_unfit__campaigns_when_the_others_had_their_time),
         TEST(follower_that_is_unfit_as_all_are__campaigns_as_ever),
+        TEST(transfer_of_who_is_unfit__ends_though_somebody_else_leads_now),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
