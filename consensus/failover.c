@@ -9,7 +9,7 @@
 #define RANK_STEP_US 25000
 #define WAY_US       200000 /* who had better not lead lets all others try first */
 #define BUSY_US      2000
-#define RETRY_US     30000
+#define RETRY_US     30000 /* and up to 240 ms */
 #define HURRY_NS     500000000ull
 #define TRIES_MAX    8
 
@@ -36,10 +36,12 @@ static void campaign(struct env_timer *timer)
         env_timer_start(timer, BUSY_US, campaign); /* guard 5 */
         return;
     }
-    g->failover_tries++;
-    /* Others may hear of the death a little later and refuse the first time. */
-    uint64_t spread_us = env_random_u64(g->env) % RETRY_US;
-    env_timer_start(timer, RETRY_US + rank(g, 0) * RETRY_US + spread_us, campaign);
+    /* Others may hear of the death a little later and refuse the first time. Or their votes take
+     * longer than that, and a new try would forget them: every second one is given twice the time.
+     */
+    uint64_t step_us = RETRY_US << g->failover_tries++ / 2;
+    uint64_t spread_us = env_random_u64(g->env) % step_us;
+    env_timer_start(timer, step_us + rank(g, 0) * step_us + spread_us, campaign);
     guard_campaign(g);
 }
 

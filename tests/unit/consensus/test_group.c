@@ -348,6 +348,51 @@ static void leader_that_falls_silent__is_followed_by_rank_and_not_by_chance(void
     }
 }
 
+static uint32_t deaf;
+static struct env_timer *watched;
+static uint64_t longest_us;
+
+static void note_delay(struct env_timer *timer, uint64_t delay_us)
+{
+    if (timer == watched && delay_us > longest_us) {
+        longest_us = delay_us;
+    }
+    c.nodes[deaf].ops_below->timer_start(timer, delay_us);
+}
+
+static bool all_tries_are_over(struct cluster *cl)
+{
+    return cl->nodes[deaf].group->failover_tries == 8;
+}
+
+static int lose(void *data, uint32_t peer_id, uint16_t type, const void *msg, size_t len,
+                const void *attachment, size_t attachment_len, struct error *err)
+{
+    (void)data, (void)peer_id, (void)type, (void)msg, (void)len;
+    (void)attachment, (void)attachment_len, (void)err;
+    return 0;
+}
+
+/* Votes that take long, on a line between two continents, are waited for in the end. */
+static void campaigns_after_a_lost_leader__are_further_and_further_apart(void **state)
+{
+    (void)state;
+    cluster_start_all(&c);
+    deaf = cluster_await_leader(&c) % CLUSTER_NODES + 1;
+    cluster_await_equal(&c);
+    struct cluster_node *n = &c.nodes[deaf];
+    struct transport_handler *handler = &n->transport->groups[0].handler, before = *handler;
+    watched = &n->group->failover_timer;
+    longest_us = 0;
+    n->ops.timer_start = note_delay;
+    handler->receive = lose;
+    assert_true(cluster_run_until(&c, all_tries_are_over));
+    assert_true(longest_us >= 240000);
+    handler->receive = before.receive;
+    cluster_propose_many(&c, 10, 5, 10);
+    cluster_await_equal(&c);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -361,6 +406,7 @@ int main(void)
         TEST(group__goes_on_when_its_leader_stops),
         TEST(loops_that_stand_still__elect_nobody),
         TEST(leader_that_falls_silent__is_followed_by_rank_and_not_by_chance),
+        TEST(campaigns_after_a_lost_leader__are_further_and_further_apart),
         TEST(group__bounds_what_is_in_flight),
         TEST(group__refuses_proposals_when_the_disk_is_short),
         TEST(group__mends_a_corrupt_replica_while_the_others_go_on),
