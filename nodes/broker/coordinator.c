@@ -182,8 +182,8 @@ int part_state_make(struct groups_part *part, const char *group, struct group_st
         generation = known->generation_max;
     }
     bool claims = known != NULL && part_is_new(part);
-    int rv =
-        group_state_new(group, generation, now, claims ? GROUP_FAILOVER_NS : GROUP_SETTLE_NS, &g);
+    int rv = group_state_new(group, &part->commits, generation, now,
+                             claims ? GROUP_FAILOVER_NS : GROUP_SETTLE_NS, &g);
     if (rv == 0) {
         list_push_back(&part->states, &g->link);
         part->n_states++;
@@ -386,13 +386,17 @@ void coordinator_sweep(struct coordinator *co, uint64_t now_ns)
         if (part->fold_failed) {
             fold_later(part);
         }
+        /* What members are given begins where the newest commit says: it has to be folded. */
+        bool ready = part->term != 0 && part_ready(part) == 0;
         LIST_FOREACH_SAFE(it, nx, &part->states)
         {
             struct group_state *g = list_entry(it, struct group_state, link);
             expire_members(part, g, now_ns);
-            part_state_run(part, g, now_ns);
+            if (ready) {
+                part_state_run(part, g, now_ns);
+            }
         }
-        if (part->term != 0 && part_ready(part) == 0) {
+        if (ready) {
             part_expire(part, now_ns);
         }
     }

@@ -29,8 +29,8 @@ struct groups_part {
     struct list states;  /* struct group_state.link */
     uint32_t n_states;
     uint64_t expire_at_ns;
-    uint32_t n_commits; /* proposed and not yet answered */
-    bool expiring;      /* a batch of group_expire.c is on its way */
+    struct group_commits commits;
+    bool expiring; /* a batch of group_expire.c is on its way */
 };
 
 struct coordinator {

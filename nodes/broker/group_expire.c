@@ -70,7 +70,8 @@ void part_expire(struct groups_part *part, uint64_t now_ns)
     struct batch_builder builder;
     struct bytes batch;
     /* What is on its way must not be overwritten by what it was before. */
-    if (part->expiring || part->n_commits > 0 || now_ns < part->expire_at_ns) {
+    if (part->expiring || part->commits.ended != part->commits.proposed ||
+        now_ns < part->expire_at_ns) {
         return;
     }
     part->expire_at_ns = now_ns + every_ns;

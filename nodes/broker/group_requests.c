@@ -179,7 +179,7 @@ static void on_committed(struct group_propose *req, int status)
     struct commit *commit = req->data;
     struct conn *c = commit->conn;
     c->n_produces--;
-    commit->part->n_commits--;
+    commit->part->commits.ended++;
     if (status == 0) {
         Weir__BrokerGroupCommitted m = WEIR__BROKER_GROUP_COMMITTED__INIT;
         broker_conn_reply(c, BROKER_GROUP_COMMITTED, commit->correlation, &m.base);
@@ -209,7 +209,7 @@ static int propose(struct conn *c, const struct frame *frame, struct groups_part
         return rv;
     }
     c->n_produces++;
-    part->n_commits++;
+    part->commits.proposed++;
     return 0;
 }
 

@@ -5,14 +5,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-int group_state_new(const char *name, uint64_t generation, uint64_t now_ns, uint64_t settle_ns,
-                    struct group_state **ret_group)
+int group_state_new(const char *name, const struct group_commits *commits, uint64_t generation,
+                    uint64_t now_ns, uint64_t settle_ns, struct group_state **ret_group)
 {
     struct group_state *g = calloc(1, sizeof(*g));
     if (g == NULL) {
         return WEIR_ENOMEM;
     }
     (void)snprintf(g->name, sizeof(g->name), "%s", name);
+    g->commits = commits;
     g->generation = generation;
     g->assign_at_ns = now_ns + settle_ns;
     list_init(&g->members);
@@ -51,7 +52,8 @@ int group_state_topic(struct group_state *g, const char *topic, uint32_t n_parti
         return WEIR_ENOMEM;
     }
     for (uint32_t i = 0; i < n_partitions; i++) {
-        slots[g->n_slots + i] = (struct group_slot){.topic = g->n_topics, .partition = i};
+        slots[g->n_slots + i] = (struct group_slot){
+            .topic = g->n_topics, .partition = i, .after = g->commits->proposed};
     }
     struct group_topic *t = &g->topics[g->n_topics];
     (void)snprintf(t->name, sizeof(t->name), "%s", topic);
@@ -120,10 +122,17 @@ static int join(struct group_state *g, const char *id, struct membership **ret_m
     return 0;
 }
 
-static void release(struct group_slot *s)
+static void release(const struct group_state *g, struct group_slot *s)
 {
     s->holder->n_held--;
     s->holder = NULL;
+    s->after = g->commits->proposed;
+}
+
+static bool is_free_for(const struct group_state *g, const struct group_slot *s,
+                        const struct membership *m)
+{
+    return s->holder == NULL && s->target == m && g->commits->ended >= s->after;
 }
 
 void membership_leave(struct membership *m, uint64_t now_ns)
@@ -132,7 +141,7 @@ void membership_leave(struct membership *m, uint64_t now_ns)
     for (uint32_t i = 0; i < g->n_slots; i++) {
         struct group_slot *s = &g->slots[i];
         if (s->holder == m) {
-            release(s);
+            release(g, s);
         }
         if (s->target == m) {
             s->target = NULL;
@@ -199,7 +208,7 @@ void group_poll_end(struct group_state *g, struct membership *m)
     for (uint32_t i = 0; i < g->n_slots; i++) {
         struct group_slot *s = &g->slots[i];
         if (s->holder == m && !s->told) {
-            release(s); /* it has let go, or never heard that it was given */
+            release(g, s); /* it has let go, or never heard that it was given */
         }
     }
 }
@@ -256,7 +265,7 @@ bool membership_news(const struct membership *m)
     }
     for (uint32_t i = 0; i < g->n_slots; i++) {
         const struct group_slot *s = &g->slots[i];
-        if ((s->holder == m && s->target != m) || (s->holder == NULL && s->target == m)) {
+        if ((s->holder == m && s->target != m) || is_free_for(g, s, m)) {
             return true;
         }
     }
@@ -269,7 +278,7 @@ void membership_give(struct membership *m)
     m->refused = false;
     for (uint32_t i = 0; i < g->n_slots; i++) {
         struct group_slot *s = &g->slots[i];
-        if (s->holder == NULL && s->target == m) {
+        if (is_free_for(g, s, m)) {
             s->holder = m;
             s->given = s->since = g->generation;
             m->n_held++;

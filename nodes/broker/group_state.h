@@ -49,11 +49,18 @@ struct membership {
     uint64_t correlation, wait_until_ns;
 };
 
+/* Commits of a partition of `groups`, which end in the order in which they were proposed. */
+struct group_commits {
+    uint64_t proposed, ended;
+};
+
 struct group_slot {
     uint32_t topic, partition;
     struct membership *holder, *target;
     uint64_t given; /* generation in which it was last given, or committed; 0: not known here */
     uint64_t since; /* commits of the holder carry this generation or a later one */
+    uint64_t after; /* group_commits.ended from which on it may be given: what its last holder has
+                     * committed without waiting for the answer could still set the group back */
     bool told;      /* scratch of one poll */
 };
 
@@ -65,6 +72,7 @@ struct group_topic {
 struct group_state {
     struct list link; /* the coordinator's */
     char name[GROUP_NAME_MAX + 1];
+    const struct group_commits *commits;
     uint64_t generation;
     struct group_topic topics[GROUP_TOPICS_MAX];
     uint32_t n_topics;
@@ -84,9 +92,9 @@ struct group_poll {
     uint64_t topics; /* bits, see group_state_topic */
 };
 
-/* `generation`: the next ones are above it. */
-int group_state_new(const char *name, uint64_t generation, uint64_t now_ns, uint64_t settle_ns,
-                    struct group_state **ret_group);
+/* `generation`: the next ones are above it. `commits` is kept; the caller counts. */
+int group_state_new(const char *name, const struct group_commits *commits, uint64_t generation,
+                    uint64_t now_ns, uint64_t settle_ns, struct group_state **ret_group);
 void group_state_free(struct group_state *g);
 
 /* The bit of a topic, which is added when it is new. WEIR_ETOOBIG (too many topics or partitions),

@@ -105,6 +105,8 @@ static struct membership *poll(struct group_state *g, const char *id, uint64_t n
     return m;
 }
 
+static struct group_commits commits;
+
 /* The partitions that the member is told, as bits. */
 static unsigned told(struct group_state *g, struct membership *m)
 {
@@ -119,7 +121,7 @@ static unsigned told(struct group_state *g, struct membership *m)
 static struct group_state *new_group(void)
 {
     struct group_state *g = NULL;
-    assert_int_equal(group_state_new("g", 1u << 20, 0, GROUP_SETTLE_NS, &g), 0);
+    assert_int_equal(group_state_new("g", &commits, 1u << 20, 0, GROUP_SETTLE_NS, &g), 0);
     return g;
 }
 
@@ -173,6 +175,32 @@ static void group_state__gives_a_partition_only_once_its_holder_has_let_go(void 
         assert_int_equal(membership_holds(a, &g->slots[i], g->generation), of_a);
         assert_false(membership_holds(b, &g->slots[i], first));
     }
+    group_state_free(g);
+}
+
+/* A holder that gives up without waiting for the answer to its last commit: who was given the
+ * partition before that commit counts would begin, and commit, behind it. */
+static void group_state__gives_a_partition_once_its_last_holders_commits_have_ended(void **state)
+{
+    (void)state;
+    struct group_state *g = new_group();
+    struct membership *a = poll(g, "a", SECOND_NS, 0, NULL, 0);
+    assert_int_equal(told(g, a), 15);
+    commits.proposed++;
+    a = poll(g, "a", SECOND_NS, g->generation, NULL, 0);
+    assert_int_equal(a->n_held, 0);
+    assert_false(membership_news(a));
+    assert_int_equal(told(g, a), 0);
+    commits.proposed++; /* somebody else's, later */
+    commits.ended++;
+    assert_true(membership_news(a));
+    assert_int_equal(told(g, a), 15);
+    group_state_free(g);
+    g = new_group(); /* and who comes when all have left waits as well */
+    a = poll(g, "a", SECOND_NS, 0, NULL, 0);
+    assert_int_equal(told(g, a), 0);
+    commits.ended++;
+    assert_int_equal(told(g, a), 15);
     group_state_free(g);
 }
 
@@ -461,6 +489,7 @@ int main(void)
         cmocka_unit_test(group_assign__gives_a_topic_only_to_its_subscribers),
         cmocka_unit_test(group_state__waits_a_moment_for_more_members_and_shares_out_evenly),
         cmocka_unit_test(group_state__gives_a_partition_only_once_its_holder_has_let_go),
+        cmocka_unit_test(group_state__gives_a_partition_once_its_last_holders_commits_have_ended),
         cmocka_unit_test(group_state__believes_claims_after_a_failover_but_not_twice),
         cmocka_unit_test(group_state__does_not_believe_a_claim_older_than_the_newest_commit),
         cmocka_unit_test(group_state__does_not_believe_a_claim_to_what_was_given_to_another_since),
