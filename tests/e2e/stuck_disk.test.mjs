@@ -81,7 +81,7 @@ async function busiest() {
   const status = await until('every partition has a leader', () => cluster.cli('cluster', 'status', '--json'));
   const led = JSON.parse(status).partitions.filter((p) => p.topic === 'busy').map((p) => p.leader);
   const leading = (n) => led.filter((l) => l === n.name).length;
-  const victim = cluster.nodes.toSorted((a, b) => leading(b) - leading(a))[0];
+  const victim = [...cluster.nodes].sort((a, b) => leading(b) - leading(a))[0];
   return { victim, disk: disks[cluster.nodes.indexOf(victim)], said: { leaders: led.join(' '), victim: victim.name } };
 }
 
