@@ -122,13 +122,18 @@ static bool anybody(const struct group *g)
 /* Cuts the log off in front of the hole. What stood behind it may have been acknowledged. */
 static void cut_off(struct group *g, const struct partition_hole *hole)
 {
+    static const struct partition_begin nothing = {.first_index = {1}};
+    bool whole = hole->first.v <= partition_first_index(g->partition).v;
     struct error err = {0};
     log_error("raft_log_cut", "group=%u from=%" PRIu64 " what=" LOG_Q, g->options.id, hole->first.v,
               hole->text);
     g->recovering = true;
     int rv = storage_save_mark(g, g->term, g->vote, &err);
-    rv = rv == 0 ? partition_truncate(g->partition, hole->first, &err) : rv;
-    rv = rv == 0 && storage_last(g) < g->snapshot.index ? storage_reopen(g, &err) : rv;
+    if (rv == 0) {
+        rv = whole ? partition_reset(g->partition, &nothing, "", 0, &err)
+                   : partition_truncate(g->partition, hole->first, &err);
+    }
+    rv = rv == 0 && (whole || storage_last(g) < g->snapshot.index) ? storage_reopen(g, &err) : rv;
     rv = rv == 0 ? founding_start(g, &err) : rv;
     if (rv != 0) {
         group_fail(g, &err);
@@ -281,11 +286,14 @@ void repair_tick(struct group *g)
 
 /* --- The answer --- */
 
-/* What stands behind the hole is of a log that failed: see the top. */
+/* What stands behind the hole is of a log that failed: see the top. Or nothing stands behind it, by
+ * which a log could be recognised, and the group has gone on. */
 static bool is_of_a_failed_log(const struct group *g, const struct partition_hole *hole,
                                raft_index commit)
 {
-    return g->phase == GROUP_REPAIRING && hole->anchor.v != 0 && commit >= hole->anchor.v &&
+    bool to_the_end = hole->anchor.v == 0 && hole->last.v >= storage_last(g);
+    raft_index anchor = to_the_end ? hole->last.v : hole->anchor.v;
+    return g->phase == GROUP_REPAIRING && anchor != 0 && commit >= anchor &&
            hole->first.v > known_commit(g);
 }
 

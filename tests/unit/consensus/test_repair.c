@@ -244,6 +244,27 @@ static void a_leader_that_finds_damage__is_mended(void **state)
 }
 
 /* Who asks would cut off entries that nobody else has any more. */
+/* No entry is left by which the log could be told from another one, and nothing that says what was
+ * committed. */
+static void a_log_of_which_no_entry_is_left__is_begun_anew(void **state)
+{
+    char meta[128];
+    (void)state;
+    begin();
+    uint32_t id = cluster_leader(&c) % CLUSTER_NODES + 1;
+    cluster_stop(&c, id);
+    while (list_segments(id) > 1) {
+        assert_int_equal(unlink(segment_file(id, 0, "log")), 0);
+    }
+    assert_int_equal(truncate(segment_file(id, 0, "log"), 4096), 0); /* its header */
+    (void)snprintf(meta, sizeof(meta), "%s/%u/meta", c.dir, id);
+    assert_int_equal(unlink(meta), 0);
+    restart(id);
+    await_whole();
+    cluster_propose_many(&c, 10, 8, 100);
+    cluster_await_equal(&c);
+}
+
 static void an_anchor_that_is_damaged_here__is_not_told_to_be_another_one(void **state)
 {
     (void)state;
@@ -276,6 +297,7 @@ int main(void)
         T(two_nodes_damaged_in_different_places__mend_each_other_without_the_third),
         T(damage_everywhere__is_told_and_ends_when_a_good_copy_comes),
         T(a_leader_that_finds_damage__is_mended),
+        T(a_log_of_which_no_entry_is_left__is_begun_anew),
         T(an_anchor_that_is_damaged_here__is_not_told_to_be_another_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
