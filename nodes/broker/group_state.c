@@ -132,7 +132,7 @@ static void release(const struct group_state *g, struct group_slot *s)
 static bool is_free_for(const struct group_state *g, const struct group_slot *s,
                         const struct membership *m)
 {
-    return s->holder == NULL && s->target == m && g->commits->ended >= s->after;
+    return s->holder == NULL && s->target == m && s->refused != m && g->commits->ended >= s->after;
 }
 
 void membership_leave(struct membership *m, uint64_t now_ns)
@@ -146,6 +146,7 @@ void membership_leave(struct membership *m, uint64_t now_ns)
         if (s->target == m) {
             s->target = NULL;
         }
+        s->refused = s->refused == m ? NULL : s->refused;
     }
     assert(m->n_held == 0 && list_empty(&m->conn_link));
     list_remove(&m->link);
@@ -200,7 +201,10 @@ void group_poll_owned(struct group_state *g, struct membership *m, uint64_t gene
         slot->since = generation;
         m->n_held++;
     }
-    m->refused |= slot->holder != m;
+    if (slot->holder != m) {
+        m->refused = true;
+        slot->refused = m;
+    }
 }
 
 void group_poll_end(struct group_state *g, struct membership *m)
@@ -283,6 +287,7 @@ void membership_give(struct membership *m)
             s->given = s->since = g->generation;
             m->n_held++;
         }
+        s->refused = s->refused == m ? NULL : s->refused;
     }
 }
 

@@ -61,7 +61,10 @@ struct group_slot {
     uint64_t since; /* commits of the holder carry this generation or a later one */
     uint64_t after; /* group_commits.ended from which on it may be given: what its last holder has
                      * committed without waiting for the answer could still set the group back */
-    bool told;      /* scratch of one poll */
+    /* Whose claim was refused in a poll that is not answered yet: the answer leaves the slot out,
+     * even if it is free for that member now, for who reads it there goes on from where it was. */
+    const struct membership *refused;
+    bool told; /* scratch of one poll */
 };
 
 struct group_topic {

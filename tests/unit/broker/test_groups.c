@@ -204,6 +204,25 @@ static void group_state__gives_a_partition_once_its_last_holders_commits_have_en
     group_state_free(g);
 }
 
+/* Else it would take it for kept, and commit what it had processed before others had it. */
+static void group_state__leaves_out_of_an_answer_what_its_poll_claimed_in_vain(void **state)
+{
+    (void)state;
+    struct group_state *g = new_group();
+    const uint32_t all[] = {0, 1, 2, 3};
+    struct membership *a = poll(g, "a", SECOND_NS, 0, NULL, 0);
+    assert_int_equal(told(g, a), 15);
+    uint64_t before = g->generation - 1;
+    membership_leave(a, SECOND_NS);
+    struct membership *b = poll(g, "b", 2 * SECOND_NS, before, all, 4); /* was away meanwhile */
+    assert_true(membership_news(b));
+    assert_int_equal(told(g, b), 0);
+    (void)poll(g, "b", 2 * SECOND_NS, g->generation, NULL, 0);
+    assert_true(membership_news(b));
+    assert_int_equal(told(g, b), 15);
+    group_state_free(g);
+}
+
 static void group_state__believes_claims_after_a_failover_but_not_twice(void **state)
 {
     static const uint32_t low[] = {0, 1}, high[] = {1, 2, 3};
@@ -253,6 +272,8 @@ static void group_state__does_not_believe_a_claim_to_what_was_given_to_another_s
     a = poll(g, "a", 2ull * SECOND_NS, old, all, 4);
     assert_int_equal(a->n_held, 0);
     assert_true(group_state_assign(g, 3ull * SECOND_NS));
+    assert_int_equal(told(g, a), 0);
+    (void)poll(g, "a", 3ull * SECOND_NS, g->generation, NULL, 0);
     assert_int_equal(told(g, a), 15);
     assert_false(membership_holds(a, &g->slots[0], old));
     group_state_free(g);
@@ -490,6 +511,7 @@ int main(void)
         cmocka_unit_test(group_state__waits_a_moment_for_more_members_and_shares_out_evenly),
         cmocka_unit_test(group_state__gives_a_partition_only_once_its_holder_has_let_go),
         cmocka_unit_test(group_state__gives_a_partition_once_its_last_holders_commits_have_ended),
+        cmocka_unit_test(group_state__leaves_out_of_an_answer_what_its_poll_claimed_in_vain),
         cmocka_unit_test(group_state__believes_claims_after_a_failover_but_not_twice),
         cmocka_unit_test(group_state__does_not_believe_a_claim_older_than_the_newest_commit),
         cmocka_unit_test(group_state__does_not_believe_a_claim_to_what_was_given_to_another_since),
