@@ -11,7 +11,9 @@
  * mend each other without a leader. Without that, an entry is good when both sides know it
  * committed. If the other side has committed another entry at the anchor, then what stands behind
  * our hole is of a leader that failed, and nothing says what the hole held: the log is cut there,
- * and the replica counts as one that has lost its promises. */
+ * and the replica counts as one that has lost its promises. So it is when nothing stands behind the
+ * hole and another has committed as far as it reaches; a log that is nothing but hole begins anew.
+ */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
